@@ -1,0 +1,5 @@
+"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → data → network → maps → boxes → errors → tables."""
+
+
+class UserError(Exception):
+    """A mistake a person can mend; its text is one line: what was found, what was expected, what to type."""

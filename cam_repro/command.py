@@ -1,0 +1,106 @@
+"""What every script does around its work: compose and check the configuration, and say mistakes in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cam_repro import UserError
+from cam_repro.config import CONFIGS, Config, model_names, register_schema, validated
+
+GROUPS = ("model", "data", "recipe", "protocol")
+
+
+def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
+    """Run a script's work on the configuration its command line describes.
+
+    A UserError ends it with one line on stderr and exit code 1; a mistake in the command line with exit code 2.
+    """
+    register_schema()
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    try:
+        _check_command_line(overrides, needs_model)
+    except UserError as error:
+        _fail(str(error), 2)
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+    def entry(raw: DictConfig) -> None:
+        try:
+            work(validated(raw))
+        except UserError as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt:
+            _fail("stopped; run the same command to go on", 130)
+
+    entry()
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _check_command_line(overrides: list[str], needs_model: bool) -> None:
+    """Compose once by ourselves, since Hydra would answer a mistake with a page of its own."""
+    for override in overrides:
+        _check_choice(override)
+    if needs_model and "--help" not in sys.argv and not any(o.startswith("model=") for o in overrides):
+        raise UserError(f"model= is needed; choose one of: {', '.join(model_names())}")
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            raw = compose("config", overrides=overrides)
+        validated(raw)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_one_line(error)) from None
+
+
+def _check_choice(override: str) -> None:
+    group, _, choice = override.partition("=")
+    if group not in GROUPS:
+        return
+    known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    if choice not in known and "," not in choice:
+        raise UserError(f"unknown {group} {choice!r}; {_nearest(choice, known)}choose one of: {', '.join(known)}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    unknown = re.search(r"Key '(\S+)' not in|Could not override '([\w.]+)'", text)
+    if unknown:
+        name = re.search(r"Could not override '([\w.]+)'", text)
+        key = name.group(1) if name else unknown.group(1)
+        return f"unknown option {key}; {_nearest(key, _all_keys())}see --help"
+    return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def _all_keys() -> list[str]:
+    def keys(tree: DictConfig, prefix: str) -> list[str]:
+        found = []
+        for key in tree:
+            node = tree._get_node(key)
+            found += (
+                keys(node, f"{prefix}{key}.")
+                if isinstance(node, DictConfig) and not node._is_none()
+                else [prefix + str(key)]
+            )
+        return found
+
+    return keys(OmegaConf.structured(Config), "")
+
+
+def stored_schema() -> bool:
+    return "schema.yaml" in ConfigStore.instance().repo

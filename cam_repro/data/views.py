@@ -1,0 +1,63 @@
+"""Which part of a picture the network sees, as uint8 pixels; normalised on the device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cam_repro.config import RecipeConfig
+
+Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
+    """The whole picture warped to (size,size,3), bilinear with antialiasing."""
+    return resize_window(image_hwc, None, size)
+
+
+def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
+    """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
+    height, width = image_hwc.shape[:2]
+    draw = _squash_window if recipe.crop == "squash" else _resized_window
+    crop = resize_window(image_hwc, draw(width, height, recipe, rng), size)
+    return crop[:, ::-1] if recipe.mirror and rng.random() < 0.5 else crop
+
+
+def resize_window(image_hwc: np.ndarray, window: Window | None, size: int) -> np.ndarray:
+    """A window of the picture resized in one pass, without cutting it out first."""
+    image = Image.fromarray(image_hwc)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=window, reducing_gap=None))
+
+
+def _squash_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
+    """224 of 256 pixels of the warped picture (release), in the picture's own pixels."""
+    left, top = rng.integers(0, 33, 2) / 256
+    share = 224 / 256
+    return left * width, top * height, (left + share) * width, (top + share) * height
+
+
+def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
+    """Inception's crop: an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
+    for _ in range(10):
+        area = width * height * rng.uniform(recipe.crop_area, 1.0)
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        if w <= width and h <= height:
+            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            return left, top, left + w, top + h
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def normalise(pixels_nchw: torch.Tensor) -> torch.Tensor:
+    """uint8 (N,3,H,W) → float32 with ImageNet's mean and deviation, on whatever device the pixels are."""
+    mean = torch.tensor(IMAGENET_MEAN, device=pixels_nchw.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(IMAGENET_STD, device=pixels_nchw.device).view(1, 3, 1, 1) * 255
+    return (pixels_nchw.float() - mean) / std

@@ -1,0 +1,5 @@
+"""maps → heatmap → boxes → errors."""
+
+from cam_repro.localization.maps import class_activation_maps
+
+__all__ = ["class_activation_maps"]

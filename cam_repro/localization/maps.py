@@ -1,0 +1,30 @@
+"""Class activation maps: where in the picture the evidence for a class lies (Zhou et al. 2016, §2)."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def class_activation_maps(
+    maps: torch.Tensor, weight: torch.Tensor, classes: torch.Tensor | None = None
+) -> torch.Tensor:
+    """M_c(x,y) = Σ_k w_k^c f_k(x,y), without bias, ReLU or normalisation (§2, eq. 2).
+
+    maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier, classes (N,M) wanted of each picture, or
+    None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is logit_c − bias_c.
+    """
+    maps_nkp = maps.flatten(2)
+    weight = weight.to(maps.dtype)
+    chosen = weight if classes is None else weight[classes]  # (C,K) or (N,M,K)
+    return (chosen @ maps_nkp).unflatten(2, maps.shape[2:])
+
+
+def resize_maps(maps: torch.Tensor, size: tuple[int, int], mode: str = "bicubic") -> torch.Tensor:
+    """(N,M,h,w) → (N,M,*size): height and width in pixels, corners not aligned."""
+    return F.interpolate(maps, size=size, mode=mode, align_corners=False)
+
+
+def top_classes(logits: torch.Tensor, count: int = 5) -> torch.Tensor:
+    """(N,C) → (N,min(count,C)) classes by falling logit; of equal logits the lower class number comes first."""
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :count]

@@ -1,0 +1,18 @@
+"""A heatmap laid over its picture, and boxes drawn on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def colour(heatmap: np.ndarray) -> np.ndarray:
+    """(H,W) → (H,W,3) uint8: blue at and below zero, red at the maximum."""
+    share = np.clip(heatmap / max(float(heatmap.max()), 1e-12), 0, 1)[..., None]
+    centres, width = np.array([0.75, 0.5, 0.25]), 0.25
+    rgb = np.clip(1.5 - np.abs(share - centres) / width, 0, 1)
+    return (255 * rgb).astype(np.uint8)
+
+
+def overlay(picture: np.ndarray, heatmap: np.ndarray, opacity: float = 0.45) -> np.ndarray:
+    """(H,W,3) uint8 and (H,W) → (H,W,3) uint8."""
+    return np.round((1 - opacity) * picture + opacity * colour(heatmap)).astype(np.uint8)

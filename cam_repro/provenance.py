@@ -1,0 +1,42 @@
+"""Where a number comes from: commit, versions, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+
+from cam_repro.config import REPOSITORY
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "hydra-core")
+
+
+def git_state() -> tuple[str, bool]:
+    """The commit of this repository and whether tracked files differ from it; ("unknown", True) outside git."""
+    commit = _git("rev-parse", "HEAD")
+    return (
+        (commit, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!results")))
+        if commit
+        else ("unknown", True)
+    )
+
+
+def _git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def device_name(device: str) -> str:
+    """The accelerator's name, or the processor's."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"
