@@ -207,9 +207,7 @@ def _read_truth(root: Path, folder: Path, files: list[str], class_of: dict[str, 
             raise UserError(f"{folder / file} has no label: neither {xml} nor LOC_val_solution.csv names its class")
         if truth[0] not in class_of:
             where = xml if xml.is_file() else f"LOC_val_solution.csv, image {stem}"
-            raise UserError(
-                f"{where}: class {truth[0]} is not among the {len(class_of)} of the synset mapping; see data.synset_mapping="
-            )
+            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping; see data.synset_mapping=")
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
     return labels, boxes

@@ -95,7 +95,8 @@ def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None,
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent saves first
+    for number in (signal.SIGINT, signal.SIGTERM):  # either reaches the whole group; the parent saves first
+        signal.signal(number, signal.SIG_IGN)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -56,6 +56,11 @@ def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.rando
     return left, top, left + side, top + side
 
 
+def to_device(pixels_nchw: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """uint8 pixels (N,3,H,W) → normalised float32 on the device, channels last."""
+    return normalise(pixels_nchw.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+
+
 def normalise(pixels_nchw: torch.Tensor) -> torch.Tensor:
     """uint8 (N,3,H,W) → float32 with ImageNet's mean and deviation, on whatever device the pixels are."""
     mean = torch.tensor(IMAGENET_MEAN, device=pixels_nchw.device).view(1, 3, 1, 1) * 255
