@@ -1,4 +1,4 @@
-"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → data → network → maps → boxes → errors → tables."""
+"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → dataset → network → maps → boxes → errors."""
 
 
 class UserError(Exception):

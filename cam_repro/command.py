@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,7 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cam_repro import UserError
 from cam_repro.config import CONFIGS, Config, model_names, register_schema, validated
 
-GROUPS = ("model", "data", "recipe", "protocol")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's matrices here are small; its threads would fight torch's
+
+GROUPS = ("model", "data", "recipe", "protocol", "experiment")
 
 
 def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
@@ -84,7 +86,8 @@ def _one_line(error: Exception) -> str:
         name = re.search(r"Could not override '([\w.]+)'", text)
         key = name.group(1) if name else unknown.group(1)
         return f"unknown option {key}; {_nearest(key, _all_keys())}see --help"
-    return " ".join(line.strip() for line in text.splitlines()[:2])
+    reason = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
+    return f"{text.splitlines()[0]}{': ' if reason else ''}{reason}"
 
 
 def _all_keys() -> list[str]:
@@ -100,7 +103,3 @@ def _all_keys() -> list[str]:
         return found
 
     return keys(OmegaConf.structured(Config), "")
-
-
-def stored_schema() -> bool:
-    return "schema.yaml" in ConfigStore.instance().repo

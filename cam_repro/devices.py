@@ -1,4 +1,4 @@
-"""One process or many: the same code, started with `python` or with `torchrun`."""
+"""The device, and one process or many: the same code, started with `python` or with `torchrun`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -35,6 +36,14 @@ class Team:
     def any(self, flag: bool) -> bool:
         return flag if self.world == 1 else bool(self.sum(torch.tensor([float(flag)])).item())
 
+    def gather(self, rows: list[Any]) -> list[Any]:
+        """Every process's rows, in all processes."""
+        if self.world == 1:
+            return rows
+        shares: list[list[Any]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(shares, rows)
+        return [row for share in shares for row in share]
+
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
@@ -53,6 +62,11 @@ def team(device: str) -> Iterator[Team]:
         yield Team(dist.get_rank(), world, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on CUDA; float32 elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _device(asked: str) -> torch.device:

@@ -1,0 +1,136 @@
+"""From a heatmap to boxes: the rule in the paper's text, and the rule of the authors' release (PROTOCOL §4).
+
+Boxes are (x1, y1, x2, y2) in pixels of the heatmap, both corners inside the box.
+A heatmap in which nothing stands out (constant, or nowhere above zero) has the whole image as its box, in
+both rules; one that is not 2-D, is empty, or holds NaN or infinity is a ValueError.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cam_repro.localization.contours import EIGHT_CONNECTED, contour_rectangles
+
+Box = tuple[int, int, int, int]
+
+
+def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
+    """The paper's box of a heatmap (H, W), from a class activation map (Zhou et al. 2016, §3.2).
+
+    "Segment the regions of which the value is above 20% of the max value of the CAM", then "take the bounding
+    box that covers the largest connected component": the one with the most pixels; of equals, the first in
+    raster order. When no pixel is kept, the box is the whole image.
+    """
+    heatmap = checked_heatmap(heatmap)
+    kept = heatmap > threshold * heatmap.max()
+    if not kept.any():
+        return whole_image_box(heatmap)
+    components, _ = ndimage.label(kept, structure=EIGHT_CONNECTED)
+    pixels = np.bincount(components.ravel())
+    largest = 1 + np.argmax(pixels[1:])
+    rows, columns = ndimage.find_objects(components, largest)[-1]
+    return columns.start, rows.start, columns.stop - 1, rows.stop - 1
+
+
+def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
+    """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there are two.
+
+    Source: PROTOCOL §4; the release's `bboxgenerator/dt_box.cpp` and `dt.c`. Integers are taken as the stored
+    8-bit map; a float heatmap goes through `eight_bit` first. Boxes of equal area keep the order in which
+    they were found: thresholds as given, then contours as OpenCV lists them.
+    The rule's clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
+    """
+    heatmap = checked_heatmap(eight_bit(heatmap))
+    masks = [_slightly_eroded(heatmap > threshold) for threshold in thresholds]
+    rectangles = np.concatenate([_clipped(contour_rectangles(mask), mask.shape) for mask in masks])
+    if len(rectangles) == 0 or heatmap.min() == heatmap.max():
+        return [whole_image_box(heatmap)]
+    by_area = np.argsort(-_area(rectangles), kind="stable")
+    return [_corners(*rectangle) for rectangle in _without_overlaps(rectangles[by_area]).tolist()]
+
+
+def threshold_sweep(heatmap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """`paper_box` of a heatmap (H, W) at each of T thresholds, in one pass: -> (T, 4) int64."""
+    return np.array([paper_box(heatmap, threshold) for threshold in np.asarray(thresholds)]).reshape(-1, 4)
+
+
+def eight_bit(heatmap: np.ndarray) -> np.ndarray:
+    """As the release stores a heatmap (H, W): in units of its maximum / 255, rounded, no negatives: uint8.
+
+    Integers are an 8-bit map already. A map that is nowhere positive becomes all 0.
+    """
+    heatmap = np.asarray(heatmap)
+    if not np.issubdtype(heatmap.dtype, np.floating):
+        return heatmap
+    maximum = checked_heatmap(heatmap).max()
+    if maximum <= 0:
+        return np.zeros(heatmap.shape, dtype=np.uint8)
+    return np.floor(255.0 * np.maximum(heatmap / maximum, 0) + 0.5).astype(np.uint8)
+
+
+def whole_image_box(heatmap: np.ndarray) -> Box:
+    height, width = heatmap.shape
+    return 0, 0, width - 1, height - 1
+
+
+def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
+    """The heatmap itself, integers as float64; ValueError for what cannot have a box."""
+    heatmap = np.asarray(heatmap)
+    if heatmap.ndim != 2 or heatmap.size == 0:
+        raise ValueError(f"a heatmap has the shape (height, width), got {heatmap.shape}")
+    if not np.issubdtype(heatmap.dtype, np.floating):
+        return heatmap.astype(np.float64)
+    if not np.isfinite(heatmap).all():
+        raise ValueError("a heatmap has finite values, got NaN or infinity")
+    return heatmap
+
+
+def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
+    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest one go."""
+    if mask.all() or not mask.any():
+        return mask
+    depth = ndimage.distance_transform_edt(mask)
+    rounded_half_up = np.floor(depth * (255.0 / depth.max()) + 0.5)
+    return rounded_half_up > 10
+
+
+def _clipped(rectangles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """5 pixels off the far edges; the sizes go by the unclipped corner, so they can be negative."""
+    size = np.array(shape[::-1])
+    corner, extent = rectangles[:, :2], rectangles[:, 2:]
+    return np.hstack([np.minimum(corner, size - 5), np.minimum(extent, size - corner - 5)])
+
+
+def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
+    """Each rectangle removes the later ones it overlaps too much, but for those the release's loop skips.
+
+    That loop steps on after a removal, past the rectangle that has just moved into the gap: of a run of
+    rectangles that all overlap too much, every second one survives.
+    """
+    position = 0
+    while position < len(rectangles):
+        later = rectangles[position + 1 :]
+        too_much = _overlaps_too_much(rectangles[position], later)
+        index = np.arange(len(later))
+        place_in_run = index - np.maximum.accumulate(np.where(too_much, -1, index))  # 1, 2, 3 … within a run
+        removed = too_much & (place_in_run % 2 == 1)
+        rectangles = np.concatenate([rectangles[: position + 1], later[~removed]])
+        position += 1
+    return rectangles
+
+
+def _overlaps_too_much(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Is the intersection more than half of the larger area, that half cut to an integer?"""
+    first = np.maximum(one[:2], others[:, :2])
+    last = np.minimum(one[:2] + one[2:], others[:, :2] + others[:, 2:])
+    intersection = np.prod(np.maximum(last - first, 0), axis=1)
+    return intersection > (0.5 * np.maximum(_area(one), _area(others))).astype(np.int64)
+
+
+def _area(rectangles: np.ndarray) -> np.ndarray:
+    return rectangles[..., 2] * rectangles[..., 3]
+
+
+def _corners(x: int, y: int, w: int, h: int) -> Box:
+    return min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h)

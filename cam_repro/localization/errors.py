@@ -1,0 +1,212 @@
+"""Classification and localization errors by the rules of the ILSVRC devkit (`eval_clsloc`; PROTOCOL §5).
+
+`score_images` judges every image once, `summarise` turns the judgements into percentages, and
+`bootstrap_intervals` says how far those would move with another draw of images.
+Boxes are (x1, y1, x2, y2) in pixels of the original image, both corners inside the box.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cam_repro import UserError
+from cam_repro.localization.iou import box_iou
+from cam_repro.localization.wsol import boxes_on_map, max_box_accuracy
+
+__all__ = [
+    "ScoredImages",
+    "bootstrap_intervals",
+    "box_iou",
+    "boxes_on_map",
+    "centre_boxes",
+    "localization_errors",
+    "max_box_accuracy",
+    "read_blacklist",
+    "score_images",
+    "summarise",
+    "whole_image_boxes",
+]
+
+IOU_OF_A_RIGHT_BOX = 0.5
+SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val (PROTOCOL §1)
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """What was right on each of N images with K guesses; a field nobody asked for is None."""
+
+    cls_right: np.ndarray  # (N, K) bool: one of the first k + 1 labels is right
+    loc_right: np.ndarray  # (N, K) bool: one of the first k + 1 guesses has the right label and a right box
+    counted: np.ndarray  # (N,) bool: counts for localization: not blacklisted, and has a true box
+    blacklisted: np.ndarray  # (N,) bool
+    gt_known_right: np.ndarray | None = None  # (N,) bool: the box drawn for the true class is right
+    whole_image_right: np.ndarray | None = None  # (N,) bool: the whole image would have been right
+    centre_box_right: np.ndarray | None = None  # (N,) bool: the centred box would have been right
+
+    def counts(self) -> dict[str, int]:
+        """How many images stand behind the percentages, and why the others do not count for localization."""
+        return {
+            "images": len(self.counted),
+            "loc_images": int(self.counted.sum()),
+            "blacklisted": int(self.blacklisted.sum()),
+            "without_true_box": int((~self.counted & ~self.blacklisted).sum()),
+        }
+
+    def shares(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Each metric as (part, whole), two (N,) bool arrays: value = images in the part ÷ in the whole."""
+        everything, counted = np.ones_like(self.counted), self.counted
+        shares = {}
+        for k in range(self.cls_right.shape[1]):
+            shares[f"cls_top{k + 1}_error"] = (~self.cls_right[:, k], everything)
+            shares[f"loc_top{k + 1}_error"] = (~self.loc_right[:, k] & counted, counted)
+        class_right = self.cls_right[:, 0] & counted
+        shares["loc_given_cls"] = (self.loc_right[:, 0] & class_right, class_right)
+        boxes_alone = {
+            "gt_known_loc": self.gt_known_right,
+            "floor_whole_image": self.whole_image_right,
+            "floor_centre_box": self.centre_box_right,
+        }
+        return shares | {name: (right & counted, counted) for name, right in boxes_alone.items() if right is not None}
+
+
+def localization_errors(
+    labels: ArrayLike,
+    boxes: ArrayLike,
+    true_labels: ArrayLike,
+    true_boxes: Sequence[ArrayLike],
+    **options: Any,
+) -> dict[str, float]:
+    """Errors in percent: arguments and options of `score_images`, keys of `summarise`."""
+    return summarise(score_images(labels, boxes, true_labels, true_boxes, **options))
+
+
+def score_images(
+    labels: ArrayLike,
+    boxes: ArrayLike,
+    true_labels: ArrayLike,
+    true_boxes: Sequence[ArrayLike],
+    *,
+    gt_known_boxes: ArrayLike | None = None,
+    sizes: ArrayLike | None = None,
+    blacklist: Iterable[int] = (),
+    image_numbers: ArrayLike | None = None,
+) -> ScoredImages:
+    """Judge every guess of every image: right = right label and IoU ≥ 0.5 with any true box of that class.
+
+    labels (N, K) and boxes (N, K, 4): the guesses, best first. true_labels (N,); true_boxes: N arrays (M, 4),
+    the boxes of the image's own class, any number of them. gt_known_boxes (N, 4): the boxes drawn for the
+    true classes. sizes (N, 2): (width, height) in pixels, for the two floors. blacklist: the devkit's 1-based
+    image numbers, looked up in image_numbers (N,), by default 1…N.
+
+    A blacklisted image counts for classification only. So does an image without any true box: no guess could
+    be right there (the devkit's program stops on one); `ScoredImages.counts` says how many there were.
+    ValueError when the arrays do not speak of the same images.
+    """
+    labels, boxes, true_labels = np.asarray(labels), np.asarray(boxes), np.asarray(true_labels)
+    _check_shapes(labels, boxes, true_labels, true_boxes)
+    truth = _Truth(true_boxes)
+    label_right = labels == true_labels[:, None]
+    numbers = np.arange(1, len(labels) + 1) if image_numbers is None else np.asarray(image_numbers)
+    blacklisted = np.isin(numbers, list(blacklist))
+
+    def box_right(one_box_each: ArrayLike | None) -> np.ndarray | None:
+        return None if one_box_each is None else truth.any_hit(np.asarray(one_box_each)[:, None])[:, 0]
+
+    return ScoredImages(
+        cls_right=np.logical_or.accumulate(label_right, axis=1),
+        loc_right=np.logical_or.accumulate(label_right & truth.any_hit(boxes), axis=1),
+        counted=truth.exists & ~blacklisted,
+        blacklisted=blacklisted,
+        gt_known_right=box_right(gt_known_boxes),
+        whole_image_right=box_right(None if sizes is None else whole_image_boxes(sizes)),
+        centre_box_right=box_right(None if sizes is None else centre_boxes(sizes)),
+    )
+
+
+def summarise(scored: ScoredImages) -> dict[str, float]:
+    """Percentages over images (DESIGN.md's metrics; PROTOCOL §5).
+
+    Keys: cls_top{k}_error over all images; over those that count for localization loc_top{k}_error,
+    gt_known_loc (accuracy of the box drawn for the true class), loc_given_cls (P(box right | class right),
+    top-1), floor_whole_image and floor_centre_box. A metric with nothing to be measured on is left out.
+    """
+    shares = scored.shares().items()
+    return {name: 100.0 * float(part.sum() / whole.sum()) for name, (part, whole) in shares if whole.any()}
+
+
+def bootstrap_intervals(
+    scored: ScoredImages, metrics: Iterable[str] | None = None, *, seed: int = 0, samples: int = 1000
+) -> dict[str, list[float]]:
+    """95 % percentile intervals {metric: [low, high]}, in percent, over `samples` redrawings of the images.
+
+    metrics: some keys of `summarise`, by default all. The two counts of a ratio are redrawn together; a
+    drawing in which it is undefined is passed over. KeyError for a metric that `summarise` does not have.
+    """
+    shares = scored.shares()
+    names = list(summarise(scored) if metrics is None else metrics)
+    columns = np.stack([column for name in names for column in shares[name]], axis=1)
+    # Images judged alike are interchangeable: drawing how many of each kind is cheaper than drawing images.
+    kinds, images_of_kind = np.unique(columns, axis=0, return_counts=True)
+    draw = np.random.default_rng(seed).multinomial
+    drawn = draw(len(columns), images_of_kind / len(columns), size=samples) @ kinds.astype(np.int64)
+    return {name: _interval(drawn[:, 2 * i], drawn[:, 2 * i + 1]) for i, name in enumerate(names)}
+
+
+def _interval(part: np.ndarray, whole: np.ndarray) -> list[float]:
+    share = 100.0 * part[whole > 0] / whole[whole > 0]
+    return [float(bound) for bound in np.percentile(share, (2.5, 97.5))]
+
+
+def whole_image_boxes(sizes: ArrayLike) -> np.ndarray:
+    """The lower floor: sizes (N, 2) as (width, height) -> (N, 4) boxes of the whole images."""
+    sizes = np.asarray(sizes)
+    return np.concatenate([np.zeros_like(sizes), sizes - 1], axis=1)
+
+
+def centre_boxes(sizes: ArrayLike, side: float = SIDE_OF_THE_CENTRE_BOX) -> np.ndarray:
+    """The higher floor: sizes (N, 2) as (width, height) -> (N, 4) boxes of `side` times both."""
+    sizes = np.asarray(sizes, dtype=np.float64)
+    corner = (1 - side) / 2 * sizes
+    return np.concatenate([corner, corner + side * sizes - 1], axis=1)
+
+
+def read_blacklist(path: str | Path) -> frozenset[int]:
+    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line."""
+    try:
+        return frozenset(int(number) for number in Path(path).read_text().split())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected one image number a line (the devkit's blacklist): {error}") from None
+
+
+class _Truth:
+    """All true boxes of all images in one (ΣM, 4) array, so that scoring is one comparison."""
+
+    def __init__(self, true_boxes: Sequence[ArrayLike]) -> None:
+        per_image = [np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in true_boxes]
+        counts = np.array([len(boxes) for boxes in per_image], dtype=np.int64)
+        self.exists = counts > 0
+        self.boxes = np.concatenate([np.empty((0, 4)), *per_image])
+        self.image_of_box = np.repeat(np.arange(len(per_image)), counts)
+
+    def any_hit(self, boxes: np.ndarray) -> np.ndarray:
+        """boxes (N, K, 4) -> (N, K) bool: IoU ≥ 0.5 with any true box of the image."""
+        overlaps = box_iou(boxes[self.image_of_box], self.boxes[:, None])
+        true_box, guess = np.nonzero(overlaps >= IOU_OF_A_RIGHT_BOX)
+        hit = np.zeros(boxes.shape[:2], dtype=bool)
+        hit[self.image_of_box[true_box], guess] = True
+        return hit
+
+
+def _check_shapes(
+    labels: np.ndarray, boxes: np.ndarray, true_labels: np.ndarray, true_boxes: Sequence[ArrayLike]
+) -> None:
+    images = len(true_labels)
+    if labels.ndim != 2 or len(labels) != images or boxes.shape != (*labels.shape, 4):
+        got = f"{labels.shape} and {boxes.shape}"
+        raise ValueError(f"expected labels (N, K) and boxes (N, K, 4) of N = {images} images, got {got}")
+    if len(true_boxes) != images:
+        raise ValueError(f"expected the true boxes of {images} images, got those of {len(true_boxes)}")

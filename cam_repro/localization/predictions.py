@@ -1,0 +1,111 @@
+"""Five guesses an image: the result sets of the release, and the devkit's submission format on disk.
+
+`predictions.txt` has one line an image, in the data set's order: `label x1 y1 x2 y2` five times, best guess first.
+Labels are 1-based, as the devkit's; label i is line i of `LOC_synset_mapping.txt` (class index i − 1), not the
+devkit's own `ILSVRC2014_ID`, which only its `meta_clsloc.mat` knows. Corners are pixels of the original image
+counted from 0, both inside the box.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cam_repro import UserError
+from cam_repro.files import write_text
+from cam_repro.localization.boxes import Box
+
+GUESSES = 5
+NUMBERS_A_LINE = 5 * GUESSES  # label x1 y1 x2 y2
+
+LOOSE, TIGHT = 0, 1
+RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of its boxes)
+    "loose": tuple((place, LOOSE) for place in range(GUESSES)),
+    "tight": tuple((place, TIGHT) for place in range(GUESSES)),
+    "heuristics": ((0, LOOSE), (0, TIGHT), (1, LOOSE), (1, TIGHT), (2, LOOSE)),
+}
+
+
+def release_guesses(
+    result_set: str, classes: Sequence[int], boxes: Sequence[Sequence[Box]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Five guesses from the top classes and the `release_boxes` of each: -> labels (5,), boxes (5, 4).
+
+    Source: PROTOCOL §4, the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
+    A class with a single box has no tight one: its loose box stands in (the release's program stops there).
+    """
+    if result_set not in RESULT_SETS:
+        raise ValueError(f"unknown result set {result_set!r}, expected one of {', '.join(RESULT_SETS)}")
+    picks = RESULT_SETS[result_set]
+    labels = [classes[place] for place, _ in picks]
+    guesses = [boxes[place][min(which, len(boxes[place]) - 1)] for place, which in picks]
+    return np.array(labels), np.array(guesses)
+
+
+def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:
+    """Write labels (N, 5), 0-based class indices, and boxes (N, 5, 4) as a submission, whole or not at all."""
+    labels, boxes = np.asarray(labels), np.asarray(boxes)
+    if labels.shape[1:] != (GUESSES,) or boxes.shape != (*labels.shape, 4):
+        raise ValueError(f"expected labels (N, 5) and boxes (N, 5, 4), got {labels.shape} and {boxes.shape}")
+    rows = np.concatenate([labels[..., None] + 1, boxes], axis=-1).reshape(len(labels), NUMBERS_A_LINE)
+    lines = (" ".join(f"{number:.10g}" for number in row) + "\n" for row in rows.tolist())
+    write_text(Path(path), "".join(lines))
+
+
+def read_predictions(
+    path: str | Path, images: int, classes: int, sizes: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read and check a submission for N = `images` images: -> labels (N, 5), 0-based, and boxes (N, 5, 4).
+
+    classes: how many there are. sizes (N, 2): the images' (width, height) in pixels; without them only a corner
+    below 0 is known to be outside. The devkit also takes fewer than five guesses a line; this reader does not.
+    UserError naming file, line and reason: wrong counts, labels out of range, reversed or out-of-image boxes.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as predictions: {error}") from None
+    if len(lines) != images:
+        where = f"{path}, line {min(len(lines), images) + 1}"
+        raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
+    numbers = np.array([_parsed(path, number, line) for number, line in enumerate(lines, start=1)])
+    guesses = numbers.reshape(images, GUESSES, 5)
+    labels, boxes = guesses[..., 0], guesses[..., 1:]
+    _refuse_labels(path, labels, classes)
+    _refuse_boxes(path, boxes, sizes)
+    return labels.astype(np.int64) - 1, boxes
+
+
+def _parsed(path: Path, line_number: int, line: str) -> list[float]:
+    words = line.split()
+    if len(words) != NUMBERS_A_LINE:
+        expected = f"expected {NUMBERS_A_LINE}: `label x1 y1 x2 y2` five times"
+        raise UserError(f"{path}, line {line_number}: {len(words)} numbers, {expected}")
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise UserError(f"{path}, line {line_number}: {error}") from None
+
+
+def _refuse_labels(path: Path, labels: np.ndarray, classes: int) -> None:
+    wrong = ~((labels >= 1) & (labels <= classes) & (labels == np.floor(labels)))
+    for image, guess in np.argwhere(wrong)[:1]:
+        raise UserError(f"{_place(path, image, guess)}: label {labels[image, guess]:g}, expected 1…{classes}")
+
+
+def _refuse_boxes(path: Path, boxes: np.ndarray, sizes: ArrayLike | None) -> None:
+    last = np.full((len(boxes), 2), np.inf) if sizes is None else np.asarray(sizes) - 1
+    first_corner, last_corner = boxes[..., :2], boxes[..., 2:]
+    reversed_box = ~(first_corner <= last_corner).all(-1)
+    outside = ~((first_corner >= 0) & (last_corner <= last[:, None]) & np.isfinite(last_corner)).all(-1)
+    for image, guess in np.argwhere(reversed_box | outside)[:1]:
+        box = " ".join(f"{number:g}" for number in boxes[image, guess])
+        limit = "" if sizes is None else f", whose last pixel is {last[image, 0]} {last[image, 1]}"
+        reason = "is reversed" if reversed_box[image, guess] else f"leaves the image{limit}"
+        raise UserError(f"{_place(path, image, guess)}: box {box} {reason}; expected x1 ≤ x2 and y1 ≤ y2 inside it")
+
+
+def _place(path: Path, image: int, guess: int) -> str:
+    return f"{path}, line {image + 1}, guess {guess + 1}"

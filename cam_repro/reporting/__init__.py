@@ -1,0 +1,1 @@
+"""errors → tables, figures, report."""

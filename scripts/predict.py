@@ -1,0 +1,21 @@
+"""Where a network looks in one picture: top-5 classes, heatmap and box, drawn into a PNG beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cam_repro.command import command
+from cam_repro.config import Config
+
+
+def main(config: Config) -> None:
+    from cam_repro.reporting.predict import predict
+
+    predict(config)
+
+
+if __name__ == "__main__":
+    command(main, needs_model=True)

@@ -1,0 +1,24 @@
+"""Paper | reproduced | difference for Tables 1 and 2 of one data set, as markdown and CSV."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cam_repro.command import command
+from cam_repro.config import Config
+
+
+def main(config: Config) -> None:
+    from cam_repro.reporting.tables import write_tables
+
+    for path in write_tables(Path(config.results), config.data.name, config.protocol.name):
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf-8"))
+        print(path)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,74 @@
+"""The published numbers, and the names that lead to them."""
+
+import pytest
+
+from cam_repro.reporting import paper
+
+
+@pytest.mark.parametrize(
+    ("model", "errors"),
+    [("vgg_gap", (33.4, 12.2)), ("alexnet_star_gap", (44.9, 20.9)), ("googlenet_gmp", (35.6, 13.9))],
+)
+def test_table_1_holds_the_papers_classification_errors(model: str, errors: tuple[float, float]) -> None:
+    assert paper.TABLE1[model] == errors
+
+
+@pytest.mark.parametrize(
+    ("key", "title", "errors"),
+    [
+        (("googlenet_gap", "cam"), "GoogLeNet-GAP", (56.40, 43.00)),
+        (("alexnet_star_gap", "cam"), "AlexNet*-GAP", (63.75, 49.53)),
+        (("vgg", "backprop"), "Backprop on VGGnet", (61.12, 51.46)),
+        (("nin", "cam"), "NIN", (65.47, 54.19)),
+    ],
+)
+def test_table_2_is_keyed_by_model_and_method(key: tuple, title: str, errors: tuple) -> None:
+    assert paper.TABLE2[key] == errors
+    assert paper.row_title(*key) == title
+
+
+def test_rows_keep_the_papers_order() -> None:
+    first = [paper.row_title(model) for model in paper.TABLE1]
+    assert first[:4] == ["VGGnet-GAP", "GoogLeNet-GAP", "AlexNet*-GAP", "AlexNet-GAP"]
+    assert first[4:] == ["GoogLeNet", "VGGnet", "AlexNet", "NIN", "GoogLeNet-GMP"]
+    second = [paper.row_title(*key) for key in paper.TABLE2]
+    assert second[:6] == ["GoogLeNet-GAP", "VGGnet-GAP", "GoogLeNet", "AlexNet*-GAP", "AlexNet-GAP", "NIN"]
+    assert second[6:] == [
+        "Backprop on GoogLeNet",
+        "Backprop on VGGnet",
+        "Backprop on AlexNet",
+        "GoogLeNet-GMP",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "share"),
+    [
+        ("googlenet_gap", "cam", 67.1),
+        ("alexnet_gap", "cam", 67.1),
+        ("alexnet_star_gap", "cam", 65.8),
+        ("googlenet_gmp", "cam", 65.6),
+        ("vgg_gap", "cam", 64.3),
+        ("nin", "cam", 59.4),
+        ("googlenet", "cam", 58.6),
+        ("alexnet", "backprop", 60.7),
+        ("googlenet", "backprop", 56.8),
+        ("vgg", "backprop", 56.5),
+    ],
+)
+def test_share_of_right_boxes_follows_from_tables_1_and_2(model: str, method: str, share: float) -> None:
+    assert paper.loc_given_cls(model, method) == pytest.approx(share, abs=0.05)
+
+
+def test_what_the_paper_did_not_measure_has_no_value() -> None:
+    assert paper.loc_given_cls("squeezenet") is None
+    assert paper.loc_given_cls("vgg_gap", "backprop") is None
+    assert paper.LOCALIZATION.published("squeezenet", "cam") == (None, None, None, None)
+    assert paper.row_title("squeezenet", "backprop") == "Backprop on squeezenet"
+
+
+def test_tables_3_to_5_hold_the_published_values() -> None:
+    assert paper.TABLE3["GoogLeNet-GAP (heuristics)", "weakly"] == 37.1
+    assert paper.TABLE4["GoogLeNet-GAP on BBox", "BBox"] == 70.5
+    assert dict(zip(paper.TABLE5_DATA, paper.TABLE5["gap from GoogLeNet-GAP"], strict=True))["SUN397"] == 51.31
+    assert all(len(values) == len(paper.TABLE5_DATA) for values in paper.TABLE5.values())
