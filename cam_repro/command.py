@@ -55,13 +55,16 @@ def _check_command_line(overrides: list[str], needs_model: bool) -> None:
     """Compose once by ourselves, since Hydra would answer a mistake with a page of its own."""
     for override in overrides:
         _check_choice(override)
-    if needs_model and "--help" not in sys.argv and not any(o.startswith("model=") for o in overrides):
-        raise UserError(f"model= is needed; choose one of: {', '.join(model_names())}")
+    has_model = any(override.startswith("model=") for override in overrides)
+    of_model = [override for override in overrides if override.startswith("model.")]
+    if not has_model and (of_model or (needs_model and "--help" not in sys.argv)):
+        wanted_by = f" for {of_model[0]}" if of_model else ""
+        raise UserError(f"model= is needed{wanted_by}; choose one of: {', '.join(model_names())}")
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             raw = compose("config", overrides=overrides)
         validated(raw)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise UserError(_one_line(error)) from None
 
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -129,7 +130,7 @@ def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as index:
             if str(index["signature"]) == signature:
                 return {name: index[name] for name in ("files", "labels", "boxes", "box_starts")}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # absent, damaged or of an older version: built anew
     return None
 

@@ -91,6 +91,7 @@ def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None,
         pin_memory=pin,
         prefetch_factor=4 if worker_count(workers) and batches else None,
         worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
     )
 
 

@@ -143,7 +143,7 @@ def write_tree(root: Path, wanted: dict[str, int], workers: int) -> None:
     # closing: an error while writing ends the processes at once, not when its traceback is forgotten.
     with closing(make_pictures([*tasks["train"], *tasks["val"]], workers)) as pictures:
         total = wanted["train"] + wanted["val"]
-        for picture in tqdm(pictures, "drawing data=shapes", total, unit=" pictures", mininterval=0.5):
+        for picture in tqdm(pictures, "drawing data=shapes", total, unit=" pictures", disable=None):
             write_picture(root, picture)
     (root / "shapes.json").write_text(json.dumps(wanted) + "\n")
 

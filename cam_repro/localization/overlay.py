@@ -7,7 +7,7 @@ import numpy as np
 
 def colour(heatmap: np.ndarray) -> np.ndarray:
     """(H,W) → (H,W,3) uint8: blue at and below zero, red at the maximum."""
-    share = np.clip(heatmap / max(float(heatmap.max()), 1e-12), 0, 1)[..., None]
+    share = (np.maximum(heatmap, 0) / max(float(heatmap.max()), 1e-12))[..., None]
     centres, width = np.array([0.75, 0.5, 0.25]), 0.25
     rgb = np.clip(1.5 - np.abs(share - centres) / width, 0, 1)
     return (255 * rgb).astype(np.uint8)

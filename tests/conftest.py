@@ -1,0 +1,53 @@
+"""A tiny data set and the real scripts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cam_repro.data.shapes import make_shapes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TINY = (
+    "data.generate.train=60",
+    "data.generate.val=20",
+    "data.workers=1",
+    "recipe.epochs=2",
+    "recipe.batch_size=16",
+    "recipe.sizes=[32,48]",
+    "recipe.size_starts=[0,0.5]",
+)
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in data set with 60 train and 20 val pictures; tests must not change it."""
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=60, val=20, workers=1)
+
+
+def run_script(name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None):
+    """Run a real script with everything it writes under `folder`."""
+    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+    command = [sys.executable, str(REPOSITORY / "scripts" / f"{name}.py"), *where, *arguments]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
+    return subprocess.run(command, capture_output=True, text=True, env=settings, cwd=REPOSITORY, timeout=240)
+
+
+@pytest.fixture
+def script(tmp_path: Path, tiny_shapes: Path) -> Script:
+    """script("train", "model=alexnet_gap", …) on the tiny data set."""
+
+    def run(name: str, *arguments: str, environment: dict[str, str] | None = None, tiny: bool = True):
+        options = (f"data.root={tiny_shapes}", *TINY) if tiny else ()
+        if tiny and any(argument.startswith("model=") for argument in arguments):
+            options += ("model.input_size=64",)
+        return run_script(name, tmp_path, *options, *arguments, environment=environment)
+
+    return run

@@ -1,0 +1,175 @@
+"""The real scripts end to end on the tiny data set, and the mistakes their users make."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, TINY, Script
+
+FINISHED = {"checkpoint.pt", "checkpoint.previous.pt", "config.yaml", "environment.txt", "metrics.jsonl", ".lock"}
+
+
+def says(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line of a refused command."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def succeeds(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path: Path) -> None:
+    """The main job in one go: the files it leaves are the files the design names."""
+    out = succeeds(script("train", "model=alexnet_gap"))
+    assert "trained 2 epochs" in out
+    run = tmp_path / "runs/shapes/alexnet_gap"
+    names = {path.name for path in run.iterdir()}
+    assert names - {name for name in names if name.startswith("events.")} == FINISHED
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(m["epoch"], m["step"], m["size"]) for m in metrics] == [(1, 3, 32), (2, 6, 48)]
+    assert "already trained" in succeeds(script("train", "model=alexnet_gap"))
+
+    succeeds(script("eval_classification", "data.workers=0"))
+    succeeds(script("eval_localization", "data.workers=0"))
+    folder = tmp_path / "results/shapes/alexnet_gap"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "classification.json",
+        "localization-cam-paper.json",
+        "localization-cam-paper.png",
+        "predictions.txt",
+    ]
+    classification = json.loads((folder / "classification.json").read_text())
+    localization = json.loads((folder / "localization-cam-paper.json").read_text())
+    assert classification["images"] == 20 and classification["input_size"] == 64
+    assert localization["metrics"].keys() >= {
+        "cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "gt_known_loc", "loc_given_cls",
+        "floor_whole_image", "floor_centre_box",
+    }  # fmt: skip
+    assert localization["metrics"]["loc_top1_error"] >= localization["metrics"]["cls_top1_error"]
+    assert classification["metrics"]["cls_top1_error"] == localization["metrics"]["cls_top1_error"]
+    assert localization["provenance"]["training"]["name"] == "scratch"
+    assert len((folder / "predictions.txt").read_text().splitlines()) == 20
+
+    table = succeeds(script("tables"))
+    assert "Table 1: classification error" in table and "Table 2: localization error" in table
+    assert "context only" in table and "not run" in table
+
+    picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
+    out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}"))
+    assert out.count("box") == 5 and Path(picture).with_suffix(".cam.png").is_file()
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
+
+
+def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(tiny_shapes: Path, tmp_path: Path) -> None:
+    """SIGTERM mid-run, then the same command: bit for bit the undisturbed run, dropout included."""
+    options = [f"data.root={tiny_shapes}", *TINY, "model=alexnet_gap", "model.dropout=0.5", "recipe.epochs=8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def start(name: str) -> subprocess.Popen[str]:
+        where = [f"{key}={tmp_path / name / key}" for key in ("runs", "results", "cache")]
+        command = [sys.executable, str(REPOSITORY / "scripts/train.py"), *where, *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    undisturbed = start("one")
+    assert undisturbed.wait(200) == 0, undisturbed.communicate()
+    disturbed = start("two")
+    metrics = tmp_path / "two/runs/shapes/alexnet_gap/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    disturbed.send_signal(signal.SIGTERM)
+    _, err = disturbed.communicate(timeout=60)
+    assert "stopped and saved at step" in err and "run the same command to go on" in err
+    again = start("two")
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0 and "resumes at step" in out, err
+    one, two = (weights_of(tmp_path / name / "runs/shapes/alexnet_gap") for name in ("one", "two"))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    read = [
+        [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in path.open()]
+        for path in (tmp_path / "one/runs/shapes/alexnet_gap/metrics.jsonl", metrics)
+    ]
+    assert read[0] == read[1]
+
+
+HOT = ("model=alexnet_gap", "recipe.optimizer=sgd", "recipe.lr=100", "recipe.warmup=0", "recipe.clip=0")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(script: Script) -> None:
+    assert "not finite at step" in says(script("train", *HOT), 1)
+
+
+def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
+    succeeds(script("train", "model=alexnet_gap", "recipe.epochs=1"))
+    line = says(script("train", "model=alexnet_gap", "recipe.epochs=1", "recipe.label_smoothing=0.3"), 1)
+    assert "recipe.label_smoothing 0.1 → 0.3" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code", "message"),
+    [
+        ("train", (), 2, "model= is needed; choose one of: alexnet_gap"),
+        ("train", ("model=vgg_gp",), 2, "unknown model 'vgg_gp'; did you mean vgg_gap?"),
+        ("train", ("model=vgg_gap", "data=shape"), 2, "unknown data 'shape'; did you mean shapes?"),
+        ("train", ("model=vgg_gap", "recipe=fine"), 2, "unknown recipe 'fine'"),
+        ("eval_localization", ("protocol=papr",), 2, "unknown protocol 'papr'; did you mean paper?"),
+        ("train", ("model=vgg_gap", "recipe.epoch=3"), 2, "unknown option recipe.epoch; did you mean recipe.epochs?"),
+        ("train", ("model=vgg_gap", "recipe.epochs=many"), 2, "recipe.epochs=many"),
+        ("train", ("model=vgg_gap", "recipe.epochs=0"), 2, "recipe.epochs=0 is out of range"),
+        ("train", ("model=vgg_gap", "recipe.optimizer=adam"), 2, "choose one of: sgd, adamw"),
+        ("train", ("model=vgg_gap", "model.groups=3"), 2, "model.groups=3 does not divide"),
+        ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=null"), 1, "set ILSVRC_ROOT or data.root="),
+        ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=/nowhere"), 1, "no ILSVRC/Data/CLS-LOC under"),
+        ("eval_classification", ("model=vgg_gap",), 1, "vgg_gap is not trained on shapes"),
+        ("eval_localization", (), 1, "no trained network in"),
+        ("tables", (), 1, "does not exist; type `make eval-classification data=shapes` first"),
+        ("train", ("model=vgg_gap", "weights=/nowhere.pth"), 1, "weights=/nowhere.pth is not a file"),
+        ("train", ("model=vgg_gap", "runs=/proc/runs"), 1, "cannot write to /proc/runs"),
+        ("eval_localization", ("model.groups=2",), 2, "model= is needed for model.groups=2"),
+        ("predict", ("model=vgg_gap",), 1, "image= is needed"),
+        ("predict", ("model=vgg_gap", "image=/nowhere.jpg"), 1, "image=/nowhere.jpg: No such file"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(script: Script, name: str, arguments: tuple, code: int, message: str) -> None:
+    tiny = not any(argument.startswith("data=") for argument in arguments) and any("model=" in a for a in arguments)
+    assert message in says(script(name, *arguments, tiny=tiny, environment={"ILSVRC_ROOT": ""}), code)
+
+
+def test_a_corrupt_picture_is_skipped_by_training_and_refused_by_evaluation(
+    script: Script, tiny_shapes: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(tiny_shapes, tmp_path / "tree")
+    folder = root / "ILSVRC/Data/CLS-LOC"
+    next(iter(sorted((folder / "train").glob("*/*.JPEG")))).write_bytes(b"\xff\xd8")
+    out = succeeds(script("train", "model=alexnet_gap", f"data.root={root}"))
+    metrics = tmp_path / "runs/shapes/alexnet_gap/metrics.jsonl"
+    skipped = sum(json.loads(line)["skipped"] for line in metrics.open())
+    assert skipped == out.count("skipped: ")
+    bad = sorted((folder / "val").glob("*.JPEG"))[0]
+    bad.write_bytes(bad.read_bytes()[:500])
+    assert f"corrupt image {bad}" in says(script("eval_localization", f"data.root={root}"), 1)
+
+
+def test_help_shows_the_choices() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", "--help"], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0
+    assert "alexnet_gap" in done.stdout and "recipe" in done.stdout

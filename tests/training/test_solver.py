@@ -1,0 +1,57 @@
+"""Learning rates, decay and crop sizes as the recipes say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cam_repro.config import RecipeConfig
+from cam_repro.networks import build_network
+from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, schedule, set_learning_rate
+
+
+def test_the_releases_step_schedule_falls_tenfold_every_quarter() -> None:
+    recipe = RecipeConfig(schedule="step", milestones=[0.25, 0.5, 0.75])
+    factors = [schedule(recipe, step / 160) for step in (0, 39, 40, 80, 120, 159)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001, 0.001])
+
+
+def test_cosine_rises_in_the_warm_up_and_ends_at_zero() -> None:
+    recipe = RecipeConfig(schedule="cosine", warmup=0.1)
+    assert schedule(recipe, 0) < 0.05
+    assert schedule(recipe, 0.1) == pytest.approx(1)
+    assert schedule(recipe, 0.55) == pytest.approx(0.5)
+    assert schedule(recipe, 1) == pytest.approx(0)
+
+
+def test_biases_learn_twice_as_fast_and_only_weights_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    recipe = RecipeConfig(lr=0.1, bias_lr=2.0, weight_decay=5e-4)
+    optimizer = build_optimizer(network, recipe, fused=False)
+    set_learning_rate(optimizer, recipe, 0)
+    settings = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert settings[id(network[0].weight)] == pytest.approx((0.1, 5e-4))
+    assert settings[id(network[0].bias)] == pytest.approx((0.2, 0))
+    assert settings[id(network[1].weight)] == pytest.approx((0.1, 0))
+    assert settings[id(network[3].bias)] == pytest.approx((0.2, 0))
+    assert len(settings) == 6
+
+
+def test_crops_grow_with_the_epochs_whatever_their_number() -> None:
+    recipe = RecipeConfig(epochs=10, sizes=[64, 112, 224], size_starts=[0.0, 0.5, 0.9])
+    assert [crop_size(recipe, epoch) for epoch in (0, 4, 5, 8, 9)] == [64, 64, 112, 112, 224]
+    assert crop_size(RecipeConfig(epochs=1, sizes=[64, 112], size_starts=[0.0, 0.5]), 0) == 64
+
+
+def test_frozen_batch_norm_keeps_its_statistics() -> None:
+    network = build_network("googlenet_gap", num_classes=2).train()
+    freeze_batch_norm(network)
+    before = network.trunk.conv1.bn.running_mean.clone()
+    network(torch.randn(2, 3, 32, 32))
+    assert torch.equal(network.trunk.conv1.bn.running_mean, before)
+    assert network.trunk.conv1.bn.weight.requires_grad
