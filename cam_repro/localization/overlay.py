@@ -13,6 +13,8 @@ def colour(heatmap: np.ndarray) -> np.ndarray:
     return (255 * rgb).astype(np.uint8)
 
 
-def overlay(picture: np.ndarray, heatmap: np.ndarray, opacity: float = 0.45) -> np.ndarray:
-    """(H,W,3) uint8 and (H,W) → (H,W,3) uint8."""
+def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """(H,W,3) uint8 and (H,W) → (H,W,3) uint8: the hotter, the less of the picture shines through."""
+    share = np.maximum(heatmap, 0) / max(float(heatmap.max()), 1e-12)
+    opacity = (0.2 + 0.35 * share)[..., None]
     return np.round((1 - opacity) * picture + opacity * colour(heatmap)).astype(np.uint8)
