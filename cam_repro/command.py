@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from cam_repro.config import CONFIGS, Config, model_names, register_schema, vali
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's matrices here are small; its threads would fight torch's
 
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 GROUPS = ("model", "data", "recipe", "protocol", "experiment")
 
 
@@ -40,6 +42,10 @@ def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
             work(validated(raw))
         except UserError as error:
             _fail(str(error), 1)
+        except OSError as error:
+            if error.errno not in DISK_TROUBLE:
+                raise
+            _fail(f"cannot write {error.filename or ''}: {error.strerror}; free space or choose another folder", 1)
         except KeyboardInterrupt:
             _fail("stopped; run the same command to go on", 130)
 

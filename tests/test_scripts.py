@@ -116,6 +116,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(script: Script) ->
     assert "not finite at step" in says(script("train", *HOT), 1)
 
 
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_line(tiny_shapes: Path, tmp_path: Path) -> None:
+    """The limit on a file's size stands in for the disk: the network fits under it, network and optimizer do not."""
+    where = " ".join(f"{key}={tmp_path / key}" for key in ("runs", "results", "cache"))
+    train = f"{sys.executable} scripts/train.py {where} data.root={tiny_shapes} {' '.join(TINY)} model=alexnet_gap"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 30000; {train}"], capture_output=True, text=True, cwd=REPOSITORY, timeout=240
+    )
+    line = says(done, 1)
+    assert "cannot write" in line and "checkpoint.pt: File too large" in line
+    left = [path.name for path in (tmp_path / "runs/shapes/alexnet_gap").iterdir()]
+    assert not [name for name in left if name.endswith(".tmp") or name.startswith("checkpoint")]
+
+
 def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
     succeeds(script("train", "model=alexnet_gap", "recipe.epochs=1"))
     line = says(script("train", "model=alexnet_gap", "recipe.epochs=1", "recipe.label_smoothing=0.3"), 1)

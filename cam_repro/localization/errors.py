@@ -62,6 +62,7 @@ class ScoredImages:
         shares = {}
         for k in range(self.cls_right.shape[1]):
             shares[f"cls_top{k + 1}_error"] = (~self.cls_right[:, k], everything)
+        for k in range(self.loc_right.shape[1]):
             shares[f"loc_top{k + 1}_error"] = (~self.loc_right[:, k] & counted, counted)
         class_right = self.cls_right[:, 0] & counted
         shares["loc_given_cls"] = (self.loc_right[:, 0] & class_right, class_right)

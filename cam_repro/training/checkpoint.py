@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,10 @@ def only_writer(folder: Path) -> Iterator[None]:
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint in one step; the one before it is kept."""
     newest = folder / CHECKPOINT
+    buffer = io.BytesIO()  # torch's own writer hides a full disk behind a RuntimeError
+    torch.save(state, buffer)
     with replacing(newest) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
         if newest.exists():
             previous = folder / PREVIOUS
             previous.unlink(missing_ok=True)

@@ -39,11 +39,11 @@ def test_two_damaged_checkpoints_are_refused_not_overwritten(tmp_path: Path) -> 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path, {"step": 1})
 
-    def full_disk(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def full_disk(path: Path, data: bytes) -> None:
+        path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(UserError, match="cannot write .*No space left on device"):
         checkpoint.save(tmp_path, {"step": 2})
     assert checkpoint.load(tmp_path)["step"] == 1
