@@ -48,8 +48,8 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     folder = tmp_path / "results/shapes/alexnet_gap"
     assert sorted(path.name for path in folder.iterdir()) == [
         "classification.json",
-        "localization-cam-paper.jpg",
         "localization-cam-paper.json",
+        "localization-cam-paper.png",
         "predictions.txt",
     ]
     classification = json.loads((folder / "classification.json").read_text())

@@ -129,7 +129,7 @@ def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[
         scored = _score(config, split, seen, boxes, true_class_boxes)
     if us.leads:
         write_predictions(folder / _predictions_name(config), seen.labels, boxes)
-        write_figure(folder / f"{stem}.jpg", split, seen, true_class_boxes, config.protocol)
+        write_figure(folder / f"{stem}.png", split, seen, true_class_boxes, config.protocol)
     return _record(folder / f"{stem}.json", config, subject, split, scored, LOCALIZATION, us, clock.seconds)
 
 

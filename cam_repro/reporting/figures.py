@@ -15,7 +15,7 @@ from cam_repro.localization.evaluation import Seen
 from cam_repro.localization.maps import resize_maps
 from cam_repro.localization.overlay import overlay
 
-COLUMNS, ROWS, CELL, CAPTION = 4, 3, 224, 16  # pixels
+COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 
 
@@ -49,10 +49,9 @@ def write_figure(path: Path, split: Split, seen: Seen, boxes: np.ndarray, protoc
 def _caption(sheet: Image.Image, left: int, top: int, split: Split, true: int, guessed: int) -> None:
     name, wrong = (split.words[label].split(",")[0] for label in (true, guessed))
     text = name if true == guessed else f"{name} (guess: {wrong})"
-    ImageDraw.Draw(sheet).text((left + 4, top), text[:36], fill="black")
+    ImageDraw.Draw(sheet).text((left + 4, top), text[:32], fill="black")
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """As the file's name says: PNG, or JPEG for a sheet of photographs."""
     with replacing(path) as temporary:
-        picture.save(temporary, "PNG" if path.suffix == ".png" else "JPEG", optimize=True, quality=85)
+        picture.save(temporary, "PNG", optimize=True)
