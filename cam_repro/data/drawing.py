@@ -29,9 +29,9 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2: 0-based pixels, inclusive
 
 LONG_SIDES = (240, 272)  # pixels
 RATIOS = (0.62, 1.66)  # width / height
-SIZES = (0.35, 0.73)  # the longer side of an object's box / the shorter side of the picture
-PAIR_SIZES = (0.3, 0.47)
-PAIRS = 0.15  # of the pictures show two objects
+SIZES = (0.34, 0.73)  # the longer side of an object's box / the shorter side of the picture
+PAIR_SIZES = (0.34, 0.48)
+PAIRS = 0.1  # of the pictures show two objects
 MARGIN = 2  # pixels between an object and the picture's edge or the other object
 
 
@@ -112,18 +112,18 @@ def object_of(kind: Kind, longer_side: float, rng: Generator) -> tuple[Thing, Ar
 
 
 def place_objects(kind: Kind, width: int, height: int, rng: Generator) -> list[tuple[Thing, float, float]]:
-    """One object of the class or (in PAIRS of the pictures) two, at uniform places, wholly in the picture."""
+    """One object of the class or (in PAIRS of the pictures) two, wholly in the picture, more often near its edges."""
     count = 2 if rng.random() < PAIRS else 1
     low, high = SIZES if count == 1 else PAIR_SIZES
-    things = [object_of(kind, rng.uniform(low, high) * min(width, height), rng) for _ in range(count)]
+    things = [object_of(kind, (high - (high - low) * rng.random() ** 2) * min(width, height), rng) for _ in range(count)]
     # Along the picture's longer side the objects share what room is left, so that no two of them overlap.
     long = int(height > width)
     sides = np.array([extent[2:] - extent[:2] for _, extent in things])
     room = np.array([width, height]) - 2 * MARGIN - sides
-    corners = rng.random((count, 2)) * room + MARGIN
+    corners = rng.beta(0.5, 0.5, (count, 2)) * room + MARGIN
     steps = sides[:, long] + MARGIN
     free = max(width, height) - MARGIN - steps.sum()
-    corners[:, long] = MARGIN + np.sort(rng.random(count)) * free + np.cumsum(steps) - steps
+    corners[:, long] = MARGIN + np.sort(rng.beta(0.5, 0.5, count)) * free + np.cumsum(steps) - steps
     centres = (corners - [extent[:2] for _, extent in things]).tolist()
     return [(thing, *centre) for (thing, _), centre in zip(things, centres, strict=True)]
 
