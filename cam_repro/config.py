@@ -17,11 +17,11 @@ CONFIGS = REPOSITORY / "configs"
 
 @dataclass
 class ModelConfig:
-    """A network: a torchvision backbone cut at its last wanted maps, and the head put on it (§3, PROTOCOL names)."""
+    """A network: a backbone cut at its last wanted maps, and the head put on it (§3, PROTOCOL names)."""
 
     name: str = MISSING
-    backbone: str = MISSING  # a key of networks.trunks.TRUNKS
-    native: bool = False  # keep the backbone's own pooled maps and classifier: no surgery
+    backbone: str = MISSING  # a key of networks.trunks.BACKBONES
+    native: bool = False  # keep the backbone whole, with its own classifier: no surgery, no added convolution
     units: int = 1024  # of the added 3×3 convolution
     groups: int = 1  # 1: the paper's text; 2: the authors' release
     pool: str = "average"  # average (GAP) | max (GMP)
@@ -83,10 +83,12 @@ class ProtocolConfig:
     """From a picture to a scored box (PROTOCOL: views, boxes, scoring)."""
 
     name: str = MISSING
-    view: str = "squash"
-    boxes: str = "paper"
-    threshold: float = 0.2  # of the map's maximum
-    resize: str = "bicubic"  # of the small map, to the original pixels
+    view: str = "squash"  # squash | center_crop | ten_crop (summed, as released) | ten_crop_averaged
+    boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
+    threshold: float | None = None  # paper: of the map's maximum
+    thresholds: list[int] | None = None  # release: of 255
+    guesses: str = "loose"  # which boxes of which classes: loose | tight | heuristics (release only)
+    resize: str = "bicubic"  # of the map, to the original pixels
     size: int | None = None  # pixels a side of what the network sees; none: the network's own
 
 
@@ -122,10 +124,11 @@ CHOICES = {
     "recipe.schedule": ("step", "cosine"),
     "recipe.init": ("pretrained", "he"),
     "recipe.batch_norm": ("train", "frozen"),
-    "protocol.view": ("squash",),
-    "protocol.boxes": ("paper",),
+    "protocol.view": ("squash", "center_crop", "ten_crop", "ten_crop_averaged"),
+    "protocol.boxes": ("paper", "release"),
+    "protocol.guesses": ("loose", "tight", "heuristics"),
     "protocol.resize": ("bicubic", "bilinear"),
-    "method": ("cam",),
+    "method": ("cam", "gradcam", "backprop", "backprop_sum"),
 }
 RANGES = {
     "model.units": (1, 65536),
@@ -176,8 +179,28 @@ def _check_agreement(config: Config) -> None:
         raise UserError(f"recipe.size_starts={recipe.size_starts} must begin with 0 and rise")
     if min(recipe.sizes) < 32:
         raise UserError(f"recipe.sizes={recipe.sizes}: a training crop needs 32 pixels a side at least")
-    if config.model and config.model.units % config.model.groups:
-        raise UserError(f"model.groups={config.model.groups} does not divide model.units={config.model.units}")
+    if config.model:
+        _check_model(config.model)
+    _check_protocol(config.protocol)
+
+
+def _check_protocol(protocol: ProtocolConfig) -> None:
+    wanted, other = ("threshold", "thresholds") if protocol.boxes == "paper" else ("thresholds", "threshold")
+    if not getattr(protocol, wanted) or getattr(protocol, other) is not None:
+        raise UserError(f"protocol.boxes={protocol.boxes} takes protocol.{wanted}= and no protocol.{other}=")
+    if protocol.boxes == "paper" and protocol.guesses != "loose":
+        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release: a paper map has one box")
+
+
+def _check_model(model: ModelConfig) -> None:
+    if model.units % model.groups:
+        raise UserError(f"model.groups={model.groups} does not divide model.units={model.units}")
+    for key in ("units", "groups", "conv_init", "conv_bias"):
+        if model.native and getattr(model, key) != getattr(ModelConfig, key):
+            raise UserError(
+                f"model.{key}={getattr(model, key)} sets an added convolution, which model.native=true of {model.name} "
+                "does not have; leave one of them out"
+            )
 
 
 def model_names() -> list[str]:

@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
-from torchvision import models
 
-from cam_repro.config import ModelConfig, model_config
+from cam_repro import UserError
+from cam_repro.config import ModelConfig, model_config, model_names
 from cam_repro.networks.network import CamNetwork, assemble, initialise_from_scratch
+from cam_repro.networks.table import Listing, network_line, network_table
 from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import class_count, fetch_torchvision, load_backbone, load_checkpoint, read_state
 
-__all__ = ["CamNetwork", "build_network", "initialise_from_scratch"]
+__all__ = ["CamNetwork", "build_network", "initialise_from_scratch", "network_table"]
 
 
+@overload
+def build_network(model: Literal["list"]) -> Listing: ...
+@overload
 def build_network(
     model: str | ModelConfig, num_classes: int = 1000, weights: str | Path | None = None, *, new_classes: bool = False
-) -> CamNetwork:
-    """A network of `configs/model/`, by name or by its (changed) configuration.
+) -> CamNetwork: ...
+def build_network(
+    model: str | ModelConfig, num_classes: int = 1000, weights: str | Path | None = None, *, new_classes: bool = False
+) -> CamNetwork | Listing:
+    """A network of `configs/model/`, by name or by its (changed) configuration; "list" gives the table of them all.
 
     weights: None (random), a torchvision version such as "IMAGENET1K_V1" (fetched once), or the path of a
     torchvision state dict or of one of our checkpoints. `new_classes` lets a checkpoint trained on other classes
     start a new classifier. What is still random is named in `network.untrained`.
     Raises UserError for an unknown name and for weights of another network.
     """
-    config = model_config(model) if isinstance(model, str) else model
+    if model == "list":
+        return network_table()
+    config = _config_of(model) if isinstance(model, str) else model
+    state, source = _state_of(config, weights) if weights is not None else ({}, "")
     whole = backbone(config.backbone).build()
-    if weights is None:
-        network = assemble(config, whole, num_classes)
-        network.untrained = "every layer"
-        return network
-    state, source = _state_of(config, weights)
-    if "network" in state:
-        network = assemble(config, whole, num_classes)
-        load_checkpoint(network, state["network"], source, new_classes)
-        return network
-    load_backbone(whole, state, source)
+    if state and "network" not in state:
+        load_backbone(whole, state, source)
     network = assemble(config, whole, num_classes)
-    if not config.native:
-        network.untrained = "the new head"
-    elif num_classes != class_count(state):
-        network.untrained = f"the classifier (the file has {class_count(state)} classes, the data {num_classes})"
+    if "network" in state:
+        load_checkpoint(network, state["network"], source, new_classes)
+    else:
+        network.untrained = _untrained(config, num_classes, class_count(state) if state else None)
     return network
 
 
+def _config_of(name: str) -> ModelConfig:
+    if name not in model_names():
+        raise UserError(f"unknown model {name!r}; choose one of: {network_line()}")
+    return model_config(name)
+
+
+def _untrained(config: ModelConfig, num_classes: int, pretrained_classes: int | None) -> str:
+    """What is still random after the backbone was given weights of a network for `pretrained_classes`, if any."""
+    if pretrained_classes is None:
+        return "every layer"
+    if not config.native:
+        return "the new head"
+    same = num_classes == pretrained_classes
+    return "" if same else f"the classifier (the file has {pretrained_classes} classes, the data {num_classes})"
+
+
 def _state_of(config: ModelConfig, weights: str | Path) -> tuple[dict[str, torch.Tensor], str]:
-    versions = models.get_model_weights(config.backbone).__members__
-    if str(weights) in versions or str(weights).startswith("IMAGENET"):
+    if str(weights) == "DEFAULT" or str(weights).startswith("IMAGENET"):
         return fetch_torchvision(config.backbone, str(weights)), f"weights={weights}"
     return read_state(Path(weights)), f"weights={weights}"

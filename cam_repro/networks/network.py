@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -9,16 +11,23 @@ from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.networks.trunks import backbone, out_channels
 
+POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "average": lambda maps_nkhw: maps_nkhw.mean((2, 3)),
+    "max": lambda maps_nkhw: maps_nkhw.amax((2, 3)),
+    "none": lambda maps_nkhw: maps_nkhw,
+}
+
 
 class CamNetwork(nn.Module):
     """Trunk, head, pooling over space, linear classifier (Zhou et al. 2016, §2–3).
 
     Attributes: `trunk` and `head` give the maps (N,K,H,W) after the last ReLU; `classifier` is linear on the
-    pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet and NIN.
+    pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet and NIN. With pool "none"
+    it is every layer after the maps, as in AlexNet and VGG16: such a network has no class activation map.
     """
 
     def __init__(
-        self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Linear | None, pool: str, dropout: float
+        self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Module | None, pool: str, dropout: float
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -31,65 +40,100 @@ class CamNetwork(nn.Module):
     def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,3,H,W) normalised images → logits (N,C), maps (N,K,h,w) after the last ReLU."""
         maps = self.head(self.trunk(images))
-        pooled = maps.mean((2, 3)) if self.pool == "average" else maps.amax((2, 3))
-        return self.classifier(self.dropout(pooled)), maps
+        return self.classifier(self.dropout(POOLS[self.pool](maps))), maps
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N,3,H,W) normalised images → logits (N,C)."""
         return self.forward_with_maps(images)[0]
 
     @property
+    def cam_obstacle(self) -> str:
+        """Why this network has no class activation map; empty if it has."""
+        if isinstance(self.classifier, nn.Linear | nn.Identity):
+            return ""
+        return "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
+
+    @property
     def classifier_weight(self) -> torch.Tensor:
-        """(C,K): row c weighs the maps in class c's activation map; the identity where the maps are the classes'."""
+        """(C,K): row c weighs the maps in class c's activation map; the identity where the maps are the classes'.
+
+        Raises UserError where there is no class activation map.
+        """
         if isinstance(self.classifier, nn.Linear):
             return self.classifier.weight
+        self._refuse_without_cam()
         return torch.eye(self.num_classes, device=next(self.parameters()).device)
 
     @property
     def classifier_bias(self) -> torch.Tensor:
-        """(C,): what the pooled maps do not explain of a logit."""
+        """(C,): what the pooled maps do not explain of a logit. Raises UserError as `classifier_weight` does."""
         if isinstance(self.classifier, nn.Linear):
             return self.classifier.bias
+        self._refuse_without_cam()
         return torch.zeros(self.num_classes, device=next(self.parameters()).device)
+
+    def _refuse_without_cam(self) -> None:
+        if self.cam_obstacle:
+            raise UserError(f"no class activation map: {self.cam_obstacle}; use a …_gap network or method=gradcam")
 
     @property
     def num_classes(self) -> int:
-        if isinstance(self.classifier, nn.Linear):
-            return self.classifier.out_features
-        return [m for m in self.trunk.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
+        last = last_layer(self)[1]
+        return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+
+
+def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The layer whose outputs are the classes, and its name."""
+    return [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
 
 
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
-    """Cut the torchvision network `whole` and put the configured head on it; new layers are freshly initialised."""
+    """Cut the network `whole` and put the configured head on it; new layers are freshly initialised."""
     if config.native:
         return _native(config, whole, num_classes)
     trunk = backbone(config.backbone).surgery(whole)
-    channels = out_channels(trunk)
-    if channels % config.groups:
-        raise UserError(f"model.groups={config.groups} does not divide the trunk's {channels} maps ({config.backbone})")
-    convolution = nn.Conv2d(channels, config.units, 3, padding=1, groups=config.groups)
-    initialise_convolution(convolution, config.conv_init, config.conv_bias)
-    head = nn.Sequential(convolution, nn.ReLU(inplace=True))
+    head = _new_head(config, out_channels(trunk))
     return CamNetwork(trunk, head, fresh_linear(config.units, num_classes), config.pool, config.dropout)
 
 
+def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
+    """The backbone's extension, then §3's convolution of `units`; each with a ReLU."""
+    head = nn.Sequential()
+    for layer in (*backbone(config.backbone).extension, config.units):
+        if isinstance(layer, str):
+            head.append(nn.MaxPool2d(3, stride=1))
+            continue
+        if channels % config.groups or layer % config.groups:
+            raise UserError(f"model.groups={config.groups} does not divide {channels} maps in and {layer} maps out")
+        convolution = nn.Conv2d(channels, layer, 3, padding=1, groups=config.groups)
+        initialise_convolution(convolution, config.conv_init, config.conv_bias)
+        head.extend([convolution, nn.ReLU(inplace=True)])
+        channels = layer
+    return head
+
+
 def _native(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
-    cut = backbone(config.backbone).native
-    if cut is None:
-        raise UserError(f"{config.backbone} has no pooled maps of its own (model.native=true); set model.native=false")
-    trunk, classifier = cut(whole)
-    if classifier is not None and classifier.out_features != num_classes:
-        classifier = fresh_linear(classifier.in_features, num_classes)
-    if classifier is None:
-        _resize_last_convolution(trunk, num_classes)
-    return CamNetwork(trunk, nn.Identity(), classifier, config.pool, config.dropout)
+    """The network as it is, but for a last layer of another number of classes."""
+    trunk, classifier = backbone(config.backbone).native(whole)
+    pool = config.pool if isinstance(classifier, nn.Linear | None) else "none"
+    if pool == "none" and (config.pool != "average" or config.dropout):
+        raise UserError(
+            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no pooled maps "
+            "to set them for; leave both, or set model.native=false"
+        )
+    network = CamNetwork(trunk, nn.Identity(), classifier, pool, config.dropout)
+    if network.num_classes != num_classes:
+        name, last = last_layer(network)
+        network.set_submodule(name, _same_layer(last, num_classes))
+    return network
 
 
-def _resize_last_convolution(trunk: nn.Sequential, num_classes: int) -> None:
-    last = trunk.classifier[0]
-    if last.out_channels != num_classes:
-        trunk.classifier[0] = nn.Conv2d(last.in_channels, num_classes, last.kernel_size)
-        initialise_convolution(trunk.classifier[0], "gaussian", 0.0)
+def _same_layer(layer: nn.Linear | nn.Conv2d, num_classes: int) -> nn.Linear | nn.Conv2d:
+    if isinstance(layer, nn.Linear):
+        return fresh_linear(layer.in_features, num_classes)
+    convolution = nn.Conv2d(layer.in_channels, num_classes, layer.kernel_size)
+    initialise_convolution(convolution, "gaussian", 0.0)
+    return convolution
 
 
 def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) -> None:

@@ -1,19 +1,23 @@
-"""Where each torchvision backbone is cut: the trunk's maps, and the classifier it came with.
+"""Where each backbone is cut: the trunk's maps, and the classifier it came with.
 
 Zhou et al. 2016, §3: AlexNet is kept to conv5 (13×13 maps at 224), VGG16 to conv5_3 (14×14), GoogLeNet to
-inception4e (14×14). A *native* cut keeps every layer up to the backbone's own global average pooling.
+inception4e (14×14); a backbone that is not in the paper is cut where its maps are about as large. The *native*
+cut keeps every layer: the trunk ends in the backbone's last maps, and what follows them is its classifier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torchvision import models
 
 from cam_repro import UserError
+from cam_repro.networks.nin import NetworkInNetwork
+
+POOL5 = "3×3 max pooling, stride 1"
 
 
 class ToHalfRange(nn.Module):
@@ -27,11 +31,18 @@ class ToHalfRange(nn.Module):
 
 @dataclass(frozen=True)
 class Backbone:
-    """One torchvision network and its two cuts, each a list of (name, module) in torchvision's own names."""
+    """A whole network, its two cuts, and where its published weights are.
+
+    `native` gives the trunk and what follows it: a linear layer on the averaged maps, several layers on the maps
+    themselves, or None where the maps are the classes' own. `extension` lists what a new head has before its one
+    configured convolution: units of a 3×3 convolution, or POOL5.
+    """
 
     build: Callable[[], nn.Module]
     surgery: Callable[[nn.Module], nn.Sequential]  # §3's cut, for a new head
-    native: Callable[[nn.Module], tuple[nn.Sequential, nn.Linear | None]] | None = None  # None: classes are the maps
+    native: Callable[[nn.Module], tuple[nn.Sequential, nn.Module | None]]
+    torchvision: str  # the name its weights have there; empty: it has none
+    extension: tuple[int | str, ...] = ()
 
 
 def _children(model: nn.Module, first: str, last: str) -> list[tuple[str, nn.Module]]:
@@ -47,33 +58,65 @@ def _sequential(named: list[tuple[str, nn.Module]]) -> nn.Sequential:
     return trunk
 
 
+def _features(model: nn.Module, end: int | None = None) -> nn.Sequential:
+    return _sequential([("features", model.features[:end] if end else model.features)])
+
+
+def _fully_connected(model: nn.Module, end: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """AlexNet and VGG16: maps, then pool5 and fc6–fc8; at sizes other than 224 torchvision averages to fit fc6."""
+    layers = [("pool5", model.features[end]), ("avgpool", model.avgpool), ("flatten", nn.Flatten())]
+    return _features(model, end), _sequential([*layers, ("fc", model.classifier)])
+
+
 def _googlenet(model: nn.Module, last: str) -> nn.Sequential:
     return _sequential([("to_half_range", ToHalfRange()), *_children(model, "conv1", last)])
 
 
-def _squeezenet_native(model: nn.Module) -> tuple[nn.Sequential, None]:
-    convolution_and_relu = model.classifier[1:3]
+def _class_maps(model: nn.Module, convolution: int) -> tuple[nn.Sequential, None]:
+    """SqueezeNet and NIN: the last convolution and its ReLU make one map per class."""
+    convolution_and_relu = model.classifier[convolution : convolution + 2]
     return _sequential([("features", model.features), ("classifier", convolution_and_relu)]), None
 
 
+ALEXNET = Backbone(
+    build=lambda: models.alexnet(weights=None),
+    surgery=lambda model: _features(model, 12),
+    native=lambda model: _fully_connected(model, 12),
+    torchvision="alexnet",
+)
 BACKBONES: dict[str, Backbone] = {
-    "alexnet": Backbone(
-        build=lambda: models.alexnet(weights=None),
-        surgery=lambda model: _sequential([("features", model.features[:12])]),
-    ),
+    "alexnet": ALEXNET,
+    # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
+    "alexnet_star": replace(ALEXNET, surgery=lambda model: _features(model, 10), extension=(384, POOL5, 512)),
     "vgg16": Backbone(
         build=lambda: models.vgg16(weights=None, init_weights=False),
-        surgery=lambda model: _sequential([("features", model.features[:30])]),
+        surgery=lambda model: _features(model, 30),
+        native=lambda model: _fully_connected(model, 30),
+        torchvision="vgg16",
     ),
     "googlenet": Backbone(
         build=lambda: models.googlenet(weights=None, aux_logits=False, init_weights=False),
         surgery=lambda model: _googlenet(model, "inception4e"),
         native=lambda model: (_googlenet(model, "inception5b"), model.fc),
+        torchvision="googlenet",
+    ),
+    "resnet18": Backbone(
+        build=lambda: models.resnet18(weights=None),
+        surgery=lambda model: _sequential(_children(model, "conv1", "layer3")),
+        native=lambda model: (_sequential(_children(model, "conv1", "layer4")), model.fc),
+        torchvision="resnet18",
     ),
     "squeezenet1_0": Backbone(
         build=lambda: models.squeezenet1_0(weights=None),
-        surgery=lambda model: _sequential([("features", model.features)]),
-        native=_squeezenet_native,
+        surgery=_features,
+        native=lambda model: _class_maps(model, 1),
+        torchvision="squeezenet1_0",
+    ),
+    "nin": Backbone(
+        build=NetworkInNetwork,
+        surgery=lambda model: _features(model, 5),
+        native=lambda model: _class_maps(model, 0),
+        torchvision="",
     ),
 }
 

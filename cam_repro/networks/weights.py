@@ -11,7 +11,8 @@ from torch import nn
 from torchvision import models
 
 from cam_repro import UserError
-from cam_repro.networks.network import CamNetwork
+from cam_repro.networks.network import CamNetwork, last_layer
+from cam_repro.networks.trunks import backbone
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -30,8 +31,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def fetch_torchvision(name: str, version: str) -> dict[str, torch.Tensor]:
-    """torchvision's published weights, downloaded once and checked by hash."""
-    published = models.get_model_weights(name)
+    """The weights torchvision publishes for a backbone, downloaded once and checked by hash."""
+    if not backbone(name).torchvision:
+        raise UserError(f"weights={version}: torchvision has no {name}; give a file, or leave weights= out to train it")
+    published = models.get_model_weights(backbone(name).torchvision)
     if version not in published.__members__:
         raise UserError(
             f"weights={version} is neither a file nor weights of {name}: {', '.join(published.__members__)}"
@@ -45,38 +48,38 @@ def fetch_torchvision(name: str, version: str) -> dict[str, torch.Tensor]:
 
 
 def load_backbone(whole: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Put a torchvision state dict into torchvision's own network, before it is cut.
+    """Put a state dict into the whole network it is of (torchvision's own, or NIN), before it is cut.
 
     Layers behind every cut (GoogLeNet's auxiliary classifiers) may be extra; a missing or misshapen layer means
     the file belongs to another network.
     """
     wanted = whole.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unlike = [k for k in wanted if k in state and getattr(state[k], "shape", None) != wanted[k].shape]
+    unlike = [k for k in wanted if k in state and not _fits(state, k, wanted[k])]
     foreign = [key for key in state if key not in wanted and not key.startswith("aux")]
     if missing or unlike or foreign:
         culprit = (missing + unlike + foreign)[0]
         raise UserError(
             f"{source} is of another network: {len(missing)} layers missing, {len(unlike)} of another shape, "
-            f"{len(foreign)} unknown, among them {culprit}; expected a {type(whole).__name__} of torchvision"
+            f"{len(foreign)} unknown, among them {culprit}; expected a {type(whole).__name__} state dict"
         )
     whole.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
 
 
 def load_checkpoint(network: CamNetwork, state: dict[str, torch.Tensor], source: str, new_classes: bool) -> None:
-    """Put a checkpoint of ours into `network`; with `new_classes` a classifier of another size is left fresh."""
-    wanted = network.state_dict()
-    if new_classes:
-        state = {k: v for k, v in state.items() if not (k.startswith("classifier.") and v.shape != wanted[k].shape)}
-    fresh = [key for key in wanted if key.startswith("classifier.") and key not in state and new_classes]
-    odd = [
-        k
-        for k in wanted.keys() | state.keys()
-        if k not in fresh and (k not in state or k not in wanted or state[k].shape != wanted[k].shape)
-    ]
+    """Put a checkpoint of ours into `network`; with `new_classes` a last layer of another size is left fresh."""
+    wanted, last = network.state_dict(), f"{last_layer(network)[0]}."
+    fresh = [k for k in wanted if new_classes and k.startswith(last) and not _fits(state, k, wanted[k])]
+    state = {k: v for k, v in state.items() if k not in fresh}
+    odd = [k for k in wanted if k not in fresh and not _fits(state, k, wanted[k])]
+    odd += [k for k in state if k not in wanted]
     if odd:
         raise UserError(f"{source} is of another network: {len(odd)} layers differ, among them {min(odd)}")
     network.load_state_dict(state, strict=False)
+
+
+def _fits(state: dict[str, torch.Tensor], key: str, wanted: torch.Tensor) -> bool:
+    return getattr(state.get(key), "shape", None) == wanted.shape
 
 
 def class_count(state: dict[str, torch.Tensor]) -> int:

@@ -44,7 +44,9 @@ class Journal:
         self.board.flush()
 
     def maps(self, step: int, network: CamNetwork, split: Split, size: int, device: torch.device) -> None:
-        """The true class's activation map over a few fixed val images."""
+        """The true class's activation map over a few fixed val images, where the network has such maps."""
+        if network.cam_obstacle:
+            return
         self.board.add_images(
             "class activation maps", example_maps(network, split, size, device), step, dataformats="NHWC"
         )

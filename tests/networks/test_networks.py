@@ -1,37 +1,52 @@
-"""The surgery: which maps come out, and which weights may go in."""
+"""The networks: which maps come out, and how the class scores follow from them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torchvision import models
+from omegaconf import OmegaConf
+from torch import nn
 
 from cam_repro import UserError
-from cam_repro.config import model_config, model_names
+from cam_repro.config import Config, DataConfig, ProtocolConfig, RecipeConfig, model_config, model_names, validated
 from cam_repro.localization import class_activation_maps
 from cam_repro.networks import build_network, initialise_from_scratch
+from cam_repro.networks.trunks import BACKBONES
 
-MAPS_AT_224 = {
+MAPS = {  # of 7 classes, at the network's own input size
+    "alexnet": (256, 13, 13),
     "alexnet_gap": (1024, 13, 13),
-    "vgg_gap": (1024, 14, 14),
+    "alexnet_star_gap": (512, 11, 11),
+    "googlenet": (1024, 7, 7),
     "googlenet_gap": (1024, 14, 14),
+    "googlenet_gmp": (1024, 14, 14),
+    "nin": (7, 6, 6),
+    "resnet18": (512, 7, 7),
     "squeezenet": (7, 13, 13),
+    "vgg": (512, 14, 14),
+    "vgg_gap": (1024, 14, 14),
 }
+WITH_CAM = [name for name in model_names() if name not in ("alexnet", "vgg")]
+AVERAGED = [name for name in WITH_CAM if model_config(name).pool == "average"]
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_maps_have_the_papers_size_at_224(name: str) -> None:
+def test_maps_have_the_papers_size_at_the_networks_input_size(name: str) -> None:
     network = build_network(name, num_classes=7).eval()
+    size = 227 if name == "alexnet_star_gap" else 224
+    assert model_config(name).input_size == size
     with torch.inference_mode():
-        logits, maps = network.forward_with_maps(torch.randn(1, 3, 224, 224))
+        logits, maps = network.forward_with_maps(torch.randn(1, 3, size, size))
     assert logits.shape == (1, 7)
-    assert maps.shape[1:] == MAPS_AT_224[name]
+    assert maps.shape[1:] == MAPS[name]
     assert maps.min() >= 0  # after the last ReLU
+    assert network.num_classes == 7
+    assert network.untrained == "every layer"
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", AVERAGED)
 def test_mean_of_the_class_activation_map_is_the_logit_less_its_bias(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, num_classes=5).eval()
@@ -43,6 +58,33 @@ def test_mean_of_the_class_activation_map_is_the_logit_less_its_bias(name: str) 
     torch.testing.assert_close(cams.mean((2, 3)), logits - network.classifier_bias, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", WITH_CAM)
+def test_a_network_with_a_cam_has_a_weight_for_every_class_and_map(name: str) -> None:
+    network = build_network(name, num_classes=5)
+    assert network.cam_obstacle == ""
+    assert network.classifier_weight.shape == (5, 5 if name in ("nin", "squeezenet") else MAPS[name][0])
+    assert network.classifier_bias.shape == (5,)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg"])
+def test_fully_connected_layers_stand_in_the_way_of_a_cam(name: str) -> None:
+    network = build_network(name, num_classes=5).eval()
+    assert "fully connected" in network.cam_obstacle
+    for wanted in ("classifier_weight", "classifier_bias"):
+        with pytest.raises(UserError, match=r"no class activation map: fully connected .* method=gradcam"):
+            getattr(network, wanted)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_the_gradient_of_a_score_reaches_maps_and_picture(name: str) -> None:
+    network = build_network(name, num_classes=3).eval()
+    initialise_from_scratch(network)
+    images = torch.randn(1, 3, 96, 96, requires_grad=True)
+    logits, maps = network.forward_with_maps(images)
+    gradients = torch.autograd.grad(logits.sum(), (maps, images))
+    assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in gradients)
+
+
 def test_forward_gives_the_logits_alone() -> None:
     network = build_network("alexnet_gap", num_classes=3).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -50,9 +92,50 @@ def test_forward_gives_the_logits_alone() -> None:
 
 
 def test_maximum_pooling_takes_the_largest_value_of_each_map() -> None:
-    network = build_network(model_config("alexnet_gap", pool="max"), num_classes=3).eval()
+    network = build_network("googlenet_gmp", num_classes=3).eval()
     logits, maps = network.forward_with_maps(torch.randn(1, 3, 64, 64))
     torch.testing.assert_close(logits, network.classifier(maps.amax((2, 3))))
+
+
+@pytest.mark.parametrize("trunk", BACKBONES)
+@pytest.mark.parametrize("change", [{}, {"pool": "max"}, {"native": True}])
+def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(trunk: str, change: dict[str, Any]) -> None:
+    with torch.device("meta"):  # shapes without numbers
+        network = build_network(model_config("alexnet_gap", backbone=trunk, **change), num_classes=3).eval()
+        logits, maps = network.forward_with_maps(torch.zeros(2, 3, 96, 96))
+    assert logits.shape == (2, 3)
+    assert maps.ndim == 4
+    assert maps.shape[2] > 1
+    assert (network.pool == "max") == (change == {"pool": "max"})
+
+
+def test_whole_networks_have_no_pooled_maps_to_set_pooling_for() -> None:
+    for change in ({"pool": "max"}, {"dropout": 0.5}):
+        with pytest.raises(UserError, match=r"vgg16 as it is has no pooled maps .* model.native=false"):
+            build_network(model_config("vgg", **change))
+
+
+def test_options_of_an_added_convolution_are_refused_where_there_is_none() -> None:
+    others = {"data": DataConfig("shapes"), "recipe": RecipeConfig("finetune"), "protocol": ProtocolConfig("paper")}
+    with pytest.raises(UserError, match=r"model.units=256 sets an added convolution, which model.native=true"):
+        validated(OmegaConf.structured(Config(model=model_config("resnet18", units=256), **others)))
+
+
+def test_alexnet_star_has_the_releases_layers_after_conv4() -> None:
+    network = build_network("alexnet_star_gap", num_classes=3)
+    convolutions = [m for m in network.head if isinstance(m, nn.Conv2d)]
+    assert [tuple(m.weight.shape) for m in convolutions] == [(384, 128, 3, 3), (512, 192, 3, 3), (512, 256, 3, 3)]
+    pools = [m for m in network.head if isinstance(m, nn.MaxPool2d)]
+    assert [(m.kernel_size, m.stride) for m in pools] == [(3, 1)]
+    assert network.dropout.p == 0.5
+    assert [m.out_channels for m in network.trunk.modules() if isinstance(m, nn.Conv2d)] == [64, 192, 384, 256]
+
+
+def test_nin_has_the_layers_of_caffes_model_zoo() -> None:
+    layers = [m for m in build_network("nin", num_classes=10).modules() if isinstance(m, nn.Conv2d)]
+    blocks = [96] * 3 + [256] * 3 + [384] * 3 + [1024] * 2 + [10]
+    assert [m.out_channels for m in layers] == blocks
+    assert [m.kernel_size[0] for m in layers] == [11, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
 
 
 def test_groups_halve_the_added_convolution() -> None:
@@ -68,82 +151,3 @@ def test_he_initialisation_keeps_the_scale_of_vgg_without_batch_norm() -> None:
     with torch.inference_mode():
         _, maps = network.forward_with_maps(torch.randn(2, 3, 64, 64))
     assert 0.1 < maps.std() < 10
-
-
-def test_torchvision_weights_survive_the_surgery(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    whole = models.alexnet(weights=None).eval()
-    torch.save(whole.state_dict(), tmp_path / "alexnet.pth")
-    network = build_network("alexnet_gap", num_classes=4, weights=tmp_path / "alexnet.pth").eval()
-    images = torch.randn(1, 3, 224, 224)
-    with torch.inference_mode():
-        torch.testing.assert_close(network.trunk(images), whole.features[:12](images))
-    assert network.untrained == "the new head"
-
-
-def test_googlenet_weights_with_auxiliary_classifiers_are_taken(tmp_path: Path) -> None:
-    whole = models.googlenet(weights=None, aux_logits=True, init_weights=False)
-    torch.save(whole.state_dict(), tmp_path / "googlenet.pth")
-    network = build_network("googlenet_gap", num_classes=4, weights=tmp_path / "googlenet.pth")
-    assert torch.equal(network.trunk.inception4e.branch1.conv.weight, whole.inception4e.branch1.conv.weight)
-
-
-def test_native_squeezenet_gives_torchvisions_own_logits(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    whole = models.squeezenet1_0(weights=None).eval()
-    torch.save(whole.state_dict(), tmp_path / "squeezenet.pth")
-    network = build_network("squeezenet", num_classes=1000, weights=tmp_path / "squeezenet.pth").eval()
-    images = torch.randn(2, 3, 224, 224)
-    with torch.inference_mode():
-        torch.testing.assert_close(network(images), whole(images))
-    assert network.untrained == ""
-
-
-def test_native_network_with_other_classes_is_known_to_be_untrained(tmp_path: Path) -> None:
-    torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
-    network = build_network("squeezenet", num_classes=10, weights=tmp_path / "squeezenet.pth")
-    assert "1000 classes" in network.untrained
-
-
-def test_our_checkpoint_can_start_a_classifier_for_other_classes(tmp_path: Path) -> None:
-    trained = build_network("alexnet_gap", num_classes=3)
-    torch.save({"network": trained.state_dict()}, tmp_path / "checkpoint.pt")
-    network = build_network("alexnet_gap", 5, tmp_path / "checkpoint.pt", new_classes=True)
-    assert torch.equal(network.head[0].weight, trained.head[0].weight)
-    assert network.classifier.out_features == 5
-    with pytest.raises(UserError, match="another network"):
-        build_network("alexnet_gap", 5, tmp_path / "checkpoint.pt")
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
-    with pytest.raises(UserError, match="is of another network: .* expected a VGG"):
-        build_network("vgg_gap", weights=tmp_path / "squeezenet.pth")
-
-
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "alexnet.pth"
-    torch.save(models.squeezenet1_0(weights=None).state_dict(), path)
-    path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="cannot be read"):
-        build_network("squeezenet", weights=path)
-    with pytest.raises(UserError, match="is not a file"):
-        build_network("squeezenet", weights=tmp_path / "nowhere.pth")
-
-
-def test_a_pickle_that_would_run_code_is_not_run(tmp_path: Path) -> None:
-    import pickle
-
-    class Evil:
-        def __reduce__(self) -> tuple:
-            return Path.touch, (tmp_path / "owned",)
-
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match="cannot be read"):
-        build_network("squeezenet", weights=tmp_path / "evil.pth")
-    assert not (tmp_path / "owned").exists()
-
-
-def test_an_unknown_model_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="choose one of: .*alexnet_gap.*vgg_gap"):
-        build_network("vgg")

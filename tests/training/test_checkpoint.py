@@ -51,9 +51,9 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    second = checkpoint.only_writer(tmp_path)
     with checkpoint.only_writer(tmp_path), pytest.raises(UserError, match="another process trains in"):
-        with checkpoint.only_writer(tmp_path):
-            pass
+        second.__enter__()
     with checkpoint.only_writer(tmp_path):
         pass
 

@@ -1,0 +1,39 @@
+"""The list of networks, computed from the networks."""
+
+from __future__ import annotations
+
+import pytest
+
+from cam_repro import UserError
+from cam_repro.config import model_names
+from cam_repro.networks import build_network, network_table
+from cam_repro.reporting.paper import NETWORKS
+
+
+def test_the_table_has_a_row_for_every_network() -> None:
+    _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in network_table().splitlines()]
+    by_name = {name: rest for name, *rest in rows}
+    assert list(by_name) == model_names()
+    assert by_name["alexnet_star_gap"] == ["AlexNet*-GAP", "512×11×11", "227", "4.9", "yes"]
+    assert by_name["nin"] == ["NIN", "1000×6×6", "224", "7.6", "yes"]
+    assert by_name["alexnet"][:4] == ["AlexNet", "256×13×13", "224", "61.1"]
+    assert by_name["alexnet"][4].startswith("no: fully connected layers")
+
+
+def test_the_papers_networks_carry_the_papers_names() -> None:
+    titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in network_table().splitlines()}
+    assert NETWORKS.items() <= titles.items()
+
+
+def test_list_gives_the_table() -> None:
+    assert build_network("list") == network_table()
+    assert repr(build_network("list")) == str(network_table())  # readable at the prompt
+
+
+def test_an_unknown_model_lists_the_known_ones_in_one_line() -> None:
+    with pytest.raises(
+        UserError, match=r"unknown model 'vgg19'; choose one of: alexnet \(256×13×13 maps, 61.1 M"
+    ) as error:
+        build_network("vgg19")
+    assert all(name in str(error.value) for name in model_names())
+    assert "\n" not in str(error.value)
