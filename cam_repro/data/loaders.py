@@ -15,13 +15,14 @@ from cam_repro import UserError
 from cam_repro.config import RecipeConfig
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import CorruptImage, read_image
-from cam_repro.data.views import squash, training_crop
+from cam_repro.data.views import take_view, training_crop
 
 
 @dataclass
 class Batch:
-    """pixels (N,3,H,W) uint8, channels last in memory; labels (N,); images (N,) their numbers in the split;
-    sizes (N,2) width and height of the pictures as stored; corrupt: one line for each file left out."""
+    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture; labels (N,); images (N,) their
+    numbers in the split; sizes (N,2) width and height of the pictures as stored; corrupt: one line for each
+    file left out."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -56,23 +57,23 @@ class _TrainingPictures(_Pictures):
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = read_image(self.split.path(image))
         rng = np.random.default_rng((self.seed, self.epoch, image))
-        return training_crop(pixels, self.size, self.recipe, rng), pixels.shape[1::-1]
+        return training_crop(pixels, self.size, self.recipe, rng)[None], pixels.shape[1::-1]
 
 
 class _EvaluationPictures(_Pictures):
-    def __init__(self, split: Split, size: int) -> None:
+    def __init__(self, split: Split, view: str, size: int) -> None:
         super().__init__(split)
-        self.size = size
+        self.view, self.size = view, size
 
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = read_image(self.split.path(image))
-        return squash(pixels, self.size), pixels.shape[1::-1]
+        return take_view(pixels, self.view, self.size), pixels.shape[1::-1]
 
 
 def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str]) -> Batch:
     corrupt = [item for item in items if isinstance(item, str)]
     whole = [item for item in items if not isinstance(item, str)]
-    pixels = np.stack([item[0] for item in whole]) if whole else np.zeros((0, 1, 1, 3), np.uint8)
+    pixels = np.concatenate([item[0] for item in whole]) if whole else np.zeros((0, 1, 1, 3), np.uint8)
     labels, images = (torch.tensor([item[k] for item in whole], dtype=torch.int64) for k in (1, 2))
     sizes = torch.tensor([item[3] for item in whole], dtype=torch.int64).reshape(-1, 2)
     return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, images, sizes, corrupt)
@@ -123,12 +124,13 @@ def training_batches(
 
 def evaluation_batches(
     split: Split, size: int, batch_size: int,
-    *, limit: int | None = None, rank: int = 0, world: int = 1, workers: int | None = None, pin: bool = False,
+    *, view: str = "squash", limit: int | None = None, rank: int = 0, world: int = 1, workers: int | None = None,
+    pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
     """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
     mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for batch in _loader(_EvaluationPictures(split, size), batches, workers, pin) if batches else ():
+    for batch in _loader(_EvaluationPictures(split, view, size), batches, workers, pin) if batches else ():
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
         yield batch

@@ -14,11 +14,64 @@ Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+VIEWS = ("squash", "center_crop", "ten_crop", "ten_crop_averaged")
 
 
 def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
     """The whole picture warped to (size,size,3), bilinear with antialiasing."""
     return resize_window(image_hwc, None, size)
+
+
+def take_view(image_hwc: np.ndarray, view: str, size: int) -> np.ndarray:
+    """(V,size,size,3): the V = crops_in(view) crops of the picture that an evaluation shows to the network."""
+    if view == "squash":
+        return squash(image_hwc, size)[None]
+    return center_crop(image_hwc, size)[None] if view == "center_crop" else ten_crop(image_hwc, size)
+
+
+def crops_in(view: str) -> int:
+    return 10 if view.startswith("ten_crop") else 1
+
+
+def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
+    """The middle (size,size,3) of the picture whose short side is resized to size·256/224 (torchvision's pixels)."""
+    height, width = image_hwc.shape[:2]
+    (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
+    resized = Image.fromarray(image_hwc).resize((new_width, new_height), Image.Resampling.BILINEAR, reducing_gap=None)
+    return np.asarray(resized)[top : top + size, left : left + size]
+
+
+def center_crop_window(width: int, height: int, size: int) -> Window:
+    """The part of a (height,width) picture that `center_crop` shows, in the picture's pixels."""
+    (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
+    x_scale, y_scale = width / new_width, height / new_height
+    return left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale
+
+
+def _center_crop_geometry(width: int, height: int, size: int) -> tuple[tuple[int, int], int, int]:
+    """Width and height of the resized picture, then left and top of the crop in it; rounded as torchvision does."""
+    short = round(size * 256 / 224)
+    long = int(short * max(width, height) / min(width, height))
+    new_width, new_height = (short, long) if width <= height else (long, short)
+    return (new_width, new_height), round((new_width - size) / 2), round((new_height - size) / 2)
+
+
+def ten_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
+    """The release's ten crops (10,size,size,3) of the whole picture warped to a square: five places, then mirrored."""
+    warped = squash(image_hwc, ten_crop_side(size))
+    crops = [warped[y : y + size, x : x + size] for x, y in ten_crop_places(size)]
+    return np.stack(crops + [crop[:, ::-1] for crop in crops])
+
+
+def ten_crop_side(size: int) -> int:
+    """The warped square's side: 256 for crops of 224 (GoogLeNet, VGG) and of 227 (AlexNet), else in proportion."""
+    return 256 if size in (224, 227) else round(size * 256 / 224)
+
+
+def ten_crop_places(size: int) -> list[tuple[int, int]]:
+    """(left, top) of the five crops in the warped square, in the release's order (PROTOCOL §3)."""
+    far = ten_crop_side(size) - size
+    return [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
 
 
 def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:

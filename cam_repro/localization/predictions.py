@@ -6,7 +6,6 @@ devkit's own `ILSVRC2014_ID`, which only its `meta_clsloc.mat` knows. Corners ar
 counted from 0, both inside the box.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,11 @@ from numpy.typing import ArrayLike
 
 from cam_repro import UserError
 from cam_repro.files import write_text
-from cam_repro.localization.boxes import Box
 
 GUESSES = 5
 NUMBERS_A_LINE = 5 * GUESSES  # label x1 y1 x2 y2
 
-LOOSE, TIGHT = 0, 1
+LOOSE, TIGHT = 0, 1  # the release's boxes of a map, by falling area
 RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of its boxes)
     "loose": tuple((place, LOOSE) for place in range(GUESSES)),
     "tight": tuple((place, TIGHT) for place in range(GUESSES)),
@@ -27,20 +25,15 @@ RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of
 }
 
 
-def release_guesses(
-    result_set: str, classes: Sequence[int], boxes: Sequence[Sequence[Box]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Five guesses from the top classes and the `release_boxes` of each: -> labels (5,), boxes (5, 4).
+def five_guesses(labels: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple[np.ndarray, np.ndarray]:
+    """The guesses of N images: top classes (N, 5) with their boxes (N, 5, B, 4) -> labels (N, 5), boxes (N, 5, 4).
 
     Source: PROTOCOL §4, the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
-    A class with a single box has no tight one: its loose box stands in (the release's program stops there).
     """
     if result_set not in RESULT_SETS:
         raise ValueError(f"unknown result set {result_set!r}, expected one of {', '.join(RESULT_SETS)}")
-    picks = RESULT_SETS[result_set]
-    labels = [classes[place] for place, _ in picks]
-    guesses = [boxes[place][min(which, len(boxes[place]) - 1)] for place, which in picks]
-    return np.array(labels), np.array(guesses)
+    places, which = np.array(RESULT_SETS[result_set]).T
+    return labels[:, places], boxes[:, places, which]
 
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:

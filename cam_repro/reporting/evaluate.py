@@ -16,8 +16,8 @@ from cam_repro.config import Config, ModelConfig
 from cam_repro.data import Split, load_split
 from cam_repro.devices import Team, team
 from cam_repro.localization.errors import ScoredImages, read_blacklist, score_images
-from cam_repro.localization.evaluation import Seen, draw_boxes, look
-from cam_repro.localization.predictions import write_predictions
+from cam_repro.localization.evaluation import Seen, draw_boxes, look_at_split
+from cam_repro.localization.predictions import five_guesses, write_predictions
 from cam_repro.networks import CamNetwork, build_network
 from cam_repro.networks.weights import read_state
 from cam_repro.reporting.figures import write_figure
@@ -107,15 +107,17 @@ def _as_trained(model: ModelConfig, weights: Path, wnids: list[str]) -> ModelCon
     return ModelConfig(**state["model"])
 
 
-def _look(config: Config, subject: Subject, split: Split, us: Team) -> Seen:
-    size = input_size(config, subject.model)
-    return look(subject.network, split, size, config.eval_batch_size, us, config.data.workers)
+def _look(config: Config, subject: Subject, split: Split, us: Team, method: str) -> Seen:
+    return look_at_split(
+        subject.network, split, config.protocol.view, input_size(config, subject.model), method, us,
+        batch_size=config.eval_batch_size, workers=config.data.workers,
+    )  # fmt: skip
 
 
 def _classify(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
     with _clock() as clock:
-        seen = _look(config, subject, split, us)
-        scored = _score(config, split, seen, np.zeros((*seen.labels.shape, 4)), None)
+        seen = _look(config, subject, split, us, "scores")
+        scored = _score(config, split, seen, seen.labels, np.zeros((*seen.labels.shape, 4)), None)
     path = result_folder(config, subject.model.name) / "classification.json"
     return _record(path, config, subject, split, scored, CLASSIFICATION, us, clock.seconds)
 
@@ -124,11 +126,13 @@ def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[
     folder = result_folder(config, subject.model.name)
     stem = f"localization-{config.method}-{config.protocol.name}"
     with _clock() as clock:
-        seen = _look(config, subject, split, us)
-        boxes, true_class_boxes = draw_boxes(seen, config.protocol)
-        scored = _score(config, split, seen, boxes, true_class_boxes)
+        seen = _look(config, subject, split, us, config.method)
+        boxes = draw_boxes(seen, config.protocol)
+        labels, guesses = five_guesses(seen.labels, boxes[:, :-1], config.protocol.guesses)
+        true_class_boxes = boxes[:, -1, -1 if config.protocol.guesses == "tight" else 0]
+        scored = _score(config, split, seen, labels, guesses, true_class_boxes)
     if us.leads:
-        write_predictions(folder / _predictions_name(config), seen.labels, boxes)
+        write_predictions(folder / _predictions_name(config), labels, guesses)
         write_figure(folder / f"{stem}.png", split, seen, true_class_boxes, config.protocol)
     return _record(folder / f"{stem}.json", config, subject, split, scored, LOCALIZATION, us, clock.seconds)
 
@@ -140,10 +144,10 @@ def _predictions_name(config: Config) -> str:
 
 
 def _score(
-    config: Config, split: Split, seen: Seen, boxes: np.ndarray, true_class_boxes: np.ndarray | None
+    config: Config, split: Split, seen: Seen, labels: np.ndarray, boxes: np.ndarray, true_class_boxes: np.ndarray | None
 ) -> ScoredImages:
     return score_images(
-        seen.labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))],
+        labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))],
         gt_known_boxes=true_class_boxes, sizes=seen.sizes,
         blacklist=read_blacklist(config.blacklist) if config.blacklist else (),
     )  # fmt: skip

@@ -12,7 +12,6 @@ from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import read_image
 from cam_repro.files import replacing
 from cam_repro.localization.evaluation import Seen
-from cam_repro.localization.maps import resize_maps
 from cam_repro.localization.overlay import overlay
 
 COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels
@@ -36,8 +35,7 @@ def write_figure(path: Path, split: Split, seen: Seen, boxes: np.ndarray, protoc
     chosen = np.linspace(0, len(split) - 1, count, dtype=int)
     sheet = Image.new("RGB", (COLUMNS * CELL, -(-count // COLUMNS) * (CELL + CAPTION)), "white")
     for place, image in enumerate(chosen):
-        width, height = map(int, seen.sizes[image])
-        heatmap = resize_maps(seen.maps[image, -1:], (height, width), protocol.resize)[0]
+        heatmap = seen.heatmaps(image, protocol.resize)[-1]
         cell = panel(read_image(split.path(image)), heatmap, boxes[image], split.true_boxes(image))
         cell.thumbnail((CELL - 4, CELL - 4))
         left, top = place % COLUMNS * CELL, place // COLUMNS * (CELL + CAPTION)

@@ -11,11 +11,11 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data.ilsvrc import read_synset_mapping
 from cam_repro.data.images import CorruptImage, read_image
-from cam_repro.data.views import squash, to_device
+from cam_repro.data.views import crops_in, take_view, to_device
 from cam_repro.devices import team
-from cam_repro.localization.evaluation import image_boxes
-from cam_repro.localization.maps import class_activation_maps, resize_maps, top_classes
-from cam_repro.networks import CamNetwork
+from cam_repro.localization.evaluation import map_boxes
+from cam_repro.localization.methods import look
+from cam_repro.localization.placement import picture_heatmaps
 from cam_repro.reporting.evaluate import subject_of
 from cam_repro.reporting.figures import panel, save_picture
 from cam_repro.reporting.results import input_size
@@ -25,19 +25,22 @@ def predict(config: Config) -> Path:
     """Print the five best classes with their boxes; write the best one's heatmap and box beside the picture."""
     if config.image is None:
         raise UserError("image= is needed: make cam image=cat.jpg model=alexnet_gap")
-    picture = _read(Path(config.image))
+    picture, protocol = _read(Path(config.image)), config.protocol
+    wnids, words = class_names(config)
     with team(config.device) as us:
-        wnids, words = class_names(config)
         subject = subject_of(config, config.model, wnids, us)
-        pixels = squash(picture, input_size(config, subject.model))
-        classes, shares, maps = look_at_one(subject.network, pixels, us.device)
-    height, width = picture.shape[:2]
-    boxes = image_boxes(maps, (width, height), config.protocol)
-    for label, share, box in zip(classes, shares, boxes, strict=True):
-        print(f"{100 * share:5.1f} %  {wnids[label]} {words[label]}  box {' '.join(map(str, box))}")
-    heatmap = resize_maps(maps[:1], (height, width), config.protocol.resize)[0]
+        size, crops = input_size(config, subject.model), crops_in(protocol.view)
+        pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))
+        images = to_device(pixels.permute(0, 3, 1, 2), us.device)
+        seen = look(subject.network.eval(), images, method=config.method, crops=crops)
+    shares = (seen.scores if crops > 1 else seen.scores.softmax(1))[0]
+    width, height = picture.shape[1::-1]
+    heatmaps = picture_heatmaps(seen.heat[0].cpu().numpy(), protocol.view, (width, height), size, protocol.resize)
+    boxes = [map_boxes(heatmap, protocol)[0] for heatmap in heatmaps]
+    for label, box in zip(seen.guesses[0].tolist(), boxes, strict=True):
+        print(f"{100 * shares[label]:5.1f} %  {wnids[label]} {words[label]}  box {' '.join(map(str, box))}")
     path = Path(config.image).with_suffix(".cam.png")
-    save_picture(path, panel(picture, heatmap, np.array(boxes[0]), np.empty((0, 4))))
+    save_picture(path, panel(picture, heatmaps[0], np.array(boxes[0]), np.empty((0, 4))))
     print(path)
     return path
 
@@ -53,18 +56,3 @@ def class_names(config: Config) -> tuple[list[str], list[str]]:
     """wnids and words in the network's class order, from the mapping file alone: no images are needed."""
     mapping = config.data.synset_mapping or Path(config.data.root or "") / "LOC_synset_mapping.txt"
     return read_synset_mapping(Path(mapping))
-
-
-@torch.inference_mode()
-def look_at_one(
-    network: CamNetwork, pixels: np.ndarray, device: torch.device
-) -> tuple[list[int], list[float], np.ndarray]:
-    """(S,S,3) uint8 → the five best classes, their probabilities and their maps (5,h,w)."""
-    network.eval()
-    logits, maps = network.forward_with_maps(
-        to_device(torch.from_numpy(pixels.copy())[None].permute(0, 3, 1, 2), device)
-    )
-    classes = top_classes(logits)
-    shares = logits.softmax(1).gather(1, classes)[0].tolist()
-    heat = class_activation_maps(maps, network.classifier_weight, classes)[0].cpu().numpy()
-    return classes[0].tolist(), shares, heat

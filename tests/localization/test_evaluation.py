@@ -12,7 +12,7 @@ from torch import nn
 from cam_repro.config import DataConfig, ProtocolConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.devices import Team
-from cam_repro.localization.evaluation import draw_boxes, look
+from cam_repro.localization.evaluation import draw_boxes, look_at_split
 from cam_repro.networks.network import CamNetwork
 
 ALONE = Team(0, 1, torch.device("cpu"))
@@ -42,9 +42,9 @@ def test_the_box_of_a_blob_is_found_in_original_pixels(tmp_path: Path) -> None:
     blob = (300, 40, 419, 99)
     tree_with_a_bright_blob(tmp_path / "tree", 480, 160, blob)
     split = open_split(DataConfig(name="blob", root=str(tmp_path / "tree")), "val", tmp_path)
-    seen = look(brightness_network(2), split, 224, 4, ALONE, workers=0)
+    seen = look_at_split(brightness_network(2), split, "squash", 224, "cam", ALONE, workers=0)
     assert seen.sizes.tolist() == [[480, 160]]
-    guessed, of_the_true_class = draw_boxes(seen, ProtocolConfig(name="paper", threshold=0.5))
-    assert guessed.shape == (1, 2, 4)
+    boxes = draw_boxes(seen, ProtocolConfig(name="paper", threshold=0.5))
+    assert boxes.shape == (1, 3, 1, 4)
     patch = np.array([480, 160, 480, 160]) / 28  # the map's resolution in the picture's pixels
-    assert (np.abs(of_the_true_class[0] - blob) <= patch).all()
+    assert (np.abs(boxes[0, -1, 0] - blob) <= patch).all()

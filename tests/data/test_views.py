@@ -1,0 +1,83 @@
+"""Which pixels each view shows the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import v2
+
+from cam_repro.data.views import (
+    VIEWS,
+    center_crop,
+    center_crop_window,
+    crops_in,
+    squash,
+    take_view,
+    ten_crop,
+    ten_crop_places,
+)
+
+SIZES = [(500, 375), (375, 500), (333, 333), (61, 400), (1200, 301), (30, 20)]
+
+
+def noise(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [224, 227, 64])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: int) -> None:
+    picture = noise(width, height)
+    reference = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])(Image.fromarray(picture))
+    assert np.array_equal(center_crop(picture, size), np.asarray(reference))
+
+
+@pytest.mark.parametrize("size", [224, 227, 64])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_center_crops_window_is_its_middle_seven_eighths(width: int, height: int, size: int) -> None:
+    left, top, right, bottom = center_crop_window(width, height, size)
+    pixel = 1.1 * min(width, height) / size  # rounding moves the window by a pixel of the crop at most
+    assert right - left == pytest.approx(0.875 * min(width, height), abs=pixel)
+    assert bottom - top == pytest.approx(0.875 * min(width, height), abs=pixel)
+    assert (left + right) / 2 == pytest.approx(width / 2, abs=pixel)
+    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=pixel)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_the_center_crop_shows_its_window() -> None:
+    """A picture of its own coordinates tells where each crop pixel came from."""
+    columns, rows = np.meshgrid(np.arange(250), np.arange(180))
+    crop = center_crop(np.stack([columns, rows, rows], 2).astype(np.uint8), 224).astype(float)
+    left, top, right, bottom = center_crop_window(250, 180, 224)
+    assert crop[112, [0, -1], 0] == pytest.approx([left, right - 1], abs=1)
+    assert crop[[0, -1], 112, 1] == pytest.approx([top, bottom - 1], abs=1)
+
+
+def test_ten_crops_lie_where_the_release_puts_them() -> None:
+    assert ten_crop_places(224) == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert ten_crop_places(227) == [(0, 0), (0, 29), (29, 0), (29, 29), (14, 14)]
+
+
+@pytest.mark.parametrize("size", [224, 227])
+def test_ten_crops_are_cut_from_the_warped_picture_then_mirrored(size: int) -> None:
+    picture = noise(300, 200)
+    warped, crops = squash(picture, 256), ten_crop(picture, size)
+    assert crops.shape == (10, size, size, 3)
+    assert crops.dtype == np.uint8
+    assert np.array_equal(crops[1], warped[256 - size :, :size])  # x = 0, y = 32: the lower left
+    assert np.array_equal(crops[2], warped[:size, 256 - size :])
+    assert np.array_equal(crops[5:], crops[:5, :, ::-1])
+
+
+@pytest.mark.parametrize("size", [64, 160, 288])
+def test_ten_crops_of_other_sizes_keep_the_releases_proportions(size: int) -> None:
+    far = ten_crop_places(size)[3][0]
+    assert far / (size + far) == pytest.approx(32 / 256, abs=0.01)
+    assert ten_crop(noise(40, 30), size).shape == (10, size, size, 3)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_gives_as_many_crops_as_it_says(view: str) -> None:
+    assert take_view(noise(40, 30), view, 64).shape == (crops_in(view), 64, 64, 3)

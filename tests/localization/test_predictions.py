@@ -1,0 +1,109 @@
+"""Five guesses an image: the release's result sets, and the devkit's submission format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cam_repro import UserError
+from cam_repro.localization.predictions import five_guesses, read_predictions, write_predictions
+
+LABELS = np.array([[0, 1, 2, 3, 4], [9, 8, 7, 6, 5]])
+BOXES = np.tile(np.array([3, 4, 30, 40]), (2, 5, 1))
+SIZES = [(31, 41), (100, 100)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_predictions(tmp_path / "predictions.txt", LABELS, BOXES)
+    return tmp_path / "predictions.txt"
+
+
+def test_result_sets_are_the_releases() -> None:
+    loose, tight = [(10 * c, 0, 10 * c + 9, 9) for c in range(5)], [(10 * c, 2, 10 * c + 5, 5) for c in range(5)]
+    boxes = np.array([[[loose[c], tight[c]] for c in range(5)]])
+    classes = [7, 3, 5, 1, 0]
+
+    def guessed(result_set: str) -> list[tuple[int, tuple[int, ...]]]:
+        labels, corners = five_guesses(np.array([classes]), boxes, result_set)
+        return list(zip(labels[0].tolist(), map(tuple, corners[0].tolist()), strict=True))
+
+    assert guessed("loose") == list(zip(classes, loose, strict=True))
+    assert guessed("tight") == list(zip(classes, tight, strict=True))
+    assert guessed("heuristics") == [(7, loose[0]), (7, tight[0]), (3, loose[1]), (3, tight[1]), (5, loose[2])]
+
+
+def test_an_unknown_result_set_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="loose, tight, heuristics"):
+        five_guesses(LABELS, BOXES[:, :, None], "losse")
+
+
+def test_predictions_are_written_one_image_a_line_with_labels_from_1(path: Path) -> None:
+    first, second = path.read_text().splitlines()
+    assert first.startswith("1 3 4 30 40 2 3 4 30 40 3 ")
+    assert second.startswith("10 3 4 30 40 9 ")
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.txt"]
+
+
+def test_predictions_are_read_back_as_they_were_written(path: Path) -> None:
+    labels, boxes = read_predictions(path, images=2, classes=10, sizes=SIZES)
+    assert np.array_equal(labels, LABELS)
+    assert np.array_equal(boxes, BOXES)
+
+
+def test_fractions_of_a_pixel_survive(path: Path) -> None:
+    write_predictions(path, LABELS, BOXES + 0.25)
+    assert np.array_equal(read_predictions(path, 2, 10)[1], BOXES + 0.25)
+
+
+def test_predictions_of_the_wrong_shape_are_not_written(path: Path) -> None:
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"\(N, 5\)"):
+        write_predictions(path, LABELS[:, :4], BOXES[:, :4])
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("1 3 4 30 40 2 ", "1 3 4 30 40 ", 1, "24 numbers, expected 25"),
+        ("10 3 4 30 40", "10 3 4 30 40 50", 2, "26 numbers, expected 25"),
+        ("10 3 ", "ten 3 ", 2, "ten"),
+        ("1 3 4", "0 3 4", 1, "guess 1: label 0, expected 1…10"),
+        ("10 3 4", "11 3 4", 2, "guess 1: label 11, expected 1…10"),
+        ("10 3 4", "9.5 3 4", 2, "label 9.5"),
+        ("10 3 4", "nan 3 4", 2, "label nan"),
+        ("2 3 4 30 40", "2 30 4 3 40", 1, "guess 2: box 30 4 3 40 is reversed"),
+        ("2 3 4 30 40", "2 3 -1 30 40", 1, "guess 2: box 3 -1 30 40 leaves the image"),
+        ("2 3 4 30 40", "2 3 4 31 40", 1, "guess 2: box 3 4 31 40 leaves the image"),
+        ("9 3 4 30 40", "9 3 4 30 100", 2, "guess 2: box 3 4 30 100 leaves the image"),
+        ("9 3 4 30 40", "9 3 4 inf 40", 2, "guess 2: box 3 4 inf 40 leaves the image"),
+    ],
+)
+def test_a_wrong_line_is_refused_by_name_and_reason(path: Path, old: str, new: str, line: int, reason: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError) as refusal:
+        read_predictions(path, images=2, classes=10, sizes=SIZES)
+    message = str(refusal.value)
+    assert message.startswith(f"{path}, line {line}")
+    assert reason in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("images", "line"), [(1, 2), (3, 3)])
+def test_a_file_for_another_number_of_images_is_refused(path: Path, images: int, line: int) -> None:
+    with pytest.raises(UserError, match=f"line {line}: the file has 2 lines, expected {images}"):
+        read_predictions(path, images=images, classes=10)
+
+
+def test_without_sizes_only_the_near_edges_are_known(path: Path) -> None:
+    path.write_text(path.read_text().replace("3 4 30 40", "3 4 3000 4000"))
+    assert read_predictions(path, 2, 10)[1].max() == 4000
+    path.write_text(path.read_text().replace("3 4 3000 4000", "-3 4 3000 4000"))
+    with pytest.raises(UserError, match="leaves the image"):
+        read_predictions(path, 2, 10)
+
+
+def test_a_missing_file_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        read_predictions(tmp_path / "nowhere.txt", 1, 10)
