@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.files import replacing
 
+_ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -46,6 +48,11 @@ class Split:
     def true_boxes(self, image: int) -> np.ndarray:
         """(M,4): every box of the image's class; none for some images."""
         return self.boxes[self.box_starts[image] : self.box_starts[image + 1]]
+
+    def devkit_numbers(self) -> np.ndarray:
+        """(N,): the devkit's 1-based number of each val image, from ILSVRC's file names, else its place in the split."""
+        numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]
+        return np.array([int(found[1]) if found else place for place, found in enumerate(numbers, 1)])
 
     def fingerprint(self) -> str:
         """Changes when images, labels, boxes or classes do (not when pixels do)."""

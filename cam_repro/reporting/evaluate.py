@@ -149,7 +149,7 @@ def _score(
     return score_images(
         labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))],
         gt_known_boxes=true_class_boxes, sizes=seen.sizes,
-        blacklist=read_blacklist(config.blacklist) if config.blacklist else (),
+        blacklist=read_blacklist(config.blacklist) if config.blacklist else (), image_numbers=split.devkit_numbers(),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder
 from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, summarise
-from cam_repro.networks.weights import sha256_of
+from cam_repro.networks.weights import read_state, sha256_of
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.records import SCHEMA, UNDEFINED_IF_NONE_RIGHT
 from cam_repro.training.checkpoint import CHECKPOINT, ENVIRONMENT, SETTINGS
@@ -67,13 +67,15 @@ def input_size(config: Config, model: ModelConfig) -> int:
 
 
 def _training(weights: Path) -> dict[str, Any] | None:
-    """How a checkpoint of ours was trained: its recipe, where it started from, and at which commit."""
+    """How a checkpoint of ours was trained: its recipe and how far, where it started from, and at which commit."""
     settings = weights.parent / SETTINGS
     if weights.name != CHECKPOINT or not settings.is_file():
         return None
     run = yaml.safe_load(settings.read_text())
     environment = yaml.safe_load((weights.parent / ENVIRONMENT).read_text())
-    return run["recipe"] | {"seed": run["seed"], "weights": run["weights"], "commit": environment["commit"]}
+    done = read_state(weights)["progress"]["epoch"]
+    begun = {"seed": run["seed"], "weights": run["weights"], "commit": environment["commit"]}
+    return run["recipe"] | {"epochs_done": done} | begun
 
 
 def _provenance(

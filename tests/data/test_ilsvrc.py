@@ -92,6 +92,13 @@ def test_the_index_is_built_once_and_again_when_the_tree_changes(root: Path, mon
     assert len(opened(root)) == 2
 
 
+def test_images_have_the_devkits_numbers_also_in_a_subset(root: Path) -> None:
+    folder = root / "ILSVRC/Data/CLS-LOC/val"
+    (folder / "b.JPEG").rename(folder / "ILSVRC2012_val_00049999.JPEG")
+    write_xml(root, "ILSVRC2012_val_00049999", ("n1", (0, 0, 9, 9)))
+    assert opened(root).devkit_numbers().tolist() == [49999, 2, 3]
+
+
 def test_a_damaged_index_is_built_anew(root: Path) -> None:
     before = opened(root)
     (index,) = (root.parent / "cache/index").glob("*.npz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cam_repro import UserError
-from cam_repro.config import model_names
+from cam_repro.config import CONFIGS, model_names
 from cam_repro.networks import build_network, network_table
 from cam_repro.reporting.paper import NETWORKS
 
@@ -37,3 +37,7 @@ def test_an_unknown_model_lists_the_known_ones_in_one_line() -> None:
         build_network("vgg19")
     assert all(name in str(error.value) for name in model_names())
     assert "\n" not in str(error.value)
+
+
+def test_the_readme_shows_this_table() -> None:
+    assert str(network_table()).strip() in (CONFIGS.parent / "README.md").read_text()

@@ -1,0 +1,143 @@
+"""MaxBoxAcc (Choe et al. 2020; PROTOCOL §5) on hand-worked maps, and against a labelling of every cut."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from cam_repro.localization.contours import contour_rectangles
+from cam_repro.localization.errors import box_iou, boxes_on_map, max_box_accuracy
+
+TOUCHING = np.ones((3, 3))
+UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
+
+
+def blob(x1: int, y1: int, x2: int, y2: int, value: float = 1.0) -> np.ndarray:
+    heatmap = np.zeros((20, 20))
+    heatmap[y1 : y2 + 1, x1 : x2 + 1] = value
+    return heatmap
+
+
+def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest contour's box (4,) and any contour's boxes (n, 4), by labelling this cut alone."""
+    mask = stored > cut
+    if not mask.any():
+        return np.zeros(4), np.zeros((1, 4))
+    limit = np.array(mask.shape[::-1]) - 1
+    rectangles = contour_rectangles(mask)
+    contours = np.hstack([rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)])
+    components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=TOUCHING)
+    ranked = []
+    for number in range(1, count + 1):
+        inside = components == number
+        height, width = inside.shape
+        four = sum(inside[y : height - 1 + y, x : width - 1 + x].astype(int) for y in (0, 1) for x in (0, 1))
+        rows, columns = ndimage.find_objects(inside.astype(int))[0]
+        box = (columns.start, rows.start, *np.minimum((columns.stop, rows.stop), limit))
+        ranked.append(((four == 3).sum() / 2 + (four == 4).sum(), np.flatnonzero(inside)[0], box))
+    return np.array(max(ranked)[2]), contours
+
+
+def test_a_box_is_one_pixel_more_than_its_contour_but_stays_on_the_map() -> None:
+    scores = max_box_accuracy([blob(4, 4, 7, 9)], [[[4, 4, 8, 10]]])
+    assert scores["curve_v1"][500] == 100
+    scores = max_box_accuracy([blob(10, 12, 19, 19)], [[[10, 12, 19, 19]]])
+    assert scores["v1"] == scores["v2"] == 100
+
+
+def test_a_pixel_counts_above_the_cut_not_at_it() -> None:
+    heatmap = blob(2, 2, 11, 11, 0.5)  # stored as 127
+    heatmap[3, 3] = 1
+    scores = max_box_accuracy([heatmap], [[[2, 2, 12, 12]]])
+    right = np.flatnonzero(scores["curve_v1"])
+    assert right.tolist() == list(range(499))  # int(0.498 × 255) = 126, int(0.499 × 255) = 127
+
+
+def test_one_threshold_serves_the_whole_data_set() -> None:
+    small_at_the_top = blob(0, 0, 18, 18, 0.4)
+    small_at_the_top[5:9, 5:9] = 1
+    heatmaps, truth = [small_at_the_top] * 3, [[[5, 5, 9, 9]], [[5, 5, 9, 9]], [[0, 0, 19, 19]]]
+    scores = max_box_accuracy(heatmaps, truth)
+    assert scores["v1"] == pytest.approx(200 / 3)
+    assert scores["threshold_v1"] == pytest.approx(0.4)  # the lowest: int(0.4 × 255) = 102 = the plateau
+    assert scores["right_v1"].tolist() == [True, True, False]
+
+
+def test_v1_takes_the_contour_that_encloses_most_v2_any() -> None:
+    heatmap = blob(0, 0, 1, 15)  # 32 pixels enclose 15 …
+    heatmap[10:14, 10:17] = 1  # … 28 enclose 18
+    scores = max_box_accuracy([heatmap], [[[0, 0, 2, 16]]])
+    assert scores["v1"] == 0
+    assert scores["v2"] == 100
+    assert max_box_accuracy([heatmap], [[[10, 10, 17, 14]]])["v1"] == 100
+
+
+def test_v2_counts_holes_and_averages_three_overlaps() -> None:
+    ring = blob(2, 2, 17, 17)
+    ring[8:12, 8:12] = 0
+    scores = max_box_accuracy([ring], [[[7, 7, 13, 13]]])  # the box of the hole's contour, and a pixel
+    assert scores["v1"] == 0
+    assert scores["v2"] == 100
+    half = max_box_accuracy([blob(0, 0, 8, 18)], [[[0, 0, 15, 19]]])  # 200 of 320 pixels: 0.625
+    assert half["v2"] == pytest.approx(200 / 3)
+    assert half["right_v2"].tolist() == [pytest.approx(2 / 3)]
+
+
+def test_any_true_box_makes_an_image_right_and_an_image_without_one_is_wrong() -> None:
+    heatmaps = [blob(4, 4, 7, 9)] * 2
+    scores = max_box_accuracy(heatmaps, [[[15, 15, 18, 18], [4, 4, 8, 10]], np.empty((0, 4))])
+    assert scores["v1"] == scores["v2"] == 50
+
+
+def test_a_map_without_a_contour_has_the_benchmarks_empty_box() -> None:
+    scores = max_box_accuracy([np.zeros((20, 20))] * 2, [[[0, 0, 0, 0]], [[0, 0, 19, 19]]])
+    assert scores["v1"] == 50
+    assert scores["threshold_v1"] == 0
+
+
+def test_a_map_that_is_not_normalised_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"normalised to 0…1, got 0…2"):
+        max_box_accuracy([blob(1, 1, 2, 2, 2.0)], [[[1, 1, 2, 2]]])
+
+
+def test_maps_and_boxes_must_be_equally_many() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        max_box_accuracy([blob(1, 1, 2, 2)], [[[1, 1, 2, 2]], [[1, 1, 2, 2]]])
+
+
+def test_boxes_are_carried_to_the_map_and_cut_to_integers() -> None:
+    assert boxes_on_map([[10, 20, 499, 374]], (500, 375)).tolist() == [[4, 11, 223, 223]]
+
+
+@settings(UNHURRIED, max_examples=60)
+@given(
+    hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+        elements={"min_value": 0, "max_value": 4},
+        fill=st.nothing(),
+    )
+)
+def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
+    heatmap = levels / 4
+    stored = (heatmap * 255).astype(np.uint8)
+    thresholds = (0, 260, 502, 760)
+    boxes = [slow_boxes(stored, int(np.arange(0, 1, 0.001)[t] * stored.max())) for t in thresholds]
+    truth = [largest for largest, _ in boxes]
+    scores = max_box_accuracy([heatmap] * len(truth), [[box] for box in truth])
+    for threshold, (largest, any_contour) in zip(thresholds, boxes, strict=True):
+        best = box_iou(any_contour[:, None], np.array(truth)).max(axis=0)
+        assert scores["curve_v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
+        expected = 100 * np.mean([best >= iou for iou in (0.3, 0.5, 0.7)])
+        assert scores["curve_v2"][threshold] == pytest.approx(expected)
+
+
+def test_v1_finds_the_largest_contour_of_a_rugged_map() -> None:
+    heatmap = ndimage.gaussian_filter(np.random.default_rng(0).random((40, 50)), 2)
+    heatmap = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
+    stored = (heatmap * 255).astype(np.uint8)
+    for threshold in range(0, 1000, 90):
+        largest, _ = slow_boxes(stored, int(np.arange(0, 1, 0.001)[threshold] * 255))
+        assert max_box_accuracy([heatmap], [[largest]])["curve_v1"][threshold] == 100
