@@ -50,7 +50,7 @@ class Split:
         return self.boxes[self.box_starts[image] : self.box_starts[image + 1]]
 
     def devkit_numbers(self) -> np.ndarray:
-        """(N,): the devkit's 1-based number of each val image, from ILSVRC's file names, else its place in the split."""
+        """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in the split."""
         numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]
         return np.array([int(found[1]) if found else place for place, found in enumerate(numbers, 1)])
 
