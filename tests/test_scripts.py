@@ -138,7 +138,7 @@ def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "message"),
     [
-        ("train", (), 2, "model= is needed; choose one of: alexnet_gap"),
+        ("train", (), 2, "model= is needed; choose one of: alexnet, alexnet_gap"),
         ("train", ("model=vgg_gp",), 2, "unknown model 'vgg_gp'; did you mean vgg_gap?"),
         ("train", ("model=vgg_gap", "data=shape"), 2, "unknown data 'shape'; did you mean shapes?"),
         ("train", ("model=vgg_gap", "recipe=fine"), 2, "unknown recipe 'fine'"),
