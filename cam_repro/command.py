@@ -90,11 +90,9 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _one_line(error: Exception) -> str:
     text = str(error).strip()
-    unknown = re.search(r"Key '(\S+)' not in|Could not override '([\w.]+)'", text)
+    unknown = re.search(r"Could not override '([\w.]+)'", text) or re.search(r"Key '(\S+)' not in", text)
     if unknown:
-        name = re.search(r"Could not override '([\w.]+)'", text)
-        key = name.group(1) if name else unknown.group(1)
-        return f"unknown option {key}; {_nearest(key, _all_keys())}see --help"
+        return f"unknown option {unknown[1]}; {_nearest(unknown[1], _all_keys())}see --help"
     reason = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
     return f"{text.splitlines()[0]}{': ' if reason else ''}{reason}"
 

@@ -107,7 +107,6 @@ class Config:
     runs: str = "runs"
     results: str = "results"
     cache: str = "cache"
-    force: bool = False
     image: str | None = None  # the picture of `make cam`
 
 

@@ -6,12 +6,22 @@ from pathlib import Path
 
 from cam_repro.config import DataConfig
 from cam_repro.data.ilsvrc import Split, open_split
+from cam_repro.devices import Team
 
 __all__ = ["Split", "load_split"]
 
 
-def load_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The split of a data set; the built-in one is made first if it is not there."""
+def load_split(data: DataConfig, split: str, cache: Path, us: Team) -> Split:
+    """The split of a data set: the leader makes the built-in one and the index where they are not there yet."""
+    if not us.leads:
+        us.wait()
+    found = _load_split(data, split, cache)
+    if us.leads:
+        us.wait()
+    return found
+
+
+def _load_split(data: DataConfig, split: str, cache: Path) -> Split:
     if data.generate is not None and data.root is not None:
         from cam_repro.data.shapes import make_shapes
 

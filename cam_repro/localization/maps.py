@@ -26,7 +26,7 @@ def class_activation_maps(
 def resize_maps(maps: np.ndarray, size: tuple[int, int], mode: str = "bicubic") -> np.ndarray:
     """(M,h,w) float → (M,*size): height and width in pixels; the same pixels as F.interpolate, corners not aligned.
 
-    Interpolation is separable, so that it is two small matrix products: a tenth of the time on maps this small.
+    Interpolation is separable, so that it is two small matrix products.
     """
     rows = interpolation_matrix(maps.shape[-2], size[0], mode)
     columns = interpolation_matrix(maps.shape[-1], size[1], mode)

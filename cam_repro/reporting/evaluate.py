@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cam_repro.data import Split, load_split
 from cam_repro.devices import Team, team
 from cam_repro.localization.errors import ScoredImages, read_blacklist, score_images
 from cam_repro.localization.evaluation import Seen, draw_boxes, look_at_split
-from cam_repro.localization.predictions import five_guesses, write_predictions
+from cam_repro.localization.predictions import LOOSE, TIGHT, five_guesses, write_predictions
 from cam_repro.networks import CamNetwork, build_network
 from cam_repro.networks.weights import read_state
 from cam_repro.reporting.figures import write_figure
@@ -47,20 +46,13 @@ def evaluate_localization(config: Config) -> list[dict[str, Any]]:
 def _subjects(config: Config) -> Iterator[tuple[Subject, Split, Team]]:
     models = [config.model] if config.model else trained_models(config)
     with team(config.device) as us:
-        split = _split(config, us)
+        split = load_split(config.data, "val", Path(config.cache), us)
         for model in models:
             yield subject_of(config, model, split.wnids, us), split, us
 
 
-def _split(config: Config, us: Team) -> Split:
-    if us.leads:
-        load_split(config.data, "val", Path(config.cache))
-    us.wait()
-    return load_split(config.data, "val", Path(config.cache))
-
-
 def trained_models(config: Config) -> list[ModelConfig]:
-    """Every network with a checkpoint for the data set."""
+    """The name of every network with a checkpoint for the data set; the checkpoint itself knows the rest."""
     folder = Path(config.runs) / config.data.name
     found = sorted(path.parent for path in folder.glob(f"*/{CHECKPOINT}"))
     if not found:
@@ -68,7 +60,7 @@ def trained_models(config: Config) -> list[ModelConfig]:
             f"no trained network in {folder}; first: make train model=alexnet_gap data={config.data.name}, "
             "or give model= and weights="
         )
-    return [ModelConfig(**read_state(path / CHECKPOINT)["model"]) for path in found]
+    return [ModelConfig(name=path.name) for path in found]
 
 
 def subject_of(config: Config, model: ModelConfig, wnids: list[str], us: Team) -> Subject:
@@ -115,26 +107,27 @@ def _look(config: Config, subject: Subject, split: Split, us: Team, method: str)
 
 
 def _classify(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
-    with _clock() as clock:
-        seen = _look(config, subject, split, us, "scores")
-        scored = _score(config, split, seen, seen.labels, np.zeros((*seen.labels.shape, 4)), None)
+    began = time.perf_counter()
+    seen = _look(config, subject, split, us, "scores")
+    scored = _score(config, split, seen, seen.labels, np.zeros((*seen.labels.shape, 4)), None)
     path = result_folder(config, subject.model.name) / "classification.json"
-    return _record(path, config, subject, split, scored, CLASSIFICATION, us, clock.seconds)
+    return _record(path, config, subject, split, scored, CLASSIFICATION, us, time.perf_counter() - began)
 
 
 def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
     folder = result_folder(config, subject.model.name)
     stem = f"localization-{config.method}-{config.protocol.name}"
-    with _clock() as clock:
-        seen = _look(config, subject, split, us, config.method)
-        boxes = draw_boxes(seen, config.protocol)
-        labels, guesses = five_guesses(seen.labels, boxes[:, :-1], config.protocol.guesses)
-        true_class_boxes = boxes[:, -1, -1 if config.protocol.guesses == "tight" else 0]
-        scored = _score(config, split, seen, labels, guesses, true_class_boxes)
+    began = time.perf_counter()
+    seen = _look(config, subject, split, us, config.method)
+    boxes = draw_boxes(seen, config.protocol)
+    labels, guesses = five_guesses(seen.labels, boxes[:, :-1], config.protocol.guesses)
+    true_class_boxes = boxes[:, -1, TIGHT if config.protocol.guesses == "tight" else LOOSE]
+    scored = _score(config, split, seen, labels, guesses, true_class_boxes)
+    seconds = time.perf_counter() - began
     if us.leads:
         write_predictions(folder / _predictions_name(config), labels, guesses)
         write_figure(folder / f"{stem}.png", split, seen, true_class_boxes, config.protocol)
-    return _record(folder / f"{stem}.json", config, subject, split, scored, LOCALIZATION, us, clock.seconds)
+    return _record(folder / f"{stem}.json", config, subject, split, scored, LOCALIZATION, us, seconds)
 
 
 def _predictions_name(config: Config) -> str:
@@ -171,15 +164,3 @@ def _print(record: dict[str, Any], path: Path) -> None:
         low, high = record["confidence"].get(metric, (0, 100))
         print(f"  {metric:20} {value:6.2f} %   95 % interval {low:.2f} … {high:.2f}" if value is not None else metric)
     print(f"  {path}", flush=True)
-
-
-@dataclass
-class _Clock:
-    seconds: float = 0.0
-
-
-@contextmanager
-def _clock() -> Iterator[_Clock]:
-    clock, began = _Clock(), time.perf_counter()
-    yield clock
-    clock.seconds = time.perf_counter() - began

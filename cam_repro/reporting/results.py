@@ -16,10 +16,10 @@ from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder
 from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, summarise
-from cam_repro.networks.weights import read_state, sha256_of
+from cam_repro.networks.weights import sha256_of
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.records import SCHEMA, UNDEFINED_IF_NONE_RIGHT
-from cam_repro.training.checkpoint import CHECKPOINT, ENVIRONMENT, SETTINGS
+from cam_repro.training.checkpoint import CHECKPOINT, ENVIRONMENT, METRICS, SETTINGS
 
 CLASSIFICATION = ("cls_",)  # what the names of an evaluation's metrics begin with
 LOCALIZATION = ("cls_", "loc_", "gt_known", "floor_")
@@ -73,7 +73,8 @@ def _training(weights: Path) -> dict[str, Any] | None:
         return None
     run = yaml.safe_load(settings.read_text())
     environment = yaml.safe_load((weights.parent / ENVIRONMENT).read_text())
-    done = read_state(weights)["progress"]["epoch"]
+    metrics = (weights.parent / METRICS).read_text().splitlines()
+    done = json.loads(metrics[-1])["epoch"] if metrics else 0
     begun = {"seed": run["seed"], "weights": run["weights"], "commit": environment["commit"]}
     return run["recipe"] | {"epochs_done": done} | begun
 

@@ -18,8 +18,8 @@ from cam_repro.config import Config
 from cam_repro.files import replacing, write_text
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-SETTINGS, ENVIRONMENT = "config.yaml", "environment.txt"
-MAY_CHANGE = ("data.root", "data.get", "data.workers", "device", "runs", "results", "cache", "force", "image",
+SETTINGS, ENVIRONMENT, METRICS = "config.yaml", "environment.txt", "metrics.jsonl"
+MAY_CHANGE = ("data.root", "data.get", "data.workers", "device", "runs", "results", "cache", "image",
               "eval_batch_size", "blacklist", "method", "protocol", "recipe.compile")  # fmt: skip
 
 

@@ -19,9 +19,7 @@ from cam_repro.localization.maps import class_activation_maps, resize_maps
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
-from cam_repro.training.checkpoint import ENVIRONMENT
-
-METRICS = "metrics.jsonl"
+from cam_repro.training.checkpoint import ENVIRONMENT, METRICS
 
 
 class Journal:

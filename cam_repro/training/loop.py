@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,6 @@ class Progress:
     skipped: int = 0
 
 
-class Interrupted(UserError):
-    """SIGTERM or Ctrl-C: everything is saved."""
-
-
 def run_folder(config: Config) -> Path:
     return Path(config.runs) / config.data.name / config.model.name
 
@@ -54,20 +50,11 @@ def run_folder(config: Config) -> Path:
 def train(config: Config) -> Path:
     """Train, or go on training, the configured network; returns the run's folder. Raises UserError."""
     folder = run_folder(config)
-    with team(config.device) as us, checkpoint.only_writer(folder) if us.leads else _nothing():
+    with team(config.device) as us, checkpoint.only_writer(folder) if us.leads else nullcontext():
         _check_batch(config, us)
-        cache = Path(config.cache)
-        if us.leads:
-            load_split(config.data, "val", cache)
-        us.wait()  # the leader makes the data and its index, the others read them
-        run = Run(config, us, folder, load_split(config.data, "train", cache), load_split(config.data, "val", cache))
-        run.go()
+        splits = (load_split(config.data, split, Path(config.cache), us) for split in ("train", "val"))
+        Run(config, us, folder, *splits).go()
     return folder
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _check_batch(config: Config, us: Team) -> None:
@@ -134,11 +121,8 @@ class Run:
 
     def _rehearse(self, journal: Journal | None) -> None:
         """Two batches through validation and maps, so that what breaks there breaks now."""
-        size, few = (
-            crop_size(self.recipe, self.progress.epoch),
-            2 * self.config.eval_batch_size * self.us.world,
-        )
-        self._validate(size, limit=few)
+        size = crop_size(self.recipe, self.progress.epoch)
+        self._validate(size, limit=2 * self.config.eval_batch_size * self.us.world)
         if journal and not self.progress.step:
             journal.maps(0, self.network, self.val_split, size, self.us.device)
 
@@ -192,7 +176,7 @@ class Run:
         return lr
 
     def _step(self, batch: Batch, forward: nn.Module) -> torch.Tensor:
-        """Forward, backward, update; returns (loss, right answers) on the device."""
+        """Forward, backward, update; returns (summed loss, right answers, images) on the device."""
         forward.train()
         if self.recipe.batch_norm == "frozen":
             freeze_batch_norm(forward)
@@ -281,6 +265,6 @@ class Run:
 
     def _stop(self) -> None:
         self._save()
-        raise Interrupted(
+        raise UserError(
             f"stopped and saved at step {self.progress.step} in {self.folder}; run the same command to go on"
         )
