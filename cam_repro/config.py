@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -41,6 +42,18 @@ class GenerateConfig:
 
 
 @dataclass
+class DownloadConfig:
+    """Where `make data` gets a data set from: archives by address, with what they must be (sha256 or md5 in hex)."""
+
+    images: str = MISSING  # address of the archive of pictures, one folder a class
+    images_checksum: str = MISSING  # "md5:…" or "sha256:…"
+    boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
+    boxes_checksum: str | None = None
+    timeout: float = 30.0  # seconds without an answer before a try is given up
+    tries: int = 5
+
+
+@dataclass
 class DataConfig:
     """A tree in ILSVRC's CLS-LOC layout."""
 
@@ -49,6 +62,7 @@ class DataConfig:
     get: str = ""  # one line: how to come by the data
     synset_mapping: str | None = None  # the network's class order, if not the tree's own
     generate: GenerateConfig | None = None  # made on first use
+    download: DownloadConfig | None = None  # for `make data`
     workers: int | None = None  # decoding processes; none: one per core, at most 16
 
 
@@ -84,7 +98,7 @@ class ProtocolConfig:
 
     name: str = MISSING
     view: str = "squash"  # squash | center_crop | ten_crop (summed, as released) | ten_crop_averaged
-    boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
+    boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one | sweep: every threshold (MaxBoxAcc)
     threshold: float | None = None  # paper: of the map's maximum
     thresholds: list[int] | None = None  # release: of 255
     guesses: str = "loose"  # which boxes of which classes: loose | tight | heuristics (release only)
@@ -99,8 +113,9 @@ class Config:
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     weights: str | None = None  # IMAGENET1K_V1 | a file | none: random, or at evaluation the trained checkpoint
-    method: str = "cam"
+    method: str | None = None  # none: cam; with protocol=all every one that the network can serve
     seed: int = 0
+    deterministic: bool = False  # the same bits twice on the same machine
     device: str = "auto"
     eval_batch_size: int = 64
     blacklist: str | None = None  # the devkit's file of val images left out of localization
@@ -108,6 +123,8 @@ class Config:
     results: str = "results"
     cache: str = "cache"
     image: str | None = None  # the picture of `make cam`
+    predictions: str | None = None  # the file that `make score` scores
+    force: bool = False  # evaluate again what has not changed
 
 
 def register_schema() -> None:
@@ -124,7 +141,7 @@ CHOICES = {
     "recipe.init": ("pretrained", "he"),
     "recipe.batch_norm": ("train", "frozen"),
     "protocol.view": ("squash", "center_crop", "ten_crop", "ten_crop_averaged"),
-    "protocol.boxes": ("paper", "release"),
+    "protocol.boxes": ("paper", "release", "sweep"),
     "protocol.guesses": ("loose", "tight", "heuristics"),
     "protocol.resize": ("bicubic", "bilinear"),
     "method": ("cam", "gradcam", "backprop", "backprop_sum"),
@@ -145,6 +162,8 @@ RANGES = {
     "recipe.clip": (0.0, 1e6),
     "protocol.size": (32, 2048),
     "protocol.threshold": (0.0, 1.0),
+    "data.download.timeout": (0.1, 3600.0),
+    "data.download.tries": (1, 100),
     "eval_batch_size": (1, 65536),
     "data.workers": (0, 256),
     "data.generate.train": (1, 10**6),
@@ -180,15 +199,42 @@ def _check_agreement(config: Config) -> None:
         raise UserError(f"recipe.sizes={recipe.sizes}: a training crop needs 32 pixels a side at least")
     if config.model:
         _check_model(config.model)
-    _check_protocol(config.protocol)
+    (_check_all if config.protocol.name == "all" else _check_protocol)(config.protocol)
 
 
 def _check_protocol(protocol: ProtocolConfig) -> None:
-    wanted, other = ("threshold", "thresholds") if protocol.boxes == "paper" else ("thresholds", "threshold")
-    if not getattr(protocol, wanted) or getattr(protocol, other) is not None:
-        raise UserError(f"protocol.boxes={protocol.boxes} takes protocol.{wanted}= and no protocol.{other}=")
-    if protocol.boxes == "paper" and protocol.guesses != "loose":
-        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release: a paper map has one box")
+    takes = {"paper": "threshold", "release": "thresholds", "sweep": None}[protocol.boxes]
+    for key in ("threshold", "thresholds"):
+        given = getattr(protocol, key) is not None
+        if given != (key == takes):
+            needs = "needs" if key == takes else "takes no"
+            raise UserError(f"protocol.boxes={protocol.boxes} {needs} protocol.{key}=")
+    if protocol.boxes != "release" and protocol.guesses != "loose":
+        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
+    if protocol.boxes == "sweep" and protocol.view != "squash":
+        raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")
+
+
+def _check_all(protocol: ProtocolConfig) -> None:
+    """protocol=all stands for the others as they are, but for the size of what the network sees."""
+    changed = [key for key, value in asdict(protocol).items() if value != getattr(ProtocolConfig, key, None)]
+    if given := [key for key in changed if key not in ("name", "size")]:
+        raise UserError(f"protocol=all runs every protocol as written; leave protocol.{given[0]}= out, or name one")
+
+
+def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
+    """The protocol itself, or for `all` every other one of configs/protocol, with the same `size`."""
+    if protocol.name != "all":
+        return [protocol]
+    names = sorted(path.stem for path in (CONFIGS / "protocol").glob("*.yaml") if path.stem != "all")
+    return [_protocol_config(name, protocol.size) for name in names]
+
+
+def _protocol_config(name: str, size: int | None) -> ProtocolConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        file = compose(f"protocol/{name}")
+    known = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), file.protocol, {"size": size})
+    return OmegaConf.to_object(known)  # type: ignore[return-value]
 
 
 def _check_model(model: ModelConfig) -> None:

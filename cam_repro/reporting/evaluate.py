@@ -116,9 +116,9 @@ def _classify(config: Config, subject: Subject, split: Split, us: Team) -> dict[
 
 def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
     folder = result_folder(config, subject.model.name)
-    stem = f"localization-{config.method}-{config.protocol.name}"
+    stem = f"localization-{(config.method or 'cam')}-{config.protocol.name}"
     began = time.perf_counter()
-    seen = _look(config, subject, split, us, config.method)
+    seen = _look(config, subject, split, us, (config.method or "cam"))
     boxes = draw_boxes(seen, config.protocol)
     labels, guesses = five_guesses(seen.labels, boxes[:, :-1], config.protocol.guesses)
     true_class_boxes = boxes[:, -1, TIGHT if config.protocol.guesses == "tight" else LOOSE]
@@ -132,7 +132,7 @@ def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[
 
 def _predictions_name(config: Config) -> str:
     """predictions.txt is the paper's own way to a box; the others say what they are."""
-    way = f"{config.method}-{config.protocol.name}"
+    way = f"{(config.method or 'cam')}-{config.protocol.name}"
     return "predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt"
 
 

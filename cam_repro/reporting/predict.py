@@ -32,7 +32,7 @@ def predict(config: Config) -> Path:
         size, crops = input_size(config, subject.model), crops_in(protocol.view)
         pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))
         images = to_device(pixels.permute(0, 3, 1, 2), us.device)
-        seen = look(subject.network.eval(), images, method=config.method, crops=crops)
+        seen = look(subject.network.eval(), images, method=(config.method or "cam"), crops=crops)
     shares = (seen.scores if crops > 1 else seen.scores.softmax(1))[0]
     width, height = picture.shape[1::-1]
     heatmaps = picture_heatmaps(seen.heat[0].cpu().numpy(), protocol.view, (width, height), size, protocol.resize)

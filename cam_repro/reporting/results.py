@@ -51,7 +51,7 @@ def write_result(
         "split": "val",
         **scored.counts(),
         "input_size": input_size(config, model),
-        "method": config.method,
+        "method": (config.method or "cam"),
         "protocol": protocol_record(config, names),
         "metrics": {name: round(metrics[name], 4) for name in kept} | undefined,
         "confidence": {name: [round(bound, 4) for bound in intervals[name]] for name in kept},
@@ -83,7 +83,7 @@ def _provenance(
     config: Config, model: ModelConfig, split: Split, weights: Path, device: str, seconds: float
 ) -> dict[str, Any]:
     commit, dirty = git_state()
-    settings = json.dumps([asdict(model), asdict(config.protocol), config.method], sort_keys=True)
+    settings = json.dumps([asdict(model), asdict(config.protocol), (config.method or "cam")], sort_keys=True)
     return {
         "commit": commit,
         "dirty": dirty,
