@@ -154,7 +154,12 @@ def fresh_linear(in_features: int, num_classes: int) -> nn.Linear:
 
 
 def initialise_from_scratch(network: CamNetwork) -> None:
-    """He initialisation of every convolution, which lets VGG16 start without batch norm (He et al. 2015)."""
+    """He initialisation of every convolution, which lets VGG16 start without batch norm (He et al. 2015).
+
+    Not of one whose maps, behind a ReLU, are the class scores: from there half of the classes would start at zero
+    for every picture and never learn. It starts small, at scores around 1.
+    """
+    _, last = last_layer(network)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            initialise_convolution(module, "he")
+            initialise_convolution(module, *(("gaussian", 1.0) if module is last else ("he",)))
