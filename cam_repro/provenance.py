@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
 
 from cam_repro.config import REPOSITORY
 
@@ -40,3 +43,10 @@ def device_name(device: str) -> str:
 
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()})"
+
+
+def code_of(places: Iterable[str]) -> str:
+    """sha256 of the package's sources in these files and folders."""
+    package = Path(__file__).resolve().parent
+    found = [path for place in places for path in sorted((package / place).rglob("*.py")) or [package / place]]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in found)).hexdigest()

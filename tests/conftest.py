@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from cam_repro.config import CONFIGS, Config, register_schema, validated
 from cam_repro.data.shapes import make_shapes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,6 +32,13 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in data set with 60 train and 20 val pictures; tests must not change it."""
     return make_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=60, val=20, workers=1)
+
+
+def composed(overrides: list[str]) -> Config:
+    """The configuration of a command line, without the script."""
+    register_schema()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return validated(compose("config", overrides=overrides))
 
 
 def run_script(name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None):

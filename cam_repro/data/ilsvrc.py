@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 from zipfile import BadZipFile
@@ -49,17 +49,29 @@ class Split:
         """(M,4): every box of the image's class; none for some images."""
         return self.boxes[self.box_starts[image] : self.box_starts[image + 1]]
 
+    def subset(self, images: list[int]) -> Split:
+        """These images alone, in this order."""
+        boxes = [self.true_boxes(image) for image in images]
+        starts = np.cumsum([0] + [len(of_image) for of_image in boxes])
+        kept = {"files": self.files[images], "labels": self.labels[images], "boxes": np.concatenate(boxes)}
+        return replace(self, **kept, box_starts=starts)
+
     def devkit_numbers(self) -> np.ndarray:
         """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in the split."""
         numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]
         return np.array([int(found[1]) if found else place for place, found in enumerate(numbers, 1)])
 
     def fingerprint(self) -> str:
-        """Changes when images, labels, boxes or classes do (not when pixels do)."""
+        """Changes when images, labels, boxes or classes do, and with the size in bytes of any picture's file."""
         digest = hashlib.sha256("\n".join(self.wnids).encode())
+        digest.update(np.array([_bytes_in(self.path(image)) for image in range(len(self))]).tobytes())
         for array in (self.files, self.labels, self.boxes, self.box_starts):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:

@@ -40,6 +40,16 @@ def read_image(path: Path) -> np.ndarray:
     return _read_with_pillow(path, data)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of the picture as stored, from its header alone. Raises CorruptImage."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorruptImage(f"{path}: {getattr(error, 'strerror', None) or 'not a picture'}") from None
+
+
 def _read_with_pillow(path: Path, data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:

@@ -34,6 +34,11 @@ def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
     return columns.start, rows.start, columns.stop - 1, rows.stop - 1
 
 
+def paper_boxes(heatmaps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+    """`paper_box` of each of M heatmaps (M, H, W) -> (M, 4) int64."""
+    return np.array([paper_box(heatmap, threshold) for heatmap in heatmaps], dtype=np.int64).reshape(-1, 4)
+
+
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
     """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there are two.
 

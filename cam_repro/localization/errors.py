@@ -20,6 +20,7 @@ from cam_repro.localization.wsol import boxes_on_map, max_box_accuracy
 __all__ = [
     "ScoredImages",
     "bootstrap_intervals",
+    "bootstrap_mean",
     "box_iou",
     "boxes_on_map",
     "centre_boxes",
@@ -155,6 +156,14 @@ def bootstrap_intervals(
     draw = np.random.default_rng(seed).multinomial
     drawn = draw(len(columns), images_of_kind / len(columns), size=samples) @ kinds.astype(np.int64)
     return {name: _interval(drawn[:, 2 * i], drawn[:, 2 * i + 1]) for i, name in enumerate(names)}
+
+
+def bootstrap_mean(values: ArrayLike, *, seed: int = 0, samples: int = 1000) -> list[float]:
+    """95 % percentile interval [low, high], in percent, of the mean of values (N,) in 0…1 over redrawn images."""
+    kinds, images_of_kind = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    images = images_of_kind.sum()
+    drawn = np.random.default_rng(seed).multinomial(images, images_of_kind / images, size=samples) @ kinds
+    return _interval(drawn, np.full(samples, images))
 
 
 def _interval(part: np.ndarray, whole: np.ndarray) -> list[float]:

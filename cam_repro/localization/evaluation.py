@@ -1,90 +1,150 @@
-"""A network over a split: what it sees in each image, then the boxes a protocol draws from that."""
+"""A network over a split, batch by batch: what it sees in each image, and at once what each rule draws from that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from cam_repro import UserError
 from cam_repro.config import ProtocolConfig
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import crops_in, to_device
 from cam_repro.devices import Team
-from cam_repro.localization.boxes import eight_bit, paper_box, release_boxes
-from cam_repro.localization.methods import look, refusal
+from cam_repro.localization.boxes import eight_bit, paper_boxes, release_boxes
+from cam_repro.localization.map_cache import MapCache, Seen
+from cam_repro.localization.maps import resize_maps
+from cam_repro.localization.methods import OF_THE_PIXELS, look, refuse
 from cam_repro.localization.placement import picture_heatmaps
 from cam_repro.localization.predictions import LOOSE, TIGHT
+from cam_repro.localization.wsol import MAP_SIDE, boxes_on_map, normalised, right_by_threshold
 from cam_repro.networks import CamNetwork
+
+GRADIENTS_TAKE = 4  # times the memory: every layer's output is kept for the way back
+Way = tuple[str, int]  # a method, and the place of a rule in the list of rules
 
 
 @dataclass
-class Seen:
-    """What a network saw in N images, in the split's order.
+class Drawings:
+    """What was drawn of N images, in the split's order.
 
-    labels (N,G): the G = min(5, C) best classes; maps (N,G+1,h,w), of a ten-crop view (N,10,G+1,h,w): the maps of
-    these and of the true class, before upsampling; sizes (N,2): width and height of the images as stored; view and
-    size: what was shown to the network, in crops of `size` pixels a side.
+    labels (N,G): the G = min(5, C) best classes; sizes (N,2): width and height of the images as stored;
+    drawn: way -> (N,G+1,B,4) boxes in pixels of the originals, those of the true class last, B = 1 by the paper's
+    rule, 2 (loose, tight) by the release's; of a sweep (N,4,1000) bool, `wsol.right_by_threshold`'s;
+    examples: way -> {image: the true class's heatmap (H,W) in the image's pixels}.
     """
 
     labels: np.ndarray
-    maps: np.ndarray
     sizes: np.ndarray
-    view: str
-    size: int
+    drawn: dict[Way, np.ndarray]
+    examples: dict[Way, dict[int, np.ndarray]]
 
-    def heatmaps(self, image: int, mode: str) -> np.ndarray:
-        """An image's G+1 maps in its own pixels: (G+1,H,W)."""
-        width, height = map(int, self.sizes[image])
-        return picture_heatmaps(self.maps[image], self.view, (width, height), self.size, mode)
+
+def rule_of(protocol: ProtocolConfig) -> ProtocolConfig:
+    """The protocol up to its boxes: protocols that differ in name and guesses alone share them."""
+    return replace(protocol, name="", guesses="loose")
 
 
 def look_at_split(
-    network: CamNetwork, split: Split, view: str, size: int, method: str, team: Team,
-    *, batch_size: int = 64, workers: int | None = None,
-) -> Seen:  # fmt: skip
-    """One forward pass over every image of the split, each counted once whatever the number of processes."""
-    if reason := refusal(method, network):
-        raise UserError(reason)
+    network: CamNetwork, split: Split, view: str, size: int, methods: Sequence[str], team: Team,
+    *, batch_size: int = 64, workers: int | None = None, cache: MapCache | None = None,
+) -> Iterator[Seen]:  # fmt: skip
+    """This process's images of the split through the network once, each seen by one process; from `cache` if there."""
+    refuse(methods, network)
+    if cache is not None and cache.holds(methods):
+        yield from cache.read(methods, batch_size)
+        return
     network.eval()
+    pictures = max(1, batch_size // crops_in(view) // (GRADIENTS_TAKE if set(methods) & {*OF_THE_PIXELS} else 1))
     batches = evaluation_batches(
-        split, size, max(1, batch_size // crops_in(view)), view=view,
+        split, size, pictures, view=view,
         rank=team.rank, world=team.world, workers=workers, pin=team.device.type == "cuda",
     )  # fmt: skip
-    rows = []
-    with tqdm(total=len(split), desc=f"{method}, {view}", unit="image", disable=None if team.leads else True) as bar:
+    with nullcontext() if cache is None else cache.recording(methods, len(split)) as record:
         for batch in batches:
-            rows += _look_at(network, batch, view, method, team.device)
-            bar.update(min(len(batch) * team.world, bar.total - bar.n))
-    rows = sorted(team.gather(rows), key=lambda row: row[0])
-    if [row[0] for row in rows] != list(range(len(split))):
-        raise RuntimeError("an image was counted twice or not at all")
-    labels, maps, sizes = (np.stack([row[k] for row in rows]) for k in (1, 2, 3))
-    return Seen(labels, maps, sizes, view, size)
+            seen = _look_at(network, batch, crops_in(view), methods, team.device)
+            if record:
+                record(seen)
+            yield seen
 
 
-def _look_at(
-    network: CamNetwork, batch: Batch, view: str, method: str, device: torch.device
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def _look_at(network: CamNetwork, batch: Batch, crops: int, methods: Sequence[str], device: torch.device) -> Seen:
     images, labels = to_device(batch.pixels, device), batch.labels.to(device)
-    seen = look(network, images, labels, method=method, crops=crops_in(view))
-    guesses, heat = seen.guesses.cpu().numpy(), seen.heat.cpu().numpy()
-    return zip(batch.images.tolist(), guesses, heat, batch.sizes.numpy(), strict=True)
+    seen = look(network, images, labels, methods=methods, crops=crops)
+    maps = {method: heat.cpu().numpy() for method, heat in seen.heat.items()}
+    return Seen(batch.images.numpy(), seen.guesses.cpu().numpy(), batch.sizes.numpy(), maps)
 
 
-def draw_boxes(seen: Seen, protocol: ProtocolConfig) -> np.ndarray:
-    """(N,G+1,B,4) boxes in pixels of the originals: B = 1 by the paper's rule, 2 (loose, tight) by the release's."""
-    images = tqdm(range(len(seen.labels)), f"{protocol.boxes} boxes", unit="image", disable=None)
-    return np.array([[map_boxes(h, protocol) for h in seen.heatmaps(image, protocol.resize)] for image in images])
+def draw(
+    batches: Iterator[Seen], rules: Sequence[ProtocolConfig], size: int, split: Split, team: Team,
+    *, examples: Sequence[int] = (), title: str = "",
+) -> Drawings:  # fmt: skip
+    """What each rule draws from each method's maps of crops of `size` pixels, one batch while the next is looked at.
+
+    examples: the images whose heatmaps are kept.
+    """
+    rows: list[tuple] = []
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        tqdm(total=len(split), desc=title, unit="image", disable=None if team.leads else True) as bar,
+    ):
+        pending: list[Future] = []
+        for seen in batches:
+            rows += [job.result() for job in pending]
+            pending = [pool.submit(_draw_image, seen, k, rules, size, split, examples) for k in range(len(seen.images))]
+            bar.update(min(len(pending) * team.world, bar.total - bar.n))
+        rows += [job.result() for job in pending]
+    return _in_order(team.gather(rows), len(split))
 
 
-def map_boxes(heatmap: np.ndarray, protocol: ProtocolConfig) -> list[tuple[int, int, int, int]]:
-    """The loose box alone stands for both where the release's rule leaves one."""
-    if protocol.boxes == "paper":
-        return [paper_box(heatmap, protocol.threshold)]
-    boxes = release_boxes(eight_bit(heatmap), protocol.thresholds)
-    return [boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]]
+def _draw_image(
+    seen: Seen, place: int, rules: Sequence[ProtocolConfig], size: int, split: Split, examples: Sequence[int]
+) -> tuple[int, np.ndarray, np.ndarray, dict[Way, np.ndarray], dict[Way, np.ndarray]]:
+    image, (width, height) = int(seen.images[place]), map(int, seen.sizes[place])
+    drawn, kept = {}, {}
+    for method, maps in seen.maps.items():
+        heatmaps: dict[tuple[str, str], np.ndarray] = {}  # of a view and a resizing: rules share them
+        for number, rule in enumerate(rules):
+            if rule.boxes == "sweep":
+                drawn[method, number] = sweep(maps[place][-1], split.true_boxes(image), (width, height), rule.resize)
+                continue
+            way = rule.view, rule.resize
+            if way not in heatmaps:
+                heatmaps[way] = picture_heatmaps(maps[place], rule.view, (width, height), size, rule.resize)
+            drawn[method, number] = heatmap_boxes(heatmaps[way], rule)
+            if image in examples:
+                kept[method, number] = heatmaps[way][-1]
+    return image, seen.labels[place], seen.sizes[place], drawn, kept
+
+
+def heatmap_boxes(heatmaps: np.ndarray, rule: ProtocolConfig) -> np.ndarray:
+    """(M,H,W) → (M,B,4); the loose box alone stands for both where the release's rule leaves one."""
+    if rule.boxes == "paper":
+        return paper_boxes(heatmaps, rule.threshold)[:, None]
+    of_each = [release_boxes(eight_bit(heatmap), rule.thresholds) for heatmap in heatmaps]
+    return np.array([[boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]] for boxes in of_each])
+
+
+def sweep(heat: np.ndarray, true_boxes: np.ndarray, size: tuple[int, int], resize: str) -> np.ndarray:
+    """The true class's map (h,w) of a picture of (width, height) → (4,1000) bool: right at each threshold (§5)."""
+    heatmap = normalised(resize_maps(heat[None], (MAP_SIDE, MAP_SIDE), resize)[0])
+    return right_by_threshold(heatmap, boxes_on_map(true_boxes, size, (MAP_SIDE, MAP_SIDE)))
+
+
+def _in_order(rows: list[tuple], images: int) -> Drawings:
+    rows.sort(key=lambda row: row[0])
+    if [row[0] for row in rows] != list(range(images)):
+        raise RuntimeError("an image was counted twice or not at all")
+    ways = list(rows[0][3])
+    return Drawings(
+        labels=np.stack([row[1] for row in rows]),
+        sizes=np.stack([row[2] for row in rows]),
+        drawn={way: np.stack([row[3][way] for row in rows]) for way in ways},
+        examples={way: {row[0]: row[4][way] for row in rows if way in row[4]} for way in ways},
+    )

@@ -20,6 +20,9 @@ IOUS_V2 = (0.3, 0.5, 0.7)
 ONE_MORE = np.array((0, 0, 1, 1))  # the benchmark's box is (x, y, x + w, y + h)
 # The contour of a hole runs along the pixels around it; the background's map is shifted by one pixel.
 AROUND_A_HOLE = np.array((-2, -2, 0, 0))
+VERSIONS = {"v1": slice(0, 1), "v2": slice(1, 4)}  # rows of `right_by_threshold`
+AT_20 = int(np.argmin(np.abs(THRESHOLDS - 0.2)))
+MAP_SIDE = 224  # pixels a side of the benchmark's maps
 NO_CONTOUR = (0, 0, 0, 0)  # the benchmark's box where nothing is above the cut
 
 
@@ -27,29 +30,47 @@ def max_box_accuracy(heatmaps: Iterable[np.ndarray], true_boxes: Iterable[ArrayL
     """Heatmaps (N, H, W), min-max normalised to [0, 1], of the true classes; N arrays (M, 4) of true boxes on them.
 
     Both may be any iterable; `boxes_on_map` brings boxes from the image to the map. An image without a true box
-    is never right. Returns, with accuracies in percent:
+    is never right. Returns what `accuracies` says of them.
+    """
+    per_image = [right_by_threshold(heatmap, boxes) for heatmap, boxes in zip(heatmaps, true_boxes, strict=True)]
+    return accuracies(np.stack(per_image))
+
+
+def accuracies(right: np.ndarray) -> dict[str, object]:
+    """From `right_by_threshold` of N images, (N, 4, 1000) bool; accuracies in percent:
+
     v1, v2 and the thresholds that reach them, threshold_v1, threshold_v2 (the lowest of equals);
+    v1_at_20, v2_at_20: at the fixed 20 % of the maximum, the paper's;
     v2_threshold_per_iou: V2 as the benchmark's code prints it, each IoU at a best threshold of its own;
     thresholds, curve_v1, curve_v2 (1000,): the accuracy at each threshold;
-    right_v1, right_v2 (N,): what each image adds at the best threshold, 0…1, for a bootstrap over images.
+    right_v1, right_v2, right_v1_at_20, right_v2_at_20 (N,): what each image adds there, 0…1, for a bootstrap.
     """
-    per_image = [_right_by_threshold(heatmap, boxes) for heatmap, boxes in zip(heatmaps, true_boxes, strict=True)]
-    right = np.stack(per_image)  # (N, 4, thresholds) bool: V1, then V2's three
     curves = 100.0 * right.mean(axis=0)
-    curve_v1, curve_v2 = curves[0], curves[1:].mean(axis=0)
-    best_v1, best_v2 = int(np.argmax(curve_v1)), int(np.argmax(curve_v2))
-    return {
-        "v1": float(curve_v1[best_v1]),
-        "v2": float(curve_v2[best_v2]),
-        "threshold_v1": float(THRESHOLDS[best_v1]),
-        "threshold_v2": float(THRESHOLDS[best_v2]),
-        "v2_threshold_per_iou": float(curves[1:].max(axis=1).mean()),
-        "thresholds": THRESHOLDS,
-        "curve_v1": curve_v1,
-        "curve_v2": curve_v2,
-        "right_v1": right[:, 0, best_v1],
-        "right_v2": right[:, 1:, best_v2].mean(axis=1),
-    }
+    said: dict[str, object] = {"thresholds": THRESHOLDS}
+    for name, rows in VERSIONS.items():
+        curve = curves[rows].mean(axis=0)
+        best = int(np.argmax(curve))
+        said |= {name: float(curve[best]), f"threshold_{name}": float(THRESHOLDS[best]), f"curve_{name}": curve}
+        said |= {f"right_{name}": right[:, rows, best].mean(axis=1), f"{name}_at_20": float(curve[AT_20])}
+        said |= {f"right_{name}_at_20": right[:, rows, AT_20].mean(axis=1)}
+    return said | {"v2_threshold_per_iou": float(curves[VERSIONS["v2"]].max(axis=1).mean())}
+
+
+def floor_accuracies(boxes: np.ndarray, true_boxes: Iterable[ArrayLike]) -> tuple[float, float]:
+    """MaxBoxAcc V1 and V2, in percent, of boxes (N, 4) that never look, each beside its image's true boxes (M, 4)."""
+    truths = (np.asarray(of_image, dtype=np.float64).reshape(-1, 4) for of_image in true_boxes)
+    best = np.array([_best_iou(box[None], truth)[0] for box, truth in zip(boxes, truths, strict=True)])
+    v1, v2 = best >= IOU_V1, np.stack([best >= iou for iou in IOUS_V2])
+    return 100.0 * float(v1.mean()), 100.0 * float(v2.mean())
+
+
+def normalised(heatmap: np.ndarray) -> np.ndarray:
+    """A heatmap (H, W) from its minimum, 0, to its maximum, 1; where nothing stands out, 0 everywhere."""
+    heatmap = checked_heatmap(heatmap)
+    low, high = heatmap.min(), heatmap.max()
+    if low == high:
+        return np.zeros_like(heatmap)
+    return np.clip((heatmap - low) / (high - low), 0, 1)
 
 
 def boxes_on_map(boxes: ArrayLike, image_size: tuple[int, int], map_size: tuple[int, int] = (224, 224)) -> np.ndarray:
@@ -58,7 +79,7 @@ def boxes_on_map(boxes: ArrayLike, image_size: tuple[int, int], map_size: tuple[
     return (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale / np.tile(image_size, 2)).astype(np.int64)
 
 
-def _right_by_threshold(heatmap: np.ndarray, true_boxes: ArrayLike) -> np.ndarray:
+def right_by_threshold(heatmap: np.ndarray, true_boxes: ArrayLike) -> np.ndarray:
     """One image -> (4, thresholds) bool: right by V1, and by V2 at each of its IoUs."""
     stored = _stored(heatmap)
     truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)

@@ -3,164 +3,249 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig
+from cam_repro.config import Config, ProtocolConfig, protocols_of
 from cam_repro.data import Split, load_split
+from cam_repro.data.views import crops_in
 from cam_repro.devices import Team, team
-from cam_repro.localization.errors import ScoredImages, read_blacklist, score_images
-from cam_repro.localization.evaluation import Seen, draw_boxes, look_at_split
+from cam_repro.localization.errors import centre_boxes, read_blacklist, score_images, whole_image_boxes
+from cam_repro.localization.evaluation import Drawings, draw, look_at_split, rule_of
+from cam_repro.localization.map_cache import MapCache
+from cam_repro.localization.methods import COMPARED, refusal
 from cam_repro.localization.predictions import LOOSE, TIGHT, five_guesses, write_predictions
-from cam_repro.networks import CamNetwork, build_network
-from cam_repro.networks.weights import read_state
-from cam_repro.reporting.figures import write_figure
-from cam_repro.reporting.results import CLASSIFICATION, LOCALIZATION, input_size, result_folder, write_result
-from cam_repro.training.checkpoint import CHECKPOINT
+from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuracies
+from cam_repro.networks import CamNetwork
+from cam_repro.provenance import code_of
+from cam_repro.reporting import results
+from cam_repro.reporting.curves import write_curve, write_curve_csv
+from cam_repro.reporting.figures import example_images, write_figure
+from cam_repro.reporting.results import CLASSIFICATION, LOCALIZATION, Measured, input_size, result_folder
+from cam_repro.reporting.subjects import Subject, subject_of, trained_models
+
+# The code from a picture to its maps: with a change in it kept maps are no longer those of the network.
+MAKE_THE_MAPS = ("data", "networks", "devices.py", "localization/methods.py", "localization/maps.py",
+                 "localization/placement.py", "localization/evaluation.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network under evaluation, and the file its weights came from."""
+class Evaluation:
+    """A network on a split, by the processes of a team; `origin` is `results.origin`'s."""
 
-    model: ModelConfig
-    network: CamNetwork
-    weights: Path
+    config: Config
+    subject: Subject
+    split: Split
+    us: Team
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result file to be made: a method's maps under a protocol."""
+
+    method: str
+    protocol: ProtocolConfig
+    size: int
+    path: Path
+    head: dict[str, Any]
 
 
 def evaluate_classification(config: Config) -> list[dict[str, Any]]:
     """Top-1 and top-5 classification error of the configured network, or of every trained one."""
-    return [_classify(config, subject, split, us) for subject, split, us in _subjects(config)]
+    if config.protocol.name == "all":
+        raise UserError("protocol=all is for localization; a classification has one view: name its protocol")
+    return [_classify(evaluation) for evaluation in _evaluations(config)]
 
 
 def evaluate_localization(config: Config) -> list[dict[str, Any]]:
-    """Top-1 and top-5 localization error likewise, with GT-known, both floors and predictions.txt."""
-    return [_localize(config, subject, split, us) for subject, split, us in _subjects(config)]
+    """Top-1 and top-5 localization error likewise, with GT-known, both floors and predictions.txt.
+
+    With protocol=all by every protocol and every method that the network can serve.
+    """
+    return [record for evaluation in _evaluations(config) for record in _localize(evaluation)]
 
 
-def _subjects(config: Config) -> Iterator[tuple[Subject, Split, Team]]:
+def _evaluations(config: Config) -> Iterator[Evaluation]:
     models = [config.model] if config.model else trained_models(config)
     with team(config.device) as us:
         split = load_split(config.data, "val", Path(config.cache), us)
         for model in models:
-            yield subject_of(config, model, split.wnids, us), split, us
+            subject = subject_of(config, model, split.wnids, us)
+            origin = results.origin(config, subject.model, subject.weights, split, str(us.device))
+            yield Evaluation(config, subject, split, us, origin)
 
 
-def trained_models(config: Config) -> list[ModelConfig]:
-    """The name of every network with a checkpoint for the data set; the checkpoint itself knows the rest."""
-    folder = Path(config.runs) / config.data.name
-    found = sorted(path.parent for path in folder.glob(f"*/{CHECKPOINT}"))
-    if not found:
-        raise UserError(
-            f"no trained network in {folder}; first: make train model=alexnet_gap data={config.data.name}, "
-            "or give model= and weights="
-        )
-    return [ModelConfig(name=path.name) for path in found]
-
-
-def subject_of(config: Config, model: ModelConfig, wnids: list[str], us: Team) -> Subject:
-    """The network with its trained weights, checked to be wholly trained and for these classes."""
-    weights = Path(config.weights) if config.weights else Path(config.runs) / config.data.name / model.name / CHECKPOINT
-    if not config.weights and not weights.is_file():
-        raise UserError(
-            f"{model.name} is not trained on {config.data.name} ({weights} is not there); first: make train "
-            f"model={model.name} data={config.data.name}, or give weights="
-        )
-    if weights.is_file():
-        model = _as_trained(model, weights, wnids)
-    network = build_network(model, len(wnids), config.weights or weights)
-    if network.untrained:
-        raise UserError(
-            f"weights={weights}: {network.untrained} of {model.name} is not trained; train it first (make train "
-            f"model={model.name} weights=…), or name the network's own class order with data.synset_mapping="
-        )
-    return Subject(model, network.to(us.device), weights)
-
-
-def _as_trained(model: ModelConfig, weights: Path, wnids: list[str]) -> ModelConfig:
-    """A checkpoint knows its architecture and its classes."""
-    state = read_state(weights)
-    if "network" not in state:
-        return model
-    if state["wnids"] != wnids:
-        raise UserError(
-            f"{weights} was trained on {len(state['wnids'])} classes ({state['wnids'][0]}, …), the data's order has "
-            f"{len(wnids)} ({wnids[0]}, …); give the training data's mapping with data.synset_mapping="
-        )
-    if state["model"]["name"] != model.name:
-        raise UserError(
-            f"{weights} is a {state['model']['name']}, not a {model.name}; type model={state['model']['name']}"
-        )
-    return ModelConfig(**state["model"])
-
-
-def _look(config: Config, subject: Subject, split: Split, us: Team, method: str) -> Seen:
-    return look_at_split(
-        subject.network, split, config.protocol.view, input_size(config, subject.model), method, us,
-        batch_size=config.eval_batch_size, workers=config.data.workers,
-    )  # fmt: skip
-
-
-def _classify(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
-    began = time.perf_counter()
-    seen = _look(config, subject, split, us, "scores")
-    scored = _score(config, split, seen, seen.labels, np.zeros((*seen.labels.shape, 4)), None)
+def _classify(evaluation: Evaluation) -> dict[str, Any]:
+    config, subject = evaluation.config, evaluation.subject
     path = result_folder(config, subject.model.name) / "classification.json"
-    return _record(path, config, subject, split, scored, CLASSIFICATION, us, time.perf_counter() - began)
+    head = results.heading(config, subject.model, config.protocol, None)
+    if record := _done_before(evaluation, path, head):
+        return record
+    began, view, size = time.perf_counter(), config.protocol.view, input_size(config.protocol, subject.model)
+    labels = _see(evaluation, view, size, [], [], f"{subject.model.name}, {view}").labels
+    found = _devkit(evaluation, labels, np.zeros((*labels.shape, 4)), CLASSIFICATION)
+    return _write(evaluation, path, head, found, time.perf_counter() - began)
 
 
-def _localize(config: Config, subject: Subject, split: Split, us: Team) -> dict[str, Any]:
-    folder = result_folder(config, subject.model.name)
-    stem = f"localization-{(config.method or 'cam')}-{config.protocol.name}"
-    began = time.perf_counter()
-    seen = _look(config, subject, split, us, (config.method or "cam"))
-    boxes = draw_boxes(seen, config.protocol)
-    labels, guesses = five_guesses(seen.labels, boxes[:, :-1], config.protocol.guesses)
-    true_class_boxes = boxes[:, -1, TIGHT if config.protocol.guesses == "tight" else LOOSE]
-    scored = _score(config, split, seen, labels, guesses, true_class_boxes)
-    seconds = time.perf_counter() - began
-    if us.leads:
-        write_predictions(folder / _predictions_name(config), labels, guesses)
-        write_figure(folder / f"{stem}.png", split, seen, true_class_boxes, config.protocol)
-    return _record(folder / f"{stem}.json", config, subject, split, scored, LOCALIZATION, us, seconds)
+def _localize(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Every (method, protocol) asked for; those that share what the network is shown share its forward passes."""
+    jobs, records = _jobs(evaluation), []
+    before = {job.path: _done_before(evaluation, job.path, job.head) for job in jobs}
+    to_do = [job for job in jobs if not before[job.path]]
+    for shown, together in groupby(sorted(to_do, key=_shown), _shown):
+        records += _run(evaluation, *shown, list(together))
+    return [record for record in before.values() if record] + records
 
 
-def _predictions_name(config: Config) -> str:
-    """predictions.txt is the paper's own way to a box; the others say what they are."""
-    way = f"{(config.method or 'cam')}-{config.protocol.name}"
-    return "predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt"
+def _jobs(evaluation: Evaluation) -> list[Job]:
+    config, model = evaluation.config, evaluation.subject.model
+    folder, jobs = result_folder(config, model.name), []
+    for method in _methods(config, evaluation.subject.network):
+        for protocol in protocols_of(config.protocol):
+            path = folder / f"localization-{method}-{protocol.name}.json"
+            head = results.heading(config, model, protocol, method)
+            jobs.append(Job(method, protocol, input_size(protocol, model), path, head))
+    return jobs
 
 
-def _score(
-    config: Config, split: Split, seen: Seen, labels: np.ndarray, boxes: np.ndarray, true_class_boxes: np.ndarray | None
-) -> ScoredImages:
-    return score_images(
-        labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))],
-        gt_known_boxes=true_class_boxes, sizes=seen.sizes,
-        blacklist=read_blacklist(config.blacklist) if config.blacklist else (), image_numbers=split.devkit_numbers(),
-    )  # fmt: skip
+def _methods(config: Config, network: CamNetwork) -> list[str]:
+    if config.method or config.protocol.name != "all":
+        return [config.method or "cam"]
+    return [method for method in COMPARED if not refusal(method, network)]
 
 
-def _record(
-    path: Path, config: Config, subject: Subject, split: Split, scored: ScoredImages, names: tuple[str, ...], us: Team,
-    seconds: float,
-) -> dict[str, Any]:  # fmt: skip
-    if not us.leads:
-        return {}
-    record = write_result(path, config, subject.model, split, scored, names, subject.weights, str(us.device), seconds)
-    _print(record, path)
+def _shown(job: Job) -> tuple[str, int]:
+    """What the network is shown for a job: the kind of crops, and their size."""
+    return "ten_crop" if crops_in(job.protocol.view) > 1 else job.protocol.view, job.size
+
+
+def _done_before(evaluation: Evaluation, path: Path, head: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of this evaluation if nothing has changed since, as the leading process finds it."""
+    record = None if evaluation.config.force else results.unchanged(path, head, evaluation.origin)
+    record = evaluation.us.gather([record])[0]
+    if record and evaluation.us.leads:
+        _print(record, f"{path} (nothing has changed since; force=true evaluates again)")
     return record
 
 
-def _print(record: dict[str, Any], path: Path) -> None:
-    size, name = record["input_size"], record["protocol"]["name"]
-    print(f"{record['model']} on {record['data']}, {record['images']} images at {size} px, protocol {name}:")
+def _run(evaluation: Evaluation, view: str, size: int, jobs: list[Job]) -> list[dict[str, Any]]:
+    began, model = time.perf_counter(), evaluation.subject.model
+    methods = list(dict.fromkeys(job.method for job in jobs))
+    rules: list[ProtocolConfig] = []
+    for job in jobs:
+        if rule_of(job.protocol) not in rules:
+            rules.append(rule_of(job.protocol))
+    drawings = _see(evaluation, view, size, methods, rules, f"{model.name}: {', '.join(methods)}; {view}")
+    seconds = time.perf_counter() - began
+    return [_report(evaluation, job, drawings, rules.index(rule_of(job.protocol)), seconds) for job in jobs]
+
+
+def _see(
+    evaluation: Evaluation, view: str, size: int, methods: Sequence[str], rules: list[ProtocolConfig], title: str
+) -> Drawings:
+    config, split, us = evaluation.config, evaluation.split, evaluation.us
+    batches = look_at_split(
+        evaluation.subject.network, split, view, size, methods, us,
+        batch_size=config.eval_batch_size, workers=config.data.workers, cache=_map_cache(evaluation, view, size),
+    )  # fmt: skip
+    return draw(batches, rules, size, split, us, examples=example_images(len(split)), title=title)
+
+
+def _map_cache(evaluation: Evaluation, view: str, size: int) -> MapCache | None:
+    """One process sees every image; several, each with its share, keep nothing."""
+    config = evaluation.config
+    if evaluation.us.world > 1:
+        return None
+    decides = ("network", "weights", "data", "decoder", "versions", "device")
+    identity = {key: evaluation.origin[key] for key in decides}
+    identity |= {"view": view, "size": size, "code": code_of(MAKE_THE_MAPS)}
+    return MapCache(Path(config.cache) / "maps", identity, fresh=config.force)
+
+
+def _report(evaluation: Evaluation, job: Job, drawings: Drawings, rule: int, seconds: float) -> dict[str, Any]:
+    if not evaluation.us.leads:
+        return {}
+    drawn, examples = drawings.drawn[job.method, rule], drawings.examples[job.method, rule]
+    if job.protocol.boxes == "sweep":
+        found = _report_sweep(evaluation, job, drawings.sizes, drawn)
+    else:
+        found = _report_boxes(evaluation, job, drawings, drawn, examples)
+    return _write(evaluation, job.path, job.head, found, seconds)
+
+
+def _report_boxes(
+    evaluation: Evaluation, job: Job, drawings: Drawings, boxes: np.ndarray, examples: dict[int, np.ndarray]
+) -> Measured:
+    labels, guesses = five_guesses(drawings.labels, boxes[:, :-1], job.protocol.guesses)
+    true_class_boxes = boxes[:, -1, TIGHT if job.protocol.guesses == "tight" else LOOSE]
+    write_predictions(job.path.with_name(predictions_name(job.method, job.protocol.name)), labels, guesses)
+    figure = job.path.with_suffix(".png")
+    write_figure(figure, evaluation.split, drawings.labels[:, 0], examples, true_class_boxes)
+    return _devkit(evaluation, labels, guesses, LOCALIZATION, gt_known_boxes=true_class_boxes, sizes=drawings.sizes)
+
+
+def predictions_name(method: str, protocol: str) -> str:
+    """predictions.txt is the paper's own way to a box; the others say what they are."""
+    way = f"{method}-{protocol}"
+    return "predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt"
+
+
+def _devkit(
+    evaluation: Evaluation, labels: np.ndarray, boxes: np.ndarray, names: tuple[str, ...], **options: Any
+) -> Measured:
+    config, split = evaluation.config, evaluation.split
+    scored = score_images(
+        labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))],
+        blacklist=read_blacklist(config.blacklist) if config.blacklist else (), image_numbers=split.devkit_numbers(),
+        **options,
+    )  # fmt: skip
+    return results.measured(scored, names)
+
+
+def _report_sweep(evaluation: Evaluation, job: Job, sizes: np.ndarray, right: np.ndarray) -> Measured:
+    found, floors = accuracies(right), sweep_floors(evaluation.split, sizes)
+    write_curve_csv(job.path.with_suffix(".csv"), found["thresholds"], found["curve_v1"], found["curve_v2"])
+    write_curve(
+        job.path.with_suffix(".png"), found["thresholds"], found["curve_v1"], found["curve_v2"],
+        best={key: found[f"threshold_{key}"] for key in ("v1", "v2")},
+        floors={name: floors[name] for name in ("floor_whole_image", "floor_centre_box")},
+        title=f"{evaluation.subject.model.name}, {job.method}, {evaluation.config.data.name}, {len(right):,} images",
+    )  # fmt: skip
+    return results.measured_sweep(found, floors, len(right))
+
+
+def sweep_floors(split: Split, sizes: np.ndarray) -> dict[str, float]:
+    """MaxBoxAcc of the two boxes that ignore the picture, on the same maps; in percent."""
+    truth = [boxes_on_map(split.true_boxes(image), sizes[image]) for image in range(len(split))]
+    floors = {}
+    for name, boxes in (("whole_image", whole_image_boxes(sizes)), ("centre_box", centre_boxes(sizes))):
+        on_map = np.concatenate([boxes_on_map(box, size) for box, size in zip(boxes, sizes, strict=True)])
+        floors[f"floor_{name}"], floors[f"floor_{name}_v2"] = floor_accuracies(on_map, truth)
+    return floors
+
+
+def _write(evaluation: Evaluation, path: Path, head: dict[str, Any], found: Measured, seconds: float) -> dict[str, Any]:
+    if not evaluation.us.leads:
+        return {}
+    record = results.write_result(path, head, evaluation.origin, found, seconds)
+    _print(record, str(path))
+    return record
+
+
+def _print(record: dict[str, Any], where: str) -> None:
+    size, way = record["input_size"], f"{record['method']}, protocol {record['protocol']['name']}"
+    print(f"{record['model']} on {record['data']}, {record['images']} images at {size} px, {way}:")
     for metric, value in record["metrics"].items():
-        low, high = record["confidence"].get(metric, (0, 100))
-        print(f"  {metric:20} {value:6.2f} %   95 % interval {low:.2f} … {high:.2f}" if value is not None else metric)
-    print(f"  {path}", flush=True)
+        low, high = record["confidence"].get(metric, (None, None))
+        interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
+        print(f"  {metric:20} {value:6.2f} %{interval}" if value is not None else f"  {metric:20} undefined")
+    for key, threshold in record.get("thresholds", {}).items():
+        print(f"  best threshold of {key.upper()} for the whole data set: {threshold}")
+    print(f"  {where}", flush=True)

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cam_repro.config import ProtocolConfig
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import read_image
 from cam_repro.files import replacing
-from cam_repro.localization.evaluation import Seen
 from cam_repro.localization.overlay import overlay
 
 COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels
@@ -29,18 +27,23 @@ def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_
     return image
 
 
-def write_figure(path: Path, split: Split, seen: Seen, boxes: np.ndarray, protocol: ProtocolConfig) -> None:
-    """Twelve val images spread over the split: the true class's map and its box (N,4), beside the true boxes."""
-    count = min(COLUMNS * ROWS, len(split))
-    chosen = np.linspace(0, len(split) - 1, count, dtype=int)
-    sheet = Image.new("RGB", (COLUMNS * CELL, -(-count // COLUMNS) * (CELL + CAPTION)), "white")
-    for place, image in enumerate(chosen):
-        heatmap = seen.heatmaps(image, protocol.resize)[-1]
+def example_images(images: int, count: int = COLUMNS * ROWS) -> list[int]:
+    """The numbers of `count` images spread over a split, or of all."""
+    return np.linspace(0, images - 1, min(count, images), dtype=int).tolist()
+
+
+def write_figure(
+    path: Path, split: Split, guesses: np.ndarray, heatmaps: dict[int, np.ndarray], boxes: np.ndarray
+) -> None:
+    """For each image of `heatmaps`, of its true class: the map and its box, of all boxes (N,4); guesses (N,)."""
+    rows = -(-len(heatmaps) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL, rows * (CELL + CAPTION)), "white")
+    for place, (image, heatmap) in enumerate(heatmaps.items()):
         cell = panel(read_image(split.path(image)), heatmap, boxes[image], split.true_boxes(image))
         cell.thumbnail((CELL - 4, CELL - 4))
         left, top = place % COLUMNS * CELL, place // COLUMNS * (CELL + CAPTION)
         sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
-        _caption(sheet, left, top + CELL, split, int(split.labels[image]), int(seen.labels[image, 0]))
+        _caption(sheet, left, top + CELL, split, int(split.labels[image]), int(guesses[image]))
     save_picture(path, sheet)
 
 

@@ -13,30 +13,35 @@ from cam_repro.data.ilsvrc import read_synset_mapping
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import crops_in, take_view, to_device
 from cam_repro.devices import team
-from cam_repro.localization.evaluation import map_boxes
+from cam_repro.localization.evaluation import heatmap_boxes
 from cam_repro.localization.methods import look
 from cam_repro.localization.placement import picture_heatmaps
-from cam_repro.reporting.evaluate import subject_of
+from cam_repro.localization.predictions import LOOSE
 from cam_repro.reporting.figures import panel, save_picture
 from cam_repro.reporting.results import input_size
+from cam_repro.reporting.subjects import subject_of
 
 
 def predict(config: Config) -> Path:
     """Print the five best classes with their boxes; write the best one's heatmap and box beside the picture."""
     if config.image is None:
         raise UserError("image= is needed: make cam image=cat.jpg model=alexnet_gap")
-    picture, protocol = _read(Path(config.image)), config.protocol
+    if config.protocol.boxes == "sweep" or config.protocol.name == "all":
+        raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
+    picture, protocol, method = _read(Path(config.image)), config.protocol, config.method or "cam"
     wnids, words = class_names(config)
     with team(config.device) as us:
         subject = subject_of(config, config.model, wnids, us)
-        size, crops = input_size(config, subject.model), crops_in(protocol.view)
+        size, crops = input_size(protocol, subject.model), crops_in(protocol.view)
         pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))
         images = to_device(pixels.permute(0, 3, 1, 2), us.device)
-        seen = look(subject.network.eval(), images, method=(config.method or "cam"), crops=crops)
+        seen = look(subject.network.eval(), images, methods=[method], crops=crops)
     shares = (seen.scores if crops > 1 else seen.scores.softmax(1))[0]
     width, height = picture.shape[1::-1]
-    heatmaps = picture_heatmaps(seen.heat[0].cpu().numpy(), protocol.view, (width, height), size, protocol.resize)
-    boxes = [map_boxes(heatmap, protocol)[0] for heatmap in heatmaps]
+    heatmaps = picture_heatmaps(
+        seen.heat[method][0].cpu().numpy(), protocol.view, (width, height), size, protocol.resize
+    )
+    boxes = heatmap_boxes(heatmaps, protocol)[:, LOOSE].tolist()
     for label, box in zip(seen.guesses[0].tolist(), boxes, strict=True):
         print(f"{100 * shares[label]:5.1f} %  {wnids[label]} {words[label]}  box {' '.join(map(str, box))}")
     path = Path(config.image).with_suffix(".cam.png")

@@ -5,20 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from cam_repro.config import DataConfig, ProtocolConfig
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.config import CHOICES, DataConfig, ProtocolConfig
+from cam_repro.data.ilsvrc import Split, open_split
 from cam_repro.devices import Team
-from cam_repro.localization.evaluation import draw_boxes, look_at_split
+from cam_repro.localization.evaluation import Drawings, draw, look_at_split, rule_of
+from cam_repro.localization.map_cache import MapCache
 from cam_repro.networks.network import CamNetwork
 
 ALONE = Team(0, 1, torch.device("cpu"))
+BLOB = (300, 40, 419, 99)
+PAPER = ProtocolConfig(name="paper", threshold=0.5)
+RELEASE = ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110])
+SWEEP = ProtocolConfig(name="wsol", boxes="sweep")
 
 
-def brightness_network(classes: int) -> CamNetwork:
+def brightness_network(classes: int = 2) -> CamNetwork:
     """Maps = how bright each 8×8 patch is; every class weighs them alike."""
     patches = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 1, 1), nn.ReLU())
     with torch.no_grad():
@@ -29,22 +35,101 @@ def brightness_network(classes: int) -> CamNetwork:
     return CamNetwork(patches, nn.Identity(), classifier, "average", 0.0)
 
 
-def tree_with_a_bright_blob(root: Path, width: int, height: int, box: tuple[int, int, int, int]) -> None:
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[box[1] : box[3] + 1, box[0] : box[2] + 1] = 255
+def tree_with_bright_blobs(root: Path, *blobs: tuple[tuple[int, int], tuple[int, int, int, int]]) -> Split:
+    """One black picture for each ((width, height), blob), with its true box in LOC_val_solution.csv."""
     folder = root / "ILSVRC/Data/CLS-LOC/val/n1"
     folder.mkdir(parents=True)
-    Image.fromarray(pixels).save(folder / "a.png")
+    rows = ["ImageId,PredictionString"]
+    for number, ((width, height), (x1, y1, x2, y2)) in enumerate(blobs):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[y1 : y2 + 1, x1 : x2 + 1] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        rows.append(f"{number},n1 {x1} {y1} {x2} {y2}")
     (root / "LOC_synset_mapping.txt").write_text("n1 blob\nn2 other\n")
+    (root / "LOC_val_solution.csv").write_text("\n".join(rows))
+    return open_split(DataConfig(name="blob", root=str(root)), "val", root)
 
 
-def test_the_box_of_a_blob_is_found_in_original_pixels(tmp_path: Path) -> None:
-    blob = (300, 40, 419, 99)
-    tree_with_a_bright_blob(tmp_path / "tree", 480, 160, blob)
-    split = open_split(DataConfig(name="blob", root=str(tmp_path / "tree")), "val", tmp_path)
-    seen = look_at_split(brightness_network(2), split, "squash", 224, "cam", ALONE, workers=0)
-    assert seen.sizes.tolist() == [[480, 160]]
-    boxes = draw_boxes(seen, ProtocolConfig(name="paper", threshold=0.5))
-    assert boxes.shape == (1, 3, 1, 4)
-    patch = np.array([480, 160, 480, 160]) / 28  # the map's resolution in the picture's pixels
-    assert (np.abs(boxes[0, -1, 0] - blob) <= patch).all()
+@pytest.fixture
+def three_pictures(tmp_path: Path) -> Split:
+    """A wide, a tall and a square one."""
+    return tree_with_bright_blobs(
+        tmp_path / "tree", ((480, 160), BLOB), ((120, 300), (30, 60, 99, 219)), ((224, 224), (0, 0, 111, 111))
+    )
+
+
+def drawings(split: Split, view: str, *rules: ProtocolConfig, **options: object) -> Drawings:
+    methods = options.pop("methods", ["cam"])
+    batches = look_at_split(brightness_network(), split, view, 224, methods, ALONE, workers=0, **options)
+    return draw(batches, rules, 224, split, ALONE, examples=[1])
+
+
+@pytest.mark.parametrize("view", CHOICES["protocol.view"])
+def test_every_view_finds_the_box_of_a_blob_in_original_pixels(tmp_path: Path, view: str) -> None:
+    split = tree_with_bright_blobs(tmp_path / "tree", ((320, 240), (120, 80, 219, 159)))
+    rule = ProtocolConfig(name="paper", threshold=0.5, view=view)
+    found = drawings(split, view, rule)
+    assert found.sizes.tolist() == [[320, 240]]
+    assert found.drawn["cam", 0].shape == (1, 3, 1, 4)
+    patch = np.array([320, 240, 320, 240]) / 28  # the map's resolution in the picture's pixels
+    assert (np.abs(found.drawn["cam", 0][0, -1, 0] - split.true_boxes(0)[0]) <= 1.5 * patch).all()
+
+
+def test_a_blob_at_the_edge_of_a_wide_picture_keeps_its_place(tmp_path: Path) -> None:
+    split = tree_with_bright_blobs(tmp_path / "tree", ((480, 160), BLOB))
+    box = drawings(split, "squash", PAPER).drawn["cam", 0][0, -1, 0]
+    assert (np.abs(box - BLOB) <= np.array([480, 160, 480, 160]) / 28).all()
+
+
+def test_rules_and_methods_asked_together_draw_what_each_draws_alone(three_pictures: Split) -> None:
+    rules = [PAPER, RELEASE, SWEEP]
+    together = drawings(three_pictures, "squash", *rules, methods=["cam", "gradcam"], batch_size=2)
+    assert {way: drawn.shape[1:] for way, drawn in together.drawn.items() if way[0] == "cam"} == {
+        ("cam", 0): (3, 1, 4),
+        ("cam", 1): (3, 2, 4),
+        ("cam", 2): (4, 1000),
+    }
+    for method in ("cam", "gradcam"):
+        for number, rule in enumerate(rules):
+            alone = drawings(three_pictures, "squash", rule, methods=[method], batch_size=2)
+            assert np.array_equal(together.drawn[method, number], alone.drawn[method, 0])
+    assert together.examples["cam", 0].keys() == {1} and together.examples["cam", 0][1].shape == (300, 120)
+
+
+def test_a_sweep_is_right_about_a_blob_at_some_threshold(three_pictures: Split) -> None:
+    right = drawings(three_pictures, "squash", SWEEP).drawn["cam", 0]
+    assert right[:, 0].any(axis=1).all()
+    assert not right[:, 0, -1].any()
+
+
+def test_kept_maps_give_the_same_boxes_without_the_network(three_pictures: Split, tmp_path: Path) -> None:
+    cache = MapCache(tmp_path / "maps", {"network": "a"})
+    options = {"methods": ["cam", "gradcam", "backprop"], "batch_size": 2, "cache": cache}
+    first = drawings(three_pictures, "squash", PAPER, RELEASE, **options)
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "maps").iterdir()) == ["cam", "gradcam"]
+    assert cache.holds(["cam", "gradcam"]) and not cache.holds(["backprop"])
+    batches = cache.read(["cam", "gradcam"], batch_size=2)
+    again = draw(batches, [PAPER, RELEASE], 224, three_pictures, ALONE)
+    for way, boxes in again.drawn.items():
+        assert np.array_equal(boxes, first.drawn[way])
+    assert np.array_equal(again.labels, first.labels)
+
+
+def test_maps_of_another_network_are_not_taken(three_pictures: Split, tmp_path: Path) -> None:
+    drawings(three_pictures, "squash", PAPER, cache=MapCache(tmp_path, {"network": "a"}))
+    assert not MapCache(tmp_path, {"network": "b"}).holds(["cam"])
+
+
+def test_an_evaluation_broken_off_keeps_no_maps(three_pictures: Split, tmp_path: Path) -> None:
+    cache = MapCache(tmp_path / "maps", {})
+    batches = look_at_split(
+        brightness_network(), three_pictures, "squash", 224, ["cam"], ALONE, workers=0, batch_size=1, cache=cache
+    )
+    next(batches)
+    batches.close()
+    assert not list((tmp_path / "maps").iterdir())
+
+
+def test_loose_tight_and_heuristics_share_their_boxes() -> None:
+    tight = ProtocolConfig(name="release_tight", boxes="release", thresholds=[20, 100, 110], guesses="tight")
+    assert rule_of(tight) == rule_of(RELEASE) != rule_of(PAPER)

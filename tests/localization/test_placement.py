@@ -40,8 +40,8 @@ def blob_picture(width: int, height: int, box: tuple[int, int, int, int]) -> np.
 def box_seen(picture: np.ndarray, view: str, crop: int, method: str) -> np.ndarray:
     height, width = picture.shape[:2]
     pixels = torch.from_numpy(take_view(picture, view, crop).copy()).permute(0, 3, 1, 2)
-    seen = look(brightness_network(), normalise(pixels), method=method, crops=crops_in(view), count=1)
-    heatmap = picture_heatmaps(seen.heat[0].numpy(), view, (width, height), crop)[0]
+    seen = look(brightness_network(), normalise(pixels), methods=[method], crops=crops_in(view), count=1)
+    heatmap = picture_heatmaps(seen.heat[method][0].numpy(), view, (width, height), crop)[0]
     assert heatmap.shape == (height, width)
     return np.array(boxes.paper_box(heatmap, 0.5))
 

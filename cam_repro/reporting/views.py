@@ -1,0 +1,78 @@
+"""One figure of every view's boxes beside the true ones: all in the pixels of the pictures as stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cam_repro.config import CHOICES, Config
+from cam_repro.data import Split, load_split
+from cam_repro.data.images import read_image
+from cam_repro.devices import team
+from cam_repro.localization.evaluation import draw, look_at_split, rule_of
+from cam_repro.localization.predictions import LOOSE
+from cam_repro.reporting.figures import TRUE, example_images, save_picture
+from cam_repro.reporting.results import input_size, result_folder
+from cam_repro.reporting.subjects import subject_of
+
+PICTURES, COLUMNS, CELL, LEGEND = 20, 5, 256, 24  # pixels but for the first two
+COLOURS = {"squash": (255, 50, 50), "center_crop": (60, 130, 255), "ten_crop": (255, 200, 0),
+           "ten_crop_averaged": (230, 80, 255)}  # fmt: skip
+
+
+def compare_views(config: Config) -> Path:
+    """Draw, on up to 20 val images, the box of the true class's map by every view; returns the figure's path."""
+    method = config.method or "cam"
+    with team(config.device) as us:
+        whole = load_split(config.data, "val", Path(config.cache), us)
+        split = whole.subset(example_images(len(whole), PICTURES))
+        subject = subject_of(config, config.model, split.wnids, us)
+        size, boxes = input_size(config.protocol, subject.model), {}
+        for view in CHOICES["protocol.view"]:
+            rule = rule_of(replace(config.protocol, view=view))
+            seen = look_at_split(subject.network, split, view, size, [method], us, workers=config.data.workers)
+            boxes[view] = draw(seen, [rule], size, split, us, title=view).drawn[method, 0][:, -1, LOOSE]
+    path = result_folder(config, subject.model.name) / f"views-{method}-{config.protocol.name}.png"
+    save_picture(path, _sheet(split, boxes))
+    print(f"{len(split)} pictures, true boxes and those of {', '.join(boxes)}: {path}")
+    return path
+
+
+def _sheet(split: Split, boxes: dict[str, np.ndarray]) -> Image.Image:
+    rows = -(-len(split) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL + LEGEND), "white")
+    for image in range(len(split)):
+        cell = _cell(read_image(split.path(image)), split.true_boxes(image), {v: b[image] for v, b in boxes.items()})
+        left, top = image % COLUMNS * CELL, image // COLUMNS * CELL
+        sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
+    _legend(ImageDraw.Draw(sheet), rows * CELL)
+    return sheet
+
+
+def _cell(picture: np.ndarray, true_boxes: np.ndarray, boxes: dict[str, np.ndarray]) -> Image.Image:
+    """The picture made small, then the boxes drawn in its scale, so that every line is as thick as the others."""
+    cell = Image.fromarray(picture)
+    cell.thumbnail((CELL - 6, CELL - 6))
+    draw_on, scale = ImageDraw.Draw(cell), cell.width / picture.shape[1]
+    for box in true_boxes:
+        draw_on.rectangle(_scaled(box, scale), outline=TRUE, width=4)
+    for view, box in boxes.items():
+        draw_on.rectangle(_scaled(box, scale), outline=COLOURS[view], width=2)
+    return cell
+
+
+def _scaled(box: np.ndarray, scale: float) -> tuple[float, ...]:
+    """Inclusive corners in a picture of another size; the last pixel's far edge counts."""
+    x1, y1, x2, y2 = (float(corner) for corner in box)
+    return x1 * scale, y1 * scale, (x2 + 1) * scale - 1, (y2 + 1) * scale - 1
+
+
+def _legend(draw_on: ImageDraw.ImageDraw, top: int) -> None:
+    left = 8
+    for name, colour in {"true box": TRUE, **COLOURS}.items():
+        draw_on.rectangle((left, top + 6, left + 18, top + 18), fill=colour)
+        draw_on.text((left + 24, top + 5), name.replace("_", " "), fill="black")
+        left += 170

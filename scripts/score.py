@@ -1,0 +1,21 @@
+"""The errors of any file of five guesses an image, predictions=, by the devkit's rules."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cam_repro.command import command
+from cam_repro.config import Config
+
+
+def main(config: Config) -> None:
+    from cam_repro.reporting.score import score
+
+    score(config)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,139 @@
+"""A trained network through the evaluations that come after the first: all protocols, scoring, views."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, composed, run_script
+from PIL import Image
+from test_scripts import says, succeeds
+
+from cam_repro.config import Config
+from cam_repro.localization import evaluation
+from cam_repro.reporting import evaluate, results
+
+PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
+METHODS = {"cam", "gradcam", "backprop"}
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose runs/ holds AlexNet-GAP after an epoch on the tiny data set; tests must not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = (*TINY, f"data.root={tiny_shapes}", "model=alexnet_gap", "model.input_size=64", "recipe.epochs=1")
+    succeeds(run_script("train", folder, *options))
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    return tmp_path
+
+
+def config_of(folder: Path, root: Path, *overrides: str) -> Config:
+    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+    return composed([*where, *TINY, f"data.root={root}", "data.workers=0", "device=cpu", *overrides])
+
+
+@pytest.fixture
+def committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if run from a clean commit, which is when results may be taken as they are."""
+    monkeypatch.setattr(results, "git_state", lambda: ("c0ffee", False))
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of crops at each forward pass."""
+    passes: list[int] = []
+    look = evaluation.look
+
+    def counted(network: object, images: object, *arguments: object, **options: object) -> object:
+        passes.append(len(images))
+        return look(network, images, *arguments, **options)
+
+    monkeypatch.setattr(evaluation, "look", counted)
+    return passes
+
+
+def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
+    here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
+) -> None:
+    records = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=all"))
+    folder = here / "results/shapes/alexnet_gap"
+    ways = {(record["method"], record["protocol"]["name"]) for record in records}
+    assert ways == {(method, protocol) for method in METHODS for protocol in PROTOCOLS}
+    files = {path.name for path in folder.glob("localization-*.json")}
+    assert files == {f"localization-{method}-{protocol}.json" for method, protocol in ways}
+    assert sum(forwards) == 20 + 10 * 20  # squash for paper and wsol, ten crops for the three of the release
+    again = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=all"))
+    assert sum(forwards) == 220 and len(again) == len(records)
+    for record in records:
+        assert record == json.loads(
+            (folder / f"localization-{record['method']}-{record['protocol']['name']}.json").read_text()
+        )
+
+
+def test_another_rule_scores_the_kept_maps_without_the_network(
+    here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
+) -> None:
+    (first,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    (stricter,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol.threshold=0.5"))
+    assert sum(forwards) == 20 and first["metrics"] != stricter["metrics"]
+    (again,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "force=true"))
+    assert sum(forwards) == 40 and again["metrics"] == first["metrics"]
+
+
+def test_changed_data_is_evaluated_anew(here: Path, tiny_shapes: Path, committed: None, forwards: list[int]) -> None:
+    root = shutil.copytree(tiny_shapes, here / "tree")
+    evaluate.evaluate_localization(config_of(here, root))
+    picture = next(root.glob("**/val/*.JPEG"))
+    Image.fromarray(np.zeros((90, 120, 3), np.uint8)).save(picture)
+    evaluate.evaluate_localization(config_of(here, root))
+    assert sum(forwards) == 40
+
+
+def test_score_prints_the_errors_that_the_evaluation_printed(here: Path, tiny_shapes: Path) -> None:
+    (record,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    predictions = here / "results/shapes/alexnet_gap/predictions.txt"
+    out = succeeds(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"))
+    for metric in ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "floor_centre_box"):
+        assert f"{metric:20} {record['metrics'][metric]:6.2f} %" in out
+    lines = predictions.read_text().splitlines()
+    predictions.write_text("\n".join([f"11 {lines[0].split(maxsplit=1)[1]}", *lines[1:]]) + "\n")
+    refused = says(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"), 1)
+    assert "line 1" in refused and "11" in refused
+
+
+def test_score_without_a_file_says_what_to_type(here: Path, tiny_shapes: Path) -> None:
+    assert "make score predictions=" in says(run_script("score", here, *TINY, f"data.root={tiny_shapes}"), 1)
+
+
+def test_the_curve_of_every_threshold_is_kept_and_drawn(here: Path, tiny_shapes: Path) -> None:
+    (record,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=wsol"))
+    path = here / "results/shapes/alexnet_gap/localization-cam-wsol.csv"
+    thresholds, v1, v2 = np.loadtxt(path, delimiter=",", skiprows=1, unpack=True)
+    assert len(thresholds) == 1000
+    best, metrics = record["thresholds"], record["metrics"]
+    assert v1.max() == pytest.approx(metrics["max_box_acc_v1"], abs=1e-3)
+    assert thresholds[v1.argmax()] == pytest.approx(best["v1"])
+    assert v2[200] == pytest.approx(metrics["max_box_acc_v2_at_20"], abs=1e-3)
+    assert Image.open(path.with_suffix(".png")).size[0] > 300
+
+
+def test_one_figure_has_the_boxes_of_every_view(here: Path, tiny_shapes: Path) -> None:
+    out = succeeds(
+        run_script("compare_views", here, *TINY, f"data.root={tiny_shapes}", "model=alexnet_gap", "data.workers=0")
+    )
+    figure = here / "results/shapes/alexnet_gap/views-cam-paper.png"
+    assert str(figure) in out and "ten_crop_averaged" in out
+    assert Image.open(figure).size == (5 * 256, 4 * 256 + 24)
+
+
+def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: Path) -> None:
+    options = (f"data.root={tiny_shapes}", "protocol=all", "protocol.threshold=0.3")
+    assert "protocol=all runs every protocol as written" in says(run_script("eval_localization", here, *options), 2)
