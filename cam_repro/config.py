@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -231,10 +230,15 @@ def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
 
 
 def _protocol_config(name: str, size: int | None) -> ProtocolConfig:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        file = compose(f"protocol/{name}")
-    known = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), file.protocol, {"size": size})
+    known = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), _protocol_file(name), {"size": size})
     return OmegaConf.to_object(known)  # type: ignore[return-value]
+
+
+def _protocol_file(name: str) -> DictConfig:
+    """A protocol's own lines over those of the protocols it builds on; Hydra is busy with the command line."""
+    file = OmegaConf.load(CONFIGS / "protocol" / f"{name}.yaml")
+    bases = [_protocol_file(base) for base in file.pop("defaults", []) if base != "_self_"]
+    return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
 def _check_model(model: ModelConfig) -> None:

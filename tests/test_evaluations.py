@@ -97,6 +97,14 @@ def test_changed_data_is_evaluated_anew(here: Path, tiny_shapes: Path, committed
     assert sum(forwards) == 40
 
 
+def test_one_method_under_all_protocols(here: Path, tiny_shapes: Path) -> None:
+    """The real script: Hydra is at work when the other protocols are read."""
+    options = (*TINY, f"data.root={tiny_shapes}", "data.workers=0", "protocol=all", "method=gradcam")
+    succeeds(run_script("eval_localization", here, *options))
+    files = {path.name for path in here.glob("results/shapes/alexnet_gap/*.json")}
+    assert files == {f"localization-gradcam-{protocol}.json" for protocol in PROTOCOLS}
+
+
 def test_score_prints_the_errors_that_the_evaluation_printed(here: Path, tiny_shapes: Path) -> None:
     (record,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
     predictions = here / "results/shapes/alexnet_gap/predictions.txt"
