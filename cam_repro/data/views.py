@@ -7,10 +7,12 @@ import math
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from cam_repro.config import RecipeConfig
 
 Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
+Pixels = tuple[int, int, int, int]  # the same in whole pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -19,7 +21,8 @@ VIEWS = ("squash", "center_crop", "ten_crop", "ten_crop_averaged")
 
 def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
     """The whole picture warped to (size,size,3), bilinear with antialiasing."""
-    return resize_window(image_hwc, None, size)
+    resized = Image.fromarray(image_hwc).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=None)
+    return np.asarray(resized)
 
 
 def take_view(image_hwc: np.ndarray, view: str, size: int) -> np.ndarray:
@@ -77,25 +80,31 @@ def ten_crop_places(size: int) -> list[tuple[int, int]]:
 def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
     """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
     height, width = image_hwc.shape[:2]
-    draw = _squash_window if recipe.crop == "squash" else _resized_window
-    crop = resize_window(image_hwc, draw(width, height, recipe, rng), size)
+    crop = resize_window(image_hwc, random_window(width, height, recipe, rng), size)
     return crop[:, ::-1] if recipe.mirror and rng.random() < 0.5 else crop
 
 
-def resize_window(image_hwc: np.ndarray, window: Window | None, size: int) -> np.ndarray:
-    """A window of the picture resized in one pass, without cutting it out first."""
-    image = Image.fromarray(image_hwc)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=window, reducing_gap=None))
+def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
+    draw = _squash_window if recipe.crop == "squash" else _resized_window
+    return draw(width, height, recipe, rng)
 
 
-def _squash_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
+def resize_window(image_hwc: np.ndarray, window: Pixels, size: int) -> np.ndarray:
+    """A window of the picture as (size,size,3), bilinear with antialiasing: Pillow's pixels but for ±1, in a third of
+    its time. An evaluation keeps to Pillow's own."""
+    left, top, right, bottom = window
+    pixels = torch.from_numpy(image_hwc[top:bottom, left:right]).permute(2, 0, 1)[None]
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+
+
+def _squash_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
     """224 of 256 pixels of the warped picture (release), in the picture's own pixels."""
-    left, top = rng.integers(0, 33, 2) / 256
-    share = 224 / 256
-    return left * width, top * height, (left + share) * width, (top + share) * height
+    left, top = rng.integers(0, 33, 2)
+    edges = np.array([left, top, left + 224, top + 224]) / 256 * (width, height, width, height)
+    return _whole_pixels(*edges)
 
 
-def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
+def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
     """Inception's crop: an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
     for _ in range(10):
         area = width * height * rng.uniform(recipe.crop_area, 1.0)
@@ -103,10 +112,20 @@ def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.rando
         w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if w <= width and h <= height:
             left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
-            return left, top, left + w, top + h
+            return _whole_pixels(left, top, left + w, top + h)
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+    return _whole_pixels(left, top, left + side, top + side)
+
+
+def _whole_pixels(left: float, top: float, right: float, bottom: float) -> Pixels:
+    """The nearest window of whole pixels; one pixel where it would be none."""
+    (x1, x2), (y1, y2) = _nearest(left, right), _nearest(top, bottom)
+    return x1, y1, x2, y2
+
+
+def _nearest(low: float, high: float) -> tuple[int, int]:
+    return (round(low), round(high)) if round(low) < round(high) else (math.floor(low), math.floor(low) + 1)
 
 
 def to_device(pixels_nchw: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from cam_repro.config import RecipeConfig
 from cam_repro.data.views import (
     VIEWS,
     center_crop,
     center_crop_window,
     crops_in,
+    random_window,
+    resize_window,
     squash,
     take_view,
     ten_crop,
@@ -81,3 +85,33 @@ def test_ten_crops_of_other_sizes_keep_the_releases_proportions(size: int) -> No
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_gives_as_many_crops_as_it_says(view: str) -> None:
     assert take_view(noise(40, 30), view, 64).shape == (crops_in(view), 64, 64, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_training_crop_has_pillows_pixels_but_for_one_level(width: int, height: int) -> None:
+    picture = noise(width, height)
+    window = (width // 5, height // 4, width - 3, height - 2)
+    pillows = Image.fromarray(picture).crop(window).resize((64, 64), Image.Resampling.BILINEAR)
+    ours = resize_window(picture, window, 64).astype(int)
+    assert np.abs(ours - np.asarray(pillows)).max() <= 1
+
+
+@pytest.mark.parametrize("crop", ["squash", "resized"])
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (1, 1), (2, 700)])
+def test_a_training_crop_lies_in_the_picture(width: int, height: int, crop: str) -> None:
+    recipe, rng = RecipeConfig(crop=crop, crop_area=0.01), np.random.default_rng(0)
+    for _ in range(50):
+        left, top, right, bottom = random_window(width, height, recipe, rng)
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+
+
+def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
+    """Means over 4,000 crops of RandomResizedCrop's own parameters, and of ours."""
+    width, height, rng, recipe = 500, 375, np.random.default_rng(0), RecipeConfig(crop="resized", crop_area=0.08)
+    torch.manual_seed(0)
+    image = torch.empty(3, height, width)
+    theirs = [v2.RandomResizedCrop(224).make_params([image]) for _ in range(4000)]
+    ours = np.array([random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float)
+    theirs = np.array([[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs])
+    assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=6)  # a standard error is below 2
+    assert ours.std(0) == pytest.approx(theirs.std(0), abs=6)
