@@ -1,4 +1,4 @@
-"""Paper | reproduced | difference for Tables 1 and 2 of one data set, as markdown and CSV."""
+"""The paper's tables beside what was reproduced, and methods by protocols, of one data set, as markdown and CSV."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from cam_repro.config import Config
 def main(config: Config) -> None:
     from cam_repro.reporting.tables import write_tables
 
-    for path in write_tables(Path(config.results), config.data.name, config.protocol.name):
+    paths = write_tables(Path(config.results), config.data.name, config.protocol.name)
+    for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))
-        print(path)
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ from cam_repro.files import replacing
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
 CURVES = {"v1": ("V1: largest contour, IoU ≥ 0.5", "tab:blue"), "v2": ("V2: any contour, IoU 0.3, 0.5, 0.7", "tab:red")}
 FLOORS = {"floor_whole_image": ("the whole image (V1)", ":"), "floor_centre_box": ("a centred box (V1)", "--")}
-INCHES, DOTS_PER_INCH = (7.0, 4.2), 110
+INCHES, DOTS_PER_INCH = (7.0, 4.8), 110
 
 
 def write_curve(
@@ -29,16 +29,18 @@ def write_curve(
     best: {"v1": threshold, "v2": threshold}; floors: V1 in percent of the boxes that ignore the picture, by the names
     of their metrics. The point at 20 % of the maximum, the paper's, is marked on both curves.
     """
-    with rc_context({"font.family": "DejaVu Sans"}):  # comes with matplotlib: no machine's own fonts or settings
+    with style.context("default"):  # no machine's own settings; the font comes with matplotlib
         figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
         axes = figure.add_subplot()
         for name, curve in (("v1", v1), ("v2", v2)):
             _draw_curve(axes, name, np.asarray(thresholds), np.asarray(curve), best[name])
         _draw_floors(axes, floors)
-        axes.set(xlim=(0, 1), ylim=(0, 100), xlabel="threshold, of the map's maximum", ylabel="MaxBoxAcc (%)")
+        axes.set(
+            xlim=(0, 1), ylim=(0, 100), xlabel="threshold, of the normalised map’s maximum", ylabel="MaxBoxAcc (%)"
+        )
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=7.5, loc="upper right")
+        figure.legend(fontsize=7.5, loc="outside lower center", ncols=3)
         with replacing(path) as temporary:
             FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
 

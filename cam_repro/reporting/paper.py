@@ -19,6 +19,7 @@ class Errors(NamedTuple):
     top5: float
 
 
+METHODS = ("cam", "backprop")  # the paper's two ways to a box
 NETWORKS = {
     "vgg_gap": "VGGnet-GAP",
     "googlenet_gap": "GoogLeNet-GAP",
@@ -59,7 +60,7 @@ TABLE2 = {
 }
 
 # Table 3: (title, supervision) -> top-5 localization error, ILSVRC test, whose labels are not public.
-# "Backprop" is Simonyan et al.'s own number (arXiv 1312.6034).
+# "Backprop" is Simonyan et al.'s own number (arXiv 1312.6034); the last three were trained with boxes.
 TABLE3 = {
     ("GoogLeNet-GAP (heuristics)", "weakly"): 37.1,
     ("GoogLeNet-GAP", "weakly"): 42.9,
@@ -67,35 +68,6 @@ TABLE3 = {
     ("GoogLeNet", "full"): 26.7,
     ("OverFeat", "full"): 29.9,
     ("AlexNet", "full"): 34.2,
-}
-
-# Table 4: (method, annotation used) -> accuracy on CUB-200-2011.
-TABLE4 = {
-    ("GoogLeNet-GAP on full image", "n/a"): 63.0,
-    ("GoogLeNet-GAP on crop", "n/a"): 67.8,
-    ("GoogLeNet-GAP on BBox", "BBox"): 70.5,
-    ("Alignments", "n/a"): 53.6,
-    ("Alignments", "BBox"): 67.0,
-    ("DPD", "BBox+Parts"): 51.0,
-    ("DeCAF+DPD", "BBox+Parts"): 65.0,
-    ("PANDA R-CNN", "BBox+Parts"): 76.4,
-}
-
-# Table 5: accuracy of a linear SVM on pooled features; AlexNet's repeated 84.23 is the paper's.
-TABLE5_DATA = (
-    "SUN397",
-    "MIT Indoor67",
-    "Scene15",
-    "SUN Attribute",
-    "Caltech101",
-    "Caltech256",
-    "Action40",
-    "Event8",
-)
-TABLE5 = {
-    "fc7 from AlexNet": (42.61, 56.79, 84.23, 84.23, 87.22, 67.23, 54.92, 94.42),
-    "ave pool from GoogLeNet": (51.68, 66.63, 88.02, 92.85, 92.05, 78.99, 72.03, 95.42),
-    "gap from GoogLeNet-GAP": (51.31, 66.61, 88.30, 92.21, 91.98, 78.07, 70.62, 95.00),
 }
 
 

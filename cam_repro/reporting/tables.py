@@ -1,11 +1,9 @@
 """Tables 1 and 2 of the paper beside what was reproduced, from the JSON files the evaluations leave.
 
 One table holds one data set, split, set of images and protocol; anything else is refused, because its rows
-could not be compared. Values are percentages. The files' schema: DESIGN.md, "Files that leave the house".
+could not be compared. Values are percentages. Table 3 and protocols.md are written along with them.
 """
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +11,10 @@ from typing import NamedTuple
 
 from cam_repro import UserError
 from cam_repro.files import write_text
-from cam_repro.reporting.paper import (
-    CLASSIFICATION,
-    LOCALIZATION,
-    Cell,
-    Comparison,
-    row_title,
-)
+from cam_repro.reporting import markdown, protocols, table3
+from cam_repro.reporting.paper import CLASSIFICATION, LOCALIZATION, METHODS, Cell, Comparison, row_title
 from cam_repro.reporting.records import Result, read_result, refuse_mixtures
 
-METHODS = ("cam", "backprop")  # the paper's two ways to a box
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
 
 
@@ -58,17 +50,16 @@ class Table:
 
 
 def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path]:
-    """Write `table1` and `table2` (.md, .csv) into `results/<data>/` and return the paths.
+    """Write `table1`, `table2`, and if there is anything for them `table3` and `protocols`, into `results/<data>/`.
 
-    All are built before the first is written: a UserError leaves the old ones as they were.
+    Returns the paths, .md and .csv. All are built before the first is written: a UserError leaves the old ones as
+    they were.
     """
-    texts = {}
+    texts, folder = {}, results / data
     for table in build_tables(results, data, protocol):
-        texts[results / data / f"{table.stem}.md"] = render_markdown(table)
-        texts[results / data / f"{table.stem}.csv"] = render_csv(table)
-    for path, text in texts.items():
-        write_text(path, text)
-    return list(texts)
+        texts |= {f"{table.stem}.md": render_markdown(table), f"{table.stem}.csv": render_csv(table)}
+    texts |= table3.texts(folder) | protocols.texts(folder)
+    return [write_text(folder / name, text) for name, text in texts.items()]
 
 
 def build_tables(results: Path, data: str, protocol: str = "paper") -> list[Table]:
@@ -79,7 +70,11 @@ def build_tables(results: Path, data: str, protocol: str = "paper") -> list[Tabl
     names = [f"localization-{method}-{protocol}.json" for method in METHODS]
     tables = []
     for kind, files in ((CLASSIFICATION, ["classification.json"]), (LOCALIZATION, names)):
-        runs = [read_result(path, kind) for file in files for path in sorted(folder.glob(f"*/{file}"))]
+        runs = [read_result(path) for file in files for path in sorted(folder.glob(f"*/{file}"))]
+        if protocol == "all" or any(run.is_sweep for run in runs):
+            raise UserError(
+                f"protocol={protocol} gives no Table 2; protocols.md has all protocols: type `make tables data={data}`"
+            )
         refuse_mixtures(runs)
         tables.append(Table(kind, data, protocol, tuple(_lines(kind, runs))))
     return tables
@@ -98,7 +93,7 @@ def _lines(kind: Comparison, runs: list[Result]) -> Iterable[Line]:
 def render_markdown(table: Table) -> str:
     """Title, table and footer. The paper's values are a target on full ILSVRC val, elsewhere context."""
     rows = _rows_with_target(table) if table.is_full_val else _rows_with_context(table)
-    parts = [f"# {_title(table)}", "", *_aligned(rows + _floors(table, rows[0])), "", *_footer(table), ""]
+    parts = [f"# {_title(table)}", "", *markdown.aligned(rows + _floors(table, rows[0])), "", *_footer(table), ""]
     return "\n".join(parts)
 
 
@@ -120,7 +115,7 @@ def _rows_with_target(table: Table) -> list[list[str]]:
         rows.append([row_title(line.model, line.method)])
         for cell, reproduced in zip(line.cells, _reproduced(line), strict=True):
             has_paper = cell.column.digits is not None
-            rows[-1] += [_paper(cell), reproduced, _difference(cell)] if has_paper else [reproduced]
+            rows[-1] += [_paper(cell), reproduced, markdown.signed(cell.difference)] if has_paper else [reproduced]
     return rows
 
 
@@ -137,22 +132,11 @@ def _rows_with_context(table: Table) -> list[list[str]]:
 def _reproduced(line: Line) -> list[str]:
     if line.result is None:
         return ["not run"] + [""] * (len(line.cells) - 1)
-    return [_with_interval(cell) for cell in line.cells]
-
-
-def _with_interval(cell: Cell) -> str:
-    if cell.value is None:
-        return "undefined"
-    half = "" if cell.interval is None else f" ± {(cell.interval[1] - cell.interval[0]) / 2:.1f}"
-    return f"{cell.value:.1f}{half}"
+    return [markdown.measured(cell.value, cell.interval) for cell in line.cells]
 
 
 def _paper(cell: Cell) -> str:
     return "—" if cell.published is None else f"{cell.published:.{cell.column.digits}f}"
-
-
-def _difference(cell: Cell) -> str:
-    return "" if cell.difference is None else f"{cell.difference:+.1f}".replace("-", "−")
 
 
 def _floors(table: Table, header: list[str]) -> list[list[str]]:
@@ -163,57 +147,20 @@ def _floors(table: Table, header: list[str]) -> list[list[str]]:
     return [[title, *(value if here else "" for here in place)] for title, value in values]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """A markdown table whose columns line up in plain text too: names left, numbers right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
-    lines = []
-    for first, *others in [rows[0], rule, *rows[1:]]:
-        cells = [first.ljust(widths[0])] + [o.rjust(w) for o, w in zip(others, widths[1:], strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
 def _footer(table: Table) -> list[str]:
     runs = table.results
-    notes = [f"{table.kind.reading}; ± is half the 95 % bootstrap interval.", BACKBONES]
+    notes = [f"{table.kind.reading}; {markdown.INTERVALS}.", BACKBONES]
     if runs:
-        first = runs[0]
-        notes += [_protocol(first), f"Images scored: {first.images:,} of {first.data}, split {first.split}."]
-        notes.append(f"Network input, pixels a side: {_input_sizes(runs)}.")
-        notes.append(f"Evaluated at {', '.join(sorted(set(map(_origin, runs))))}.")
+        counted = markdown.images_scored if table.kind is LOCALIZATION else markdown.images_classified
+        notes += [markdown.settings(runs[0]), counted(runs[0]), markdown.input_sizes(runs)]
+        notes.append(markdown.evaluated_at(runs))
     notes.append(f"Rows with a result: {len(runs)} of {len(table.lines)}.")
-    return [f"- {note}" for note in [*notes, "Generated by `make tables`; do not edit."]]
-
-
-def _protocol(run: Result) -> str:
-    fields = {key.replace("_", " "): value for key, value in run.protocol.items() if key != "name"}
-    words = [f"{key} {'none' if value is None else value}" for key, value in fields.items()]
-    return f"Protocol `{run.protocol.get('name', 'unnamed')}`: {', '.join(words)}."
-
-
-def _input_sizes(runs: list[Result]) -> str:
-    by_size: dict[int, list[str]] = {}
-    for run in runs:
-        by_size.setdefault(run.input_size, []).append(row_title(run.model, run.method))
-    return "; ".join(f"{size} ({', '.join(names)})" for size, names in sorted(by_size.items(), reverse=True))
-
-
-def _origin(run: Result) -> str:
-    """Commit and day of an evaluation, and whether the code differed from that commit."""
-    commit = str(run.provenance.get("commit") or "unknown")[:10]
-    dirty = ", uncommitted changes" if run.provenance.get("dirty") else ""
-    return f"commit `{commit}` ({str(run.provenance.get('date') or 'no date')[:10]}{dirty})"
+    return markdown.bullets([*notes, markdown.GENERATED])
 
 
 def render_csv(table: Table) -> str:
     """One line per row, unrounded, with the interval's ends; empty where there is no value."""
-    lines = [_csv_fields(table, line) for line in table.lines]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return markdown.as_csv([_csv_fields(table, line) for line in table.lines])
 
 
 def _csv_fields(table: Table, line: Line) -> dict[str, object]:
