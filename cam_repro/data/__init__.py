@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cam_repro.config import DataConfig
 from cam_repro.data.ilsvrc import Split, open_split
-from cam_repro.devices import Team
+
+if TYPE_CHECKING:  # torch is not needed to read a tree
+    from cam_repro.devices import Team
 
 __all__ = ["Split", "load_split"]
 

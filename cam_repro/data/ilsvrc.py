@@ -1,14 +1,17 @@
-"""The one reader of ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes."""
+"""The one reader of ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes.
+
+Only names found by listing the tree's folders become paths; names written in its lists are looked up among them, so
+no list can lead out of the tree. Links in the tree are followed: whoever owns the tree put them there.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,9 +19,12 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig
+from cam_repro.data.annotations import Truth, read_annotation, read_solution
+from cam_repro.data.untrusted import read_text
 from cam_repro.files import replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
+_WNID = re.compile(r"[\w-]+")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -43,7 +49,7 @@ class Split:
         return len(self.files)
 
     def path(self, image: int) -> Path:
-        return self.folder / self.files[image].decode()
+        return self.folder / os.fsdecode(self.files[image])
 
     def true_boxes(self, image: int) -> np.ndarray:
         """(M,4): every box of the image's class; none for some images."""
@@ -64,21 +70,25 @@ class Split:
     def fingerprint(self) -> str:
         """Changes when images, labels, boxes or classes do, and with the size in bytes of any picture's file."""
         digest = hashlib.sha256("\n".join(self.wnids).encode())
-        digest.update(np.array([_bytes_in(self.path(image)) for image in range(len(self))]).tobytes())
+        folder = os.fsencode(self.folder)
+        digest.update(np.array([_bytes_in(folder + b"/" + file) for file in self.files.tolist()], np.int64).tobytes())
         for array in (self.files, self.labels, self.boxes, self.box_starts):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
 
-def _bytes_in(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
+def _bytes_in(path: bytes) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  a Path for each of a million files would double the time
+    except OSError:
+        return -1
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
     root = checked_root(data)
-    wnids, words = read_synset_mapping(Path(data.synset_mapping) if data.synset_mapping else root / _MAPPING)
-    folder = root / "ILSVRC/Data/CLS-LOC" / split
+    wnids, words = read_synset_mapping(mapping_file(data))
+    folder = images_folder(root, split)
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
     signature = _signature(root, split, wnids)
@@ -93,6 +103,27 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
 
 
 _MAPPING = "LOC_synset_mapping.txt"
+_INDEX_FORMAT = "2"  # of the cached index: another one, or other rules of reading, make it anew
+
+
+def mapping_file(data: DataConfig) -> Path:
+    return Path(data.synset_mapping) if data.synset_mapping else Path(data.root or "") / _MAPPING
+
+
+def images_folder(root: Path, split: str) -> Path:
+    return root / "ILSVRC/Data/CLS-LOC" / split
+
+
+def annotations_folder(root: Path) -> Path:
+    return root / "ILSVRC/Annotations/CLS-LOC/val"
+
+
+def solution_file(root: Path) -> Path:
+    return root / "LOC_val_solution.csv"
+
+
+def image_set_file(root: Path, split: str) -> Path:
+    return root / "ILSVRC/ImageSets/CLS-LOC" / ("train_cls.txt" if split == "train" else f"{split}.txt")
 
 
 def checked_root(data: DataConfig) -> Path:
@@ -109,39 +140,31 @@ def checked_root(data: DataConfig) -> Path:
 
 def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
     """wnids and words, one class a line: class i is line i."""
-    try:
-        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the synset mapping {path}: {error}") from None
+    lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
     wnids = [line[0] for line in lines]
     if len(set(wnids)) != len(wnids) or not wnids:
         raise UserError(f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line")
+    odd = [wnid for wnid in wnids if not _WNID.fullmatch(wnid)]
+    if odd:
+        raise UserError(f"{path}: {odd[0][:40]!r} is no class name; expected letters, digits, - and _, as n01440764")
     return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
 
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
     """Changes with the class order, with files added or removed, and with any annotation's size or date."""
-    digest = hashlib.sha256("\n".join(wnids).encode())
-    images = root / "ILSVRC/Data/CLS-LOC" / split
+    digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
+    images = images_folder(root, split)
     folders = [images, *sorted(Path(entry.path) for entry in os.scandir(images) if entry.is_dir())]
-    files = [*folders, root / "LOC_val_solution.csv", _image_set(root, split)]
+    files = [*folders, solution_file(root), image_set_file(root, split)]
     for path in files:
         status = path.stat() if path.exists() else None
-        digest.update(f"{path}|{status and (status.st_mtime_ns, status.st_size)}\n".encode())
-    annotations = _annotations(root)
+        digest.update(os.fsencode(f"{path}|{status and (status.st_mtime_ns, status.st_size)}\n"))
+    annotations = annotations_folder(root)
     if split == "val" and annotations.is_dir():
         for entry in sorted(os.scandir(annotations), key=lambda entry: entry.name):
             status = entry.stat()
-            digest.update(f"{entry.name}|{status.st_mtime_ns}|{status.st_size}\n".encode())
+            digest.update(os.fsencode(f"{entry.name}|{status.st_mtime_ns}|{status.st_size}\n"))
     return digest.hexdigest()
-
-
-def _image_set(root: Path, split: str) -> Path:
-    return root / "ILSVRC/ImageSets/CLS-LOC" / ("train_cls.txt" if split == "train" else f"{split}.txt")
-
-
-def _annotations(root: Path) -> Path:
-    return root / "ILSVRC/Annotations/CLS-LOC/val"
 
 
 def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
@@ -155,8 +178,8 @@ def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
 
 
 def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
-    folder = root / "ILSVRC/Data/CLS-LOC" / split
-    files = _ordered(_scan(folder), _image_set(root, split))
+    folder = images_folder(root, split)
+    files = _ordered(scan_images(folder), image_set_file(root, split))
     if not files:
         raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
     class_of = {wnid: number for number, wnid in enumerate(wnids)}
@@ -165,14 +188,14 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
     else:
         labels, boxes = _read_truth(root, folder, files, class_of)
     return {
-        "files": np.array([file.encode() for file in files]),
+        "files": np.array([os.fsencode(file) for file in files]),
         "labels": np.array(labels, np.int64),
         "boxes": np.array([box for of_image in boxes for box in of_image], np.int32).reshape(-1, 4),
         "box_starts": np.cumsum([0] + [len(of_image) for of_image in boxes]),
     }
 
 
-def _scan(folder: Path) -> list[str]:
+def scan_images(folder: Path) -> list[str]:
     """Relative paths of all images, in class folders or beside each other, sorted."""
     found = []
     for entry in tqdm(
@@ -192,14 +215,39 @@ def _ordered(files: list[str], image_set: Path) -> list[str]:
     """The images that ImageSets lists, in its order; all of them where there is no list."""
     if not image_set.is_file():
         return files
-    by_stem = {file.rpartition(".")[0]: file for file in files}
-    listed = [line.split()[0] for line in image_set.read_text().splitlines() if line.strip()]
-    missing = [stem for stem in listed if stem not in by_stem]
+    by_name = by_listed_name(files)
+    listed = read_image_set(image_set)
+    missing = [name for name in listed if name not in by_name]
     if missing:
         raise UserError(
             f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}; fetch them again"
         )
-    return [by_stem[stem] for stem in listed]
+    return [by_name[name] for name in listed]
+
+
+def by_listed_name(files: list[str]) -> dict[str, str]:
+    """Files by their name without suffix, as ImageSets and annotations name them. Raises UserError for twins."""
+    found: dict[str, str] = {}
+    for file in files:
+        twin = found.setdefault(file.rpartition(".")[0], file)
+        if twin is not file:
+            raise UserError(f"{twin} and {file} are two files of one image; delete one of them")
+    return found
+
+
+def read_image_set(path: Path) -> list[str]:
+    """The names in a list of `name number` lines (the number may be left out). Raises UserError with the line."""
+    lines = [line.split() for line in read_text(path).splitlines()]
+    for number, words in enumerate(lines, 1):
+        if len(words) > 2 or (len(words) == 2 and not words[1].isdecimal()):
+            raise UserError(f"{path}, line {number}: expected `name number`, not {' '.join(words)[:60]!r}")
+    names = [words[0] for words in lines if words]
+    if not names:
+        raise UserError(f"{path} lists no image; fetch it again, or delete it to take every image there is")
+    if len(set(names)) != len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise UserError(f"{path} lists {twice} more than once; each image must be there once")
+    return names
 
 
 def _class_of_folder(folder: Path, file: str, class_of: dict[str, int]) -> int:
@@ -211,74 +259,42 @@ def _class_of_folder(folder: Path, file: str, class_of: dict[str, int]) -> int:
     return class_of[wnid]
 
 
-Truth = tuple[str, list[tuple[int, int, int, int]]]  # wnid, boxes of that class
-
-
 def _read_truth(root: Path, folder: Path, files: list[str], class_of: dict[str, int]) -> tuple[list[int], list[list]]:
-    from_csv = _read_solution(root / "LOC_val_solution.csv")
-    annotations, has_xmls = _annotations(root), _annotations(root).is_dir()
+    from_csv = read_solution(solution_file(root))
+    annotations = annotations_folder(root)
+    with_xml = names_in(annotations, ".xml")
     labels, boxes = [], []
     for file in tqdm(files, desc="index boxes", leave=False, disable=None):
-        stem = Path(file).stem
+        stem = stem_of(file)
         xml = annotations / f"{stem}.xml"
-        truth = read_xml(xml) if has_xmls and xml.is_file() else None
-        truth = truth or from_csv.get(stem) or _from_folder(file)
+        truth = read_xml(xml) if stem in with_xml else None
+        truth = truth or from_csv.get(stem) or truth_from_folder(file)
         if truth is None:
             raise UserError(f"{folder / file} has no label: neither {xml} nor LOC_val_solution.csv names its class")
         if truth[0] not in class_of:
-            where = xml if xml.is_file() else f"LOC_val_solution.csv, image {stem}"
+            where = xml if stem in with_xml else f"{solution_file(root)}, image {stem}"
             raise UserError(f"{where}: class {truth[0]} is not in the synset mapping; see data.synset_mapping=")
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
     return labels, boxes
 
 
-def _from_folder(file: str) -> Truth | None:
-    return (file.partition("/")[0], []) if "/" in file else None
-
-
 def read_xml(path: Path) -> Truth | None:
-    """Class and boxes of an image's first class; None where the file has no object. Refuses XML with entities."""
-    data = path.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise UserError(f"{path} declares a document type or entities, which ILSVRC's annotations never do: refused")
-    try:
-        objects = ElementTree.fromstring(data).findall("object")
-        found = [(o.findtext("name", "").strip(), _box_of(o)) for o in objects]
-    except (ElementTree.ParseError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is not a readable annotation: {error}") from None
-    if not found:
-        return None
-    wnid = found[0][0]
-    return wnid, [box for name, box in found if name == wnid]
+    """Class and boxes of the first object's class in an annotation; none where it has no object."""
+    return read_annotation(path).truth()
 
 
-def _box_of(element: ElementTree.Element) -> tuple[int, int, int, int]:
-    box = element.find("bndbox")
-    if box is None:
-        raise ValueError("an object without bndbox")
-    x1, y1, x2, y2 = (int(float(box.findtext(key, "missing"))) for key in ("xmin", "ymin", "xmax", "ymax"))
-    return x1, y1, x2, y2
+def names_in(folder: Path, suffix: str) -> set[str]:
+    """Names without suffix of the folder's files of one kind; none where there is no such folder."""
+    if not folder.is_dir():
+        return set()
+    return {entry.name.removesuffix(suffix) for entry in os.scandir(folder) if entry.name.endswith(suffix)}
 
 
-def _read_solution(path: Path) -> dict[str, Truth]:
-    """LOC_val_solution.csv: `ImageId,wnid x1 y1 x2 y2 wnid x1 …`."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return {row[0]: _parse_solution(path, line, row) for line, row in enumerate(rows, 2) if row}
+def stem_of(file: str) -> str:
+    """The image's name in its annotation: neither class folder nor suffix."""
+    return file.rpartition("/")[2].rpartition(".")[0]
 
 
-def _parse_solution(path: Path, line: int, row: list[str]) -> Truth:
-    words = row[1].split() if len(row) == 2 else []
-    wnid, groups = (words[0] if words else ""), [words[i : i + 5] for i in range(0, len(words), 5)]
-    try:
-        if len(words) == 1:
-            return wnid, []
-        boxes = [(name, tuple(int(float(v)) for v in corners)) for name, *corners in groups]
-        if not words or any(len(corners) != 4 for _, corners in boxes):
-            raise ValueError("expected `wnid x1 y1 x2 y2` once or more")
-    except ValueError as error:
-        raise UserError(f"{path}, line {line}: {error}") from None
-    return wnid, [corners for name, corners in boxes if name == wnid]
+def truth_from_folder(file: str) -> Truth | None:
+    return (file.partition("/")[0], []) if "/" in file else None

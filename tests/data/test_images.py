@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cam_repro.data import images
-from cam_repro.data.images import CorruptImage, read_image
+from cam_repro.data.images import CorruptImage, examine, read_image, read_size
 
 
 @pytest.fixture
@@ -64,3 +65,56 @@ def test_a_truncated_file_is_named_in_one_line(tmp_path: Path, picture: Image.Im
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorruptImage, match="x.JPEG: No such file"):
         read_image(tmp_path / "x.JPEG")
+
+
+def test_a_header_of_too_many_pixels_is_refused_before_anything_is_decoded(
+    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65,500 pixels a side would be 13 GB, asked for by a file of 1 kB."""
+    simplejpeg = pytest.importorskip("simplejpeg")
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    path = tmp_path / "x.JPEG"
+    picture.save(path, "JPEG")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = (65500).to_bytes(2, "big") * 2
+    path.write_bytes(data)
+    for read in (read_image, read_size, examine):
+        with pytest.raises(CorruptImage, match="x.JPEG: "):
+            read(path)
+
+
+@pytest.mark.parametrize("decoder", ["simplejpeg", "pillow"])
+def test_the_quick_examination_refuses_what_reading_refuses(
+    tmp_path: Path, picture: Image.Image, decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if decoder == "pillow":
+        monkeypatch.setattr(images, "simplejpeg", None)
+    path, rng = tmp_path / "x.JPEG", np.random.default_rng(0)
+    picture.save(path, "JPEG", quality=90, progressive=decoder == "pillow")
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for length in rng.integers(0, len(whole), 150):
+        damaged = whole[: length if length % 2 else None].copy()
+        damaged[rng.integers(0, max(len(damaged), 1), 1 + length % 5) % max(len(damaged), 1)] = rng.integers(256)
+        path.write_bytes(damaged.tobytes())
+        verdicts = [isinstance(_tried(read, path), CorruptImage) for read in (read_image, examine)]
+        assert verdicts[0] == verdicts[1]
+        refused += verdicts[0]
+    assert 50 < refused < 150
+
+
+def _tried(read: Callable[[Path], object], path: Path) -> object:
+    try:
+        return read(path)
+    except CorruptImage as error:
+        return error
+
+
+def test_the_examination_tells_size_pixels_format_and_rotation(tmp_path: Path, picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture.convert("CMYK").save(tmp_path / "x.JPEG", "JPEG", exif=exif)
+    picture.convert("L").save(tmp_path / "y.JPEG", "PNG")
+    assert examine(tmp_path / "x.JPEG") == images.Examination((64, 48), "CMYK", "JPEG", 3, "")
+    assert examine(tmp_path / "y.JPEG") == images.Examination((64, 48), "L", "PNG", 1, "")

@@ -1,0 +1,31 @@
+"""Get a data set: `python scripts/get_data.py data=imagenette`; run again to go on with a download that was cut off."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cam_repro import UserError
+from cam_repro.command import command
+from cam_repro.config import Config
+
+
+def main(config: Config) -> None:
+    data = config.data
+    if data.download is not None:
+        from cam_repro.data.imagenette import make_imagenette
+
+        make_imagenette(data)
+    elif data.generate is not None and data.root is not None:
+        from cam_repro.data.shapes import make_shapes
+
+        root = make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
+        print(f"data={data.name} is there: {root}")
+    else:
+        raise UserError(f"data={data.name} cannot be downloaded here: {data.get}")
+
+
+if __name__ == "__main__":
+    command(main)

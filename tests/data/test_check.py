@@ -1,0 +1,187 @@
+"""The check of a data set: what it counts as an error, what as a note, and what it leaves on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Script
+from PIL import Image
+from small_tree import IMAGES, write_list, write_small_tree, write_xml
+
+from cam_repro import UserError
+from cam_repro.config import Config, DataConfig
+from cam_repro.data import check as module
+from cam_repro.data import images
+from cam_repro.data.check import check
+
+SIZED = "<size><width>{}</width><height>{}</height></size>"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_small_tree(tmp_path / "tree")
+
+
+def checked(root: Path, workers: int = 1, name: str = "tree") -> tuple[str | None, str]:
+    """The error, none where the data is clean, and the report."""
+    runs = root.parent / "runs"
+    try:
+        check(Config(data=DataConfig(name=name, root=str(root), workers=workers), runs=str(runs)))
+        error = None
+    except UserError as raised:
+        error = str(raised)
+    return error, (runs / name / "check.txt").read_text(encoding="utf-8")
+
+
+def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> None:
+    write_list(root, "train", "n1/n1_7 1\nn2/n2_3 2\n")
+    error, report = checked(root)
+    assert error is None
+    assert "errors: 0\n" in report and "train 2 images of 2 classes\n" in report
+    assert "val   3 images of 2 classes, 3 boxes\n" in report
+    rows = [line.split() for line in report.splitlines() if line.startswith("n")][-2:]
+    assert rows == [["n1", "1", "1", "1", "1", "cat,", "tom"], ["n2", "1", "1", "2", "1", "dog"]]
+
+
+@pytest.mark.parametrize(
+    ("corners", "found"),
+    [
+        ((39, 0, 3, 9), "reversed box\n          a.JPEG: box 39 0 3 9"),
+        ((0, 9, 9, 0), "reversed box\n          a.JPEG: box 0 9 9 0"),
+        ((-1, 0, 9, 9), "box outside the image\n          a.JPEG: box -1 0 9 9, image 40×30"),
+        ((0, 0, 41, 9), "box outside the image\n          a.JPEG: box 0 0 41 9, image 40×30"),
+        ((0, 0, 9, 31), "box outside the image\n          a.JPEG: box 0 0 9 31, image 40×30"),
+    ],
+)
+def test_a_box_that_cannot_be_is_an_error(root: Path, corners: tuple[int, ...], found: str) -> None:
+    write_xml(root, "a", ("n2", corners))
+    error, report = checked(root)
+    assert error is not None and "errors: 1\n" in report and found in report
+
+
+def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: Path) -> None:
+    write_xml(root, "a", ("n2", (0, 0, 39, 29)))
+    assert "over the edge" not in checked(root)[1]
+    write_xml(root, "a", ("n2", (1, 1, 40, 30)))
+    error, report = checked(root)
+    assert error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
+
+
+def test_boxes_of_the_csv_are_checked_too(root: Path) -> None:
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2 0 0 99 9\n")
+    assert "box outside the image\n          c.JPEG" in checked(root)[1]
+
+
+def test_an_annotation_of_another_size_is_an_error(root: Path) -> None:
+    write_xml(root, "a", ("n2", (1, 2, 3, 4)), size=SIZED.format(30, 40))
+    error, report = checked(root)
+    assert error is not None and "a.xml: says 30×40, the image has 40×30" in report
+
+
+def test_an_annotation_without_size_is_noted(root: Path) -> None:
+    write_xml(root, "a", ("n2", (1, 2, 3, 4)), size="")
+    error, report = checked(root)
+    assert error is None and "1 annotation without size\n          a.xml" in report
+
+
+def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
+    write_xml(root, "gone", ("n2", (1, 2, 3, 4)))
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nb,n1\nlost,n2\n")
+    write_list(root, "train", "n1/n1_7 1\nn1/n1_8 2\n")
+    error, report = checked(root)
+    assert error is not None and "errors: 2\n" in report
+    for line in (
+        "1 listed image missing\n          n1/n1_8\n", "1 image without annotation\n          c.JPEG\n",
+        "2 annotation without image\n          gone.xml\n          lost: in LOC_val_solution.csv\n",
+        "1 image not listed\n          n2/n2_3.JPEG\n",
+    ):  # fmt: skip
+        assert line in report
+
+
+def test_an_image_in_an_unknown_class_folder_is_an_error(root: Path) -> None:
+    (root / IMAGES / "train/n2").rename(root / IMAGES / "train/n3")
+    error, report = checked(root)
+    assert error is not None and "n3/n2_3.JPEG: n3 is not in the synset mapping" in report
+    assert "class without images\n          train: 1 of 2, first n2" in report
+
+
+def test_ilsvrc_is_held_against_its_known_numbers(root: Path) -> None:
+    names = [f"n{number}" for number in range(1, 1001)]
+    (root / "LOC_synset_mapping.txt").write_text("\n".join(names))
+    error, report = checked(root, name="ilsvrc")
+    assert error is not None
+    assert "train: 2 images, expected 1,281,167" in report and "val: 3 images, expected 50,000" in report
+    assert "train n1: 1 images, expected 732 to 1300" in report and "val n2: 2 images, expected 50 to 50" in report
+
+
+def test_a_split_that_is_not_there_is_noted_and_none_at_all_refused(root: Path) -> None:
+    (root / IMAGES / "train").rename(root / "elsewhere")
+    error, report = checked(root)
+    assert error is None and "1 no images\n" in report
+    (root / IMAGES / "val").rename(root / "elsewhere2")
+    with pytest.raises(UserError, match="holds no images .* in train or val; see data.root="):
+        check(Config(data=DataConfig(name="tree", root=str(root), workers=1), runs=str(root)))
+
+
+@pytest.mark.skipif(images.simplejpeg is None, reason="Pillow alone does not notice it")
+def test_damage_in_the_middle_that_decoders_read_past_is_noted(root: Path) -> None:
+    path = root / IMAGES / "val/b.JPEG"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + data[len(data) // 2 + 200 :])
+    error, report = checked(root)
+    assert error is None and "1 doubtful JPEG data\n          b.JPEG: Corrupt JPEG data" in report
+
+
+def test_the_screen_has_three_of_a_kind_and_the_report_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(9):
+        write_xml(root, f"gone{number}", ("n2", (1, 2, 3, 4)))
+    report = checked(root)[1]
+    shown = capsys.readouterr().out
+    assert "9 annotation without image" in shown and shown.count("gone") == 3
+    assert report.count("gone") == 9
+    assert str(root.parent / "runs/tree/check.txt") in shown
+
+
+def test_several_processes_find_what_one_finds(root: Path) -> None:
+    (root / IMAGES / "val/b.JPEG").write_bytes(b"")
+    write_xml(root, "a", ("n2", (9, 2, 3, 4)))
+    alone = checked(root, workers=1)
+    assert alone[0] is not None and checked(root, workers=2) == alone
+
+
+def test_odd_names_are_written_as_printable_text(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (Path(root) / IMAGES / "train/n1/\udcff\n\x1b[31m.JPEG").write_bytes(b"")
+    report = checked(root)[1]
+    assert r"n1/\udcff\n\x1b[31m.JPEG: " in report
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_check_that_is_stopped_leaves_the_last_report(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = checked(root)[1]
+    (root / IMAGES / "val/b.JPEG").write_bytes(b"")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_see", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        checked(root)
+    folder = root.parent / "runs/tree"
+    assert [path.name for path in folder.iterdir()] == ["check.txt"]
+    assert (folder / "check.txt").read_text(encoding="utf-8") == before
+
+
+def test_the_script_ends_with_zero_on_clean_data_and_with_one_line_otherwise(
+    script: Script, tmp_path: Path, root: Path
+) -> None:
+    clean = script("check_data")
+    assert clean.returncode == 0, clean.stderr
+    assert "errors: 0" in clean.stdout and "80 images read" in clean.stdout
+    (root / IMAGES / "val/a.JPEG").write_bytes(b"")
+    damaged = script("check_data", f"data.root={root}", "data.generate=null", "data.name=tree", tiny=False)
+    assert damaged.returncode == 1
+    assert damaged.stderr.strip().splitlines()[-1].startswith("error: errors in the data at ")
+    assert "1 unreadable image" in damaged.stdout

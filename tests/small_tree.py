@@ -1,0 +1,47 @@
+"""A tree of five images in ILSVRC's layout, for tests to read and to damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from cam_repro.config import DataConfig
+from cam_repro.data.ilsvrc import Split, open_split
+
+IMAGES = "ILSVRC/Data/CLS-LOC"
+SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+
+
+def write_small_tree(root: Path) -> Path:
+    """Two classes, two train and three val images of 40×30; XMLs with one box, three boxes, none."""
+    for file in ("train/n1/n1_7.JPEG", "train/n2/n2_3.JPEG", "val/a.JPEG", "val/b.JPEG", "val/c.JPEG"):
+        path = root / IMAGES / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(path, "JPEG")
+    (root / "LOC_synset_mapping.txt").write_text("n1 cat, tom\nn2 dog\n")
+    write_xml(root, "a", ("n2", (1, 2, 3, 4)))
+    write_xml(root, "b", ("n1", (0, 0, 9, 9)), ("n1", (5, 5, 20, 20)), ("n2", (1, 1, 2, 2)))
+    write_xml(root, "c")
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2\na,n1 0 0 1 1 \n")
+    return root
+
+
+def write_xml(root: Path, name: str, *objects: tuple[str, tuple[object, ...]], size: str = SIZE) -> Path:
+    path = root / f"ILSVRC/Annotations/CLS-LOC/val/{name}.xml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = "".join(f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects)
+    path.write_text(f"<annotation>{size}{found}</annotation>")
+    return path
+
+
+def write_list(root: Path, split: str, text: str | bytes) -> Path:
+    path = root / "ILSVRC/ImageSets/CLS-LOC" / {"train": "train_cls.txt", "val": "val.txt"}[split]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def opened(root: Path, split: str = "val", **changes: str) -> Split:
+    return open_split(DataConfig(name="tree", root=str(root), **changes), split, root.parent / "cache")
