@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from cam_repro import UserError
+
+PATIENCE = timedelta(hours=2)  # with a process that works alone: the leader's index of 1.28 million files takes a while
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,11 @@ class Team:
         return self.rank == 0
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes, in float64 so that counts stay exact."""
-        total = numbers.to(self.device, torch.float64)
+        """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
+        total = numbers.detach().to("cpu", torch.float64)
         if self.world > 1:
             dist.all_reduce(total)
         return total
-
-    def any(self, flag: bool) -> bool:
-        return flag if self.world == 1 else bool(self.sum(torch.tensor([float(flag)])).item())
 
     def gather(self, rows: list[Any]) -> list[Any]:
         """Every process's rows, in all processes."""
@@ -44,24 +45,57 @@ class Team:
         dist.all_gather_object(shares, rows)
         return [row for share in shares for row in share]
 
+    def share(self, value: T) -> T:
+        """The leader's value, in all processes."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
+        self.gather([])
 
 
 @contextmanager
-def team(device: str) -> Iterator[Team]:
-    """Join the processes that torchrun started, or be alone."""
+def team(device: str, deterministic: bool = False) -> Iterator[Team]:
+    """Join the processes that torchrun started, or be alone.
+
+    Where one process fails, the others end with a UserError that points at its message.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = _device(device)
-    if world == 1:
-        yield Team(0, 1, chosen)
-        return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    with _same_bits() if deterministic else nullcontext():
+        if world == 1:
+            yield Team(0, 1, chosen)
+            return
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+        try:
+            yield Team(dist.get_rank(), world, chosen)
+        except RuntimeError as error:
+            if not _lost_another(error):
+                raise
+            raise UserError("another process of this job failed, which ends it; its own message says why") from None
+        dist.destroy_process_group()  # not after a failure: it could wait for processes that no longer answer
+
+
+def _lost_another(error: RuntimeError) -> bool:
+    """Whether a collective failed, and not the work between them; gloo has no type of its own for that."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection closed by peer" in str(error)
+
+
+@contextmanager
+def _same_bits() -> Iterator[None]:
+    """Only algorithms that give the same bits twice on one machine; one that cannot raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
     try:
-        yield Team(dist.get_rank(), world, chosen)
+        yield
     finally:
-        dist.destroy_process_group()
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import REPOSITORY, TINY, Script
 
 FINISHED = {"checkpoint.pt", "checkpoint.previous.pt", "config.yaml", "environment.txt", "metrics.jsonl", ".lock"}
@@ -71,42 +67,6 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
     out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}"))
     assert out.count("box") == 5 and Path(picture).with_suffix(".cam.png").is_file()
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
-
-
-def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(tiny_shapes: Path, tmp_path: Path) -> None:
-    """SIGTERM mid-run, then the same command: bit for bit the undisturbed run, dropout included."""
-    options = [f"data.root={tiny_shapes}", *TINY, "model=alexnet_gap", "model.dropout=0.5", "recipe.epochs=8"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-    def start(name: str) -> subprocess.Popen[str]:
-        where = [f"{key}={tmp_path / name / key}" for key in ("runs", "results", "cache")]
-        command = [sys.executable, str(REPOSITORY / "scripts/train.py"), *where, *options]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-    undisturbed = start("one")
-    assert undisturbed.wait(200) == 0, undisturbed.communicate()
-    disturbed = start("two")
-    metrics = tmp_path / "two/runs/shapes/alexnet_gap/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    disturbed.send_signal(signal.SIGTERM)
-    _, err = disturbed.communicate(timeout=60)
-    assert "stopped and saved at step" in err and "run the same command to go on" in err
-    again = start("two")
-    out, err = again.communicate(timeout=200)
-    assert again.returncode == 0 and "resumes at step" in out, err
-    one, two = (weights_of(tmp_path / name / "runs/shapes/alexnet_gap") for name in ("one", "two"))
-    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
-    read = [
-        [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in path.open()]
-        for path in (tmp_path / "one/runs/shapes/alexnet_gap/metrics.jsonl", metrics)
-    ]
-    assert read[0] == read[1]
 
 
 HOT = ("model=alexnet_gap", "recipe.optimizer=sgd", "recipe.lr=100", "recipe.warmup=0", "recipe.clip=0")

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from cam_repro.data.views import take_view, training_crop
 
 @dataclass
 class Batch:
-    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture; labels (N,); images (N,) their
-    numbers in the split; sizes (N,2) width and height of the pictures as stored; corrupt: one line for each
-    file left out."""
+    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture, or one black picture where N = 0, so that
+    a network can be shown something; labels (N,); images (N,) their numbers in the split; sizes (N,2) width and
+    height of the pictures as stored; corrupt: one line for each file left out."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -35,8 +36,8 @@ class Batch:
 
 
 class _Pictures(Dataset):
-    def __init__(self, split: Split) -> None:
-        self.split = split
+    def __init__(self, split: Split, size: int) -> None:
+        self.split, self.size = split, size
 
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         raise NotImplementedError
@@ -51,8 +52,8 @@ class _Pictures(Dataset):
 
 class _TrainingPictures(_Pictures):
     def __init__(self, split: Split, recipe: RecipeConfig, size: int, seed: int, epoch: int) -> None:
-        super().__init__(split)
-        self.recipe, self.size, self.seed, self.epoch = recipe, size, seed, epoch
+        super().__init__(split, size)
+        self.recipe, self.seed, self.epoch = recipe, seed, epoch
 
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = read_image(self.split.path(image))
@@ -62,18 +63,18 @@ class _TrainingPictures(_Pictures):
 
 class _EvaluationPictures(_Pictures):
     def __init__(self, split: Split, view: str, size: int) -> None:
-        super().__init__(split)
-        self.view, self.size = view, size
+        super().__init__(split, size)
+        self.view = view
 
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = read_image(self.split.path(image))
         return take_view(pixels, self.view, self.size), pixels.shape[1::-1]
 
 
-def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str]) -> Batch:
+def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str], size: int) -> Batch:
     corrupt = [item for item in items if isinstance(item, str)]
     whole = [item for item in items if not isinstance(item, str)]
-    pixels = np.concatenate([item[0] for item in whole]) if whole else np.zeros((0, 1, 1, 3), np.uint8)
+    pixels = np.concatenate([item[0] for item in whole]) if whole else np.zeros((1, size, size, 3), np.uint8)
     labels, images = (torch.tensor([item[k] for item in whole], dtype=torch.int64) for k in (1, 2))
     sizes = torch.tensor([item[3] for item in whole], dtype=torch.int64).reshape(-1, 2)
     return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, images, sizes, corrupt)
@@ -88,7 +89,7 @@ def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None,
         pictures,
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=min(worker_count(workers), len(batches)),
-        collate_fn=_collate,
+        collate_fn=partial(_collate, size=pictures.size),
         pin_memory=pin,
         prefetch_factor=4 if worker_count(workers) and batches else None,
         worker_init_fn=_leave_signals_to_the_parent,

@@ -74,7 +74,7 @@ def evaluate_localization(config: Config) -> list[dict[str, Any]]:
 
 def _evaluations(config: Config) -> Iterator[Evaluation]:
     models = [config.model] if config.model else trained_models(config)
-    with team(config.device) as us:
+    with team(config.device, config.deterministic) as us:
         split = load_split(config.data, "val", Path(config.cache), us)
         for model in models:
             subject = subject_of(config, model, split.wnids, us)

@@ -30,7 +30,7 @@ def predict(config: Config) -> Path:
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     picture, protocol, method = _read(Path(config.image)), config.protocol, config.method or "cam"
     wnids, words = class_names(config)
-    with team(config.device) as us:
+    with team(config.device, config.deterministic) as us:
         subject = subject_of(config, config.model, wnids, us)
         size, crops = input_size(protocol, subject.model), crops_in(protocol.view)
         pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))

@@ -26,7 +26,7 @@ COLOURS = {"squash": (255, 50, 50), "center_crop": (60, 130, 255), "ten_crop": (
 def compare_views(config: Config) -> Path:
     """Draw, on up to 20 val images, the box of the true class's map by every view; returns the figure's path."""
     method = config.method or "cam"
-    with team(config.device) as us:
+    with team(config.device, config.deterministic) as us:
         whole = load_split(config.data, "val", Path(config.cache), us)
         split = whole.subset(example_images(len(whole), PICTURES))
         subject = subject_of(config, config.model, split.wnids, us)

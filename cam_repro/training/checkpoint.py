@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import fcntl
 import io
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 import yaml
 from omegaconf import OmegaConf
 
 from cam_repro import UserError
-from cam_repro.config import Config
-from cam_repro.files import replacing, write_text
+from cam_repro.config import Config, ModelConfig
+from cam_repro.files import remove_leftovers, replacing, write_text
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SETTINGS, ENVIRONMENT, METRICS = "config.yaml", "environment.txt", "metrics.jsonl"
-MAY_CHANGE = ("data.root", "data.get", "data.workers", "device", "runs", "results", "cache", "image",
-              "eval_batch_size", "blacklist", "method", "protocol", "recipe.compile")  # fmt: skip
+MAY_CHANGE = ("data.root", "data.get", "data.download", "data.workers", "device", "runs", "results", "cache", "image",
+              "predictions", "force", "eval_batch_size", "blacklist", "method", "protocol",
+              "recipe.compile")  # fmt: skip
 
 
 @contextmanager
@@ -32,10 +35,13 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with runs=") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        try:  # of this process alone: flock's would live on in the decoding processes of a killed run
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise UserError(f"another process trains in {folder}; wait for it, or train elsewhere with runs=") from None
+        except OSError as error:
+            print(f"{folder} cannot be locked ({error.strerror}): let no second process train in it", flush=True)
+        remove_leftovers(folder)
         yield
 
 
@@ -47,26 +53,53 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     with replacing(newest) as temporary:
         temporary.write_bytes(buffer.getbuffer())
         if newest.exists():
-            previous = folder / PREVIOUS
-            previous.unlink(missing_ok=True)
-            previous.hardlink_to(newest)
+            _name_too(newest, folder / PREVIOUS)
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or None for a new run."""
-    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
-    for path in (newest, previous):
-        if not path.exists():
-            continue
+def _name_too(file: Path, other: Path) -> None:
+    """Let `other` name the same content as `file`, in one step."""
+    with replacing(other) as temporary:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can fail anywhere in the reader
-            print(f"{path} is damaged ({type(error).__name__}): falling back to the one before it", flush=True)
+            temporary.hardlink_to(file)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(file, temporary)
+
+
+def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read and that `restore` takes, or None for a new run.
+
+    Raises UserError where there are checkpoints but all are damaged.
+    """
+    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
+    there = [path for path in (newest, previous) if path.exists()]
+    for path in there:
+        try:
+            state = _read(path)
+            restore(state)
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file can fail anywhere in the reader, or fit the run nowhere
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            then = ": falling back to the one before it" if path != there[-1] else ""
+            print(f"{path} is damaged ({reason}){then}", flush=True)
             continue
+        if path != newest:
+            _name_too(path, newest)  # before a save makes the damaged one the previous one
         return state
-    if newest.exists():
-        raise UserError(f"{newest} and its predecessor are damaged; remove {folder} to train from the start")
+    if there:
+        raise UserError(f"every checkpoint in {folder} is damaged; remove the folder to train from the start")
     return None
+
+
+def exists(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with ZipFile(path) as archive:  # torch's reader passes over the checksums that its writer leaves
+        if broken := archive.testzip():
+            raise BadZipFile(f"the checksum of {broken} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -78,15 +111,29 @@ def write_settings(folder: Path, config: Config) -> None:
 
 
 def refuse_other_settings(folder: Path, config: Config) -> None:
-    """A resumed run must be the run that was begun."""
-    before, now = _flat(yaml.safe_load((folder / SETTINGS).read_text())), _flat(settings_of(config))
-    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(MAY_CHANGE)]
+    """A resumed run must be the run that was begun; a setting that did not exist then had its default."""
+    before, now = _settings_before(folder / SETTINGS), _flat(settings_of(config))
+    keys = [key for key in sorted(before.keys() | now.keys()) if not _may_change(key)]
     changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
     if changed:
         raise UserError(
             f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, remove the folder, "
             "or train elsewhere with runs="
         )
+
+
+def _may_change(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+
+
+def _settings_before(path: Path) -> dict[str, Any]:
+    try:
+        return _flat(settings_of(Config(model=ModelConfig()))) | _flat(yaml.safe_load(path.read_text()))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}), so nobody knows how its checkpoint was trained; put the "
+            "file back, or remove the folder to train from the start"
+        ) from None
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +22,19 @@ from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.training.checkpoint import ENVIRONMENT, METRICS
+from cam_repro.training.progress import Progress
 
 
 class Journal:
-    """Epoch metrics and curves from `step` on: what a lost attempt wrote beyond it is taken back."""
+    """Epoch metrics and curves from a checkpoint on: what a lost attempt wrote beyond it is taken back."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, progress: Progress) -> None:
         self.metrics = folder / METRICS
-        kept = [line for line in _lines(self.metrics) if json.loads(line)["step"] <= step]
+        kept = [line for line in _lines(self.metrics) if _epoch_of(line) <= progress.epoch]
         write_text(self.metrics, "".join(f"{line}\n" for line in kept))
-        self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        # A checkpoint at the end of an epoch comes after the curves of its step, any other before them.
+        at_end = progress.step and not progress.step_in_epoch
+        self.board = SummaryWriter(str(folder), purge_step=progress.step + 1 if at_end else progress.step)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -38,8 +43,9 @@ class Journal:
     def epoch(self, record: dict[str, float | int]) -> None:
         with self.metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.scalars(int(record["step"]), {k: v for k, v in record.items() if k.startswith(("val_", "train_"))})
-        self.board.flush()
 
     def maps(self, step: int, network: CamNetwork, split: Split, size: int, device: torch.device) -> None:
         """The true class's activation map over a few fixed val images, where the network has such maps."""
@@ -49,8 +55,18 @@ class Journal:
             "class activation maps", example_maps(network, split, size, device), step, dataformats="NHWC"
         )
 
+    def flush(self) -> None:
+        self.board.flush()
+
     def close(self) -> None:
         self.board.close()
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):  # half written when a disk was full
+        return math.inf
 
 
 def _lines(path: Path) -> list[str]:

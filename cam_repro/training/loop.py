@@ -1,12 +1,14 @@
-"""Train one network: data, network, solver, then epochs of steps, a validation and a checkpoint after each."""
+"""Train one network: data, network, solver, then epochs of steps, a validation and a checkpoint after each.
+
+A checkpoint in the middle of an epoch is taken after a step and before the step's curves are written, so that a run
+that goes on from it writes them itself.
+"""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +26,11 @@ from cam_repro.devices import Team, autocast, team
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, write_environment
-from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, set_learning_rate
+from cam_repro.training.progress import LOG_EVERY, Progress, Window
+from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, schedule, set_learning_rate
+from cam_repro.training.state import restore, seed_process, snapshot
+from cam_repro.training.stopping import Agreement, Signals, Stop
 from cam_repro.training.validation import validate
-
-LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the device
-
-
-@dataclass
-class Progress:
-    """How far a run is; the sums are over the epoch so far."""
-
-    epoch: int = 0  # whole epochs done
-    step_in_epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    right: float = 0.0
-    images: int = 0
-    skipped: int = 0
 
 
 def run_folder(config: Config) -> Path:
@@ -50,7 +40,10 @@ def run_folder(config: Config) -> Path:
 def train(config: Config) -> Path:
     """Train, or go on training, the configured network; returns the run's folder. Raises UserError."""
     folder = run_folder(config)
-    with team(config.device) as us, checkpoint.only_writer(folder) if us.leads else nullcontext():
+    with (
+        team(config.device, config.deterministic) as us,
+        checkpoint.only_writer(folder) if us.leads else nullcontext(),
+    ):
         _check_batch(config, us)
         splits = (load_split(config.data, split, Path(config.cache), us) for split in ("train", "val"))
         Run(config, us, folder, *splits).go()
@@ -71,9 +64,13 @@ class Run:
         self.steps = steps_per_epoch(len(train_split), self.recipe.batch_size)
         torch.manual_seed(config.seed)
         self.network = self._network()
+        if not us.leads:
+            seed_process(config.seed, us.rank)  # the network is the leader's; what dropout leaves out is each one's own
         self.optimizer = build_optimizer(self.network, self.recipe, fused=us.device.type == "cuda")
-        self.progress = Progress()
-        self.stop_asked = False
+        self.progress, self.window = Progress(), Window()
+        self.signals = Signals()
+        self.agreement = Agreement(us, self.signals)
+        self.journal: Journal | None = None
 
     def _network(self) -> CamNetwork:
         config = self.config
@@ -88,13 +85,13 @@ class Run:
             return self._say(f"already trained ({self.recipe.epochs} epochs): {self.folder}; to train anew, remove it")
         self._announce()
         forward = self._parallel()
-        journal = Journal(self.folder, self.progress.step) if self.us.leads else None
-        self._rehearse(journal)
-        with self._signals():
+        with self.signals:
+            self.journal = Journal(self.folder, self.progress) if self.us.leads else None
+            self._rehearse()
             for epoch in range(self.progress.epoch, self.recipe.epochs):
-                self._epoch(epoch, forward, journal)
-        if journal:
-            journal.close()
+                self._epoch(epoch, forward)
+        if self.journal:
+            self.journal.close()
         return self._say(f"trained {self.recipe.epochs} epochs: {self.folder}/{checkpoint.CHECKPOINT}")
 
     def _say(self, text: str) -> None:
@@ -102,13 +99,14 @@ class Run:
             tqdm.write(text)
 
     def _announce(self) -> None:
-        recipe, start = self.recipe, "resumes" if self.progress.step else "starts"
+        recipe, world, start = self.recipe, self.us.world, "resumes" if self.progress.step else "starts"
         self._say(
             f"{self.config.model.name} on {self.config.data.name}: {len(self.train_split)} train and "
             f"{len(self.val_split)} val images, {len(self.train_split.wnids)} classes; "
-            f"recipe {recipe.name}, {recipe.epochs} epochs of "
-            f"{self.steps} steps of {recipe.batch_size} images over {self.us.world} process(es) on {self.us.device}, "
-            f"learning rate {recipe.lr} (not scaled); {start} at step {self.progress.step}; {self.folder}"
+            f"recipe {recipe.name}, {recipe.epochs} epochs of {self.steps} steps of {recipe.batch_size} images: "
+            f"{world} process(es) × {recipe.batch_size // world} on {self.us.device}; learning rate {recipe.lr} for "
+            f"the {recipe.batch_size} images of a step, not scaled by the number of processes; "
+            f"{start} at step {self.progress.step}; {self.folder}"
         )
 
     def _parallel(self) -> nn.Module:
@@ -119,38 +117,43 @@ class Run:
         devices = [self.us.device] if self.us.device.type == "cuda" else None
         return DistributedDataParallel(self.network, device_ids=devices)
 
-    def _rehearse(self, journal: Journal | None) -> None:
+    def _rehearse(self) -> None:
         """Two batches through validation and maps, so that what breaks there breaks now."""
         size = crop_size(self.recipe, self.progress.epoch)
         self._validate(size, limit=2 * self.config.eval_batch_size * self.us.world)
-        if journal and not self.progress.step:
-            journal.maps(0, self.network, self.val_split, size, self.us.device)
+        if self.journal and not self.progress.step:
+            self.journal.maps(0, self.network, self.val_split, size, self.us.device)
 
     def _validate(self, size: int, limit: int | None = None) -> dict[str, float]:
-        config = self.config
-        return validate(
-            self.network, self.val_split, size, config.eval_batch_size, self.us,
-            workers=config.data.workers, limit=limit,
-        )  # fmt: skip
+        config, state = self.config, self._state()
+        try:
+            with self.signals.at_once():
+                return validate(
+                    self.network, self.val_split, size, config.eval_batch_size, self.us,
+                    workers=config.data.workers, limit=limit,
+                )  # fmt: skip
+        except Stop:
+            self._save(state)
+            raise self._stopped() from None
 
-    def _epoch(self, epoch: int, forward: nn.Module, journal: Journal | None) -> None:
+    def _epoch(self, epoch: int, forward: nn.Module) -> None:
         size, began, first_image = crop_size(self.recipe, epoch), time.perf_counter(), self.progress.images
-        lr = self._steps(epoch, size, forward, journal)
+        self._steps(epoch, size, forward)
         seconds = time.perf_counter() - began
-        record = self._train_metrics(epoch, size, lr, (self.progress.images - first_image) / seconds)
+        record = self._train_metrics(epoch, size, (self.progress.images - first_image) / seconds)
         record |= self._validate(size)
         self.progress = Progress(epoch=epoch + 1, step=self.progress.step)
-        if journal:
-            journal.maps(record["step"], self.network, self.val_split, size, self.us.device)
-            journal.epoch(record)
-        self._save()
+        if self.journal:
+            self.journal.maps(record["step"], self.network, self.val_split, size, self.us.device)
+            self.journal.epoch(record)
+        self._save(self._state())
         self._say(
             f"epoch {epoch + 1}/{self.recipe.epochs}  {size} px  loss {record['train_loss']:.3f}  "
             f"train error {record['train_top1_error']:.1f} %  val error top-1 {record['val_top1_error']:.1f} % "
             f"top-5 {record['val_top5_error']:.1f} %  {record['images_per_second']:.0f} images/s"
         )
 
-    def _steps(self, epoch: int, size: int, forward: nn.Module, journal: Journal | None) -> float:
+    def _steps(self, epoch: int, size: int, forward: nn.Module) -> None:
         batches = training_batches(
             self.train_split, self.recipe, size, self.config.seed, epoch, first_step=self.progress.step_in_epoch,
             rank=self.us.rank, world=self.us.world, workers=self.config.data.workers, pin=self.us.device.type == "cuda",
@@ -159,112 +162,148 @@ class Run:
             batches, f"epoch {epoch + 1}/{self.recipe.epochs} {size} px", self.steps,
             initial=self.progress.step_in_epoch, leave=False, disable=None if self.us.leads else True,
         )  # fmt: skip
-        pending: list[torch.Tensor] = []
+        self._log(bar)  # of the step after which the checkpoint was taken
         for batch in bar:
-            lr = set_learning_rate(self.optimizer, self.recipe, self.progress.step / (self.steps * self.recipe.epochs))
-            pending.append(self._step(batch, forward))
+            set_learning_rate(self.optimizer, self.recipe, self._done(self.progress.step))
+            self.window.add(self._step(batch, forward))
             self._count(batch)
-            stop = self.us.any(self.stop_asked)
-            if len(pending) == LOG_EVERY or stop or self.progress.step_in_epoch == self.steps:
-                loss = self._settle(pending)
-                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}")
-                if journal:
-                    rate = (bar.format_dict["rate"] or 0) * self.recipe.batch_size
-                    journal.scalars(self.progress.step, {"loss": loss, "lr": lr, "images_per_second": rate})
+            stop, save = self.agreement.after_step()
+            if stop or save:
+                self._save(self._state())
             if stop:
-                self._stop()
-        return lr
+                self.us.wait()  # for the leader's disk: torchrun ends all when one has ended
+                raise self._stopped()
+            self._log(bar)
+
+    def _done(self, step: int) -> float:
+        """The share of training before a step, counted from 0."""
+        return step / (self.steps * self.recipe.epochs)
 
     def _step(self, batch: Batch, forward: nn.Module) -> torch.Tensor:
-        """Forward, backward, update; returns (summed loss, right answers, images) on the device."""
+        """Forward, backward, update; returns (summed loss, right answers, images, corrupt files) on the device.
+
+        The loss is divided by the recipe's batch, also where corrupt files leave fewer images: so it is the same
+        over any number of processes, and a share without any image still takes part.
+        """
         forward.train()
-        if self.recipe.batch_norm == "frozen":
+        if self.recipe.batch_norm == "frozen" or not len(batch):
             freeze_batch_norm(forward)
         labels = batch.labels.to(self.us.device, non_blocking=True)
         with autocast(self.us.device):
-            logits = forward(to_device(batch.pixels, self.us.device))
-        loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            logits = forward(to_device(batch.pixels, self.us.device))[: len(batch)]
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
+        )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * (self.us.world / min(self.recipe.batch_size, len(self.train_split)))).backward()
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
-        return torch.stack(
-            [loss.detach() * len(batch), (logits.argmax(1) == labels).sum(), loss.new_tensor(len(batch))]
-        )
+        images, corrupt = loss.new_full((), len(batch)), loss.new_full((), len(batch.corrupt))
+        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum(), images, corrupt])
 
     def _count(self, batch: Batch) -> None:
         self.progress.step += 1
         self.progress.step_in_epoch += 1
-        self.progress.skipped += len(batch.corrupt)
         for line in batch.corrupt:
             tqdm.write(f"skipped: {line}")
 
-    def _settle(self, pending: list[torch.Tensor]) -> float:
-        """Take the steps since the last look into the sums; a loss that is not finite ends the run."""
-        steps = torch.stack(pending).double().cpu()
-        pending.clear()
-        broken = (~steps[:, 0].isfinite()).nonzero()
-        if len(broken):
-            step = self.progress.step - len(steps) + int(broken[0]) + 1
-            raise UserError(
-                f"the loss is not finite at step {step}; lower recipe.lr={self.recipe.lr} or set recipe.clip=1, and "
-                f"run again: the last checkpoint in {self.folder} is whole"
-            )
-        loss, right, images = self.us.sum(steps.sum(0)).tolist()
-        self.progress.loss_sum += loss
-        self.progress.right += right
-        self.progress.images += int(images)
-        return loss / max(images, 1)
+    def _log(self, bar: tqdm) -> None:
+        """At each LOG_EVERY-th step of an epoch and at its last, look at the loss of the steps since."""
+        step = self.progress.step_in_epoch
+        if not len(self.window) or (step % LOG_EVERY and step < self.steps):
+            return
+        loss = self._settle()
+        lr = self._learning_rate()
+        bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}")
+        if self.journal:
+            rate = (bar.format_dict["rate"] or 0) * self.recipe.batch_size
+            self.journal.scalars(self.progress.step, {"loss": loss, "lr": lr, "images_per_second": rate})
 
-    def _train_metrics(self, epoch: int, size: int, lr: float, rate: float) -> dict[str, Any]:
+    def _learning_rate(self) -> float:
+        """Of the last step."""
+        return self.recipe.lr * schedule(self.recipe, self._done(self.progress.step - 1))
+
+    def _settle(self) -> float:
+        """Take the window's steps into the sums."""
+        total = self._finite_rows().sum(0)
+        self.window.clear()
+        self.progress.add(total)
+        return float(total[0] / max(total[2], 1))
+
+    def _finite_rows(self) -> torch.Tensor:
+        """The window's rows; a loss that is not finite ends the run, in all processes and before it is saved."""
+        rows = self.window.rows(self.us)
+        broken = (~rows[:, 0].isfinite()).nonzero()
+        if len(broken):
+            raise self._diverged(self.progress.step - len(rows) + int(broken[0]) + 1)
+        return rows
+
+    def _diverged(self, step: int) -> UserError:
+        return UserError(
+            f"the loss or a weight is not finite at step {step}; lower recipe.lr={self.recipe.lr} or set "
+            f"recipe.clip=1, and run again: the last checkpoint in {self.folder} is whole"
+        )
+
+    def _train_metrics(self, epoch: int, size: int, rate: float) -> dict[str, Any]:
         done = self.progress
+        if not done.images:
+            raise UserError(f"not one train image of epoch {epoch + 1} could be read; see the lines above, fetch them")
         return {
-            "epoch": epoch + 1, "step": done.step, "size": size, "lr": lr,
+            "epoch": epoch + 1, "step": done.step, "size": size, "lr": self._learning_rate(),
             "train_loss": done.loss_sum / done.images, "train_top1_error": 100 * (1 - done.right / done.images),
             "skipped": done.skipped, "images_per_second": round(rate, 1),
         }  # fmt: skip
 
-    def _save(self) -> None:
-        if self.us.leads:
-            state = {
-                "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "progress": asdict(self.progress), "rng": torch.get_rng_state(),
-                "wnids": self.train_split.wnids, "model": asdict(self.config.model),
-            }  # fmt: skip
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds; all processes must call it."""
+        self._finite_rows()
+        if not all(bool(values.isfinite().all()) for values in self.network.state_dict().values()):
+            raise self._diverged(self.progress.step)
+        return {
+            **snapshot(self.network, self.optimizer, self.progress, self.window, self.us),
+            "wnids": self.train_split.wnids, "images": len(self.train_split), "model": asdict(self.config.model),
+        }  # fmt: skip
+
+    def _save(self, state: dict[str, Any]) -> None:
+        if self.journal:
+            self.journal.flush()  # what was written before the step is not written again
             checkpoint.save(self.folder, state)
-        self.us.wait()
+        self.agreement.saved()
 
     def _resume(self) -> None:
-        state = checkpoint.load(self.folder)
+        """The leader reads the folder, which need not be there for the other machines."""
+        state = self._read() if self.us.leads else None
+        state = self.us.share(state)
         if state is None:
-            if self.us.leads:
-                checkpoint.write_settings(self.folder, self.config)
-                write_environment(self.folder, self.us.device, self.us.world)
-            return self.us.wait()
-        checkpoint.refuse_other_settings(self.folder, self.config)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        self.progress = Progress(**state["progress"])
+            return
+        if not self.us.leads:
+            self._restore(state)
+        if len(state.get("random", [0])) != self.us.world:
+            self._say(
+                f"trained by {len(state['random'])} process(es) so far, now by {self.us.world}: the same batches, "
+                "but dropout draws anew and sums round differently"
+            )
+
+    def _read(self) -> dict[str, Any] | None:
+        if checkpoint.exists(self.folder):
+            checkpoint.refuse_other_settings(self.folder, self.config)
+            return checkpoint.load(self.folder, self._restore)
+        checkpoint.write_settings(self.folder, self.config)
+        write_environment(self.folder, self.us.device, self.us.world)
         return None
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C ask for a stop after the step in hand."""
+    def _restore(self, state: dict[str, Any]) -> None:
+        wnids, images = state["wnids"], state.get("images", len(self.train_split))
+        if (wnids, images) != (self.train_split.wnids, len(self.train_split)):
+            raise UserError(
+                f"{self.folder} was trained on {images} images of {len(wnids)} classes, now there are "
+                f"{len(self.train_split)} of {len(self.train_split.wnids)}, or others; give it the same data back, or "
+                "train elsewhere with runs="
+            )
+        self.progress, self.window = restore(state, self.network, self.optimizer, self.us, self.config.seed)
 
-        def ask(*_: object) -> None:
-            self.stop_asked = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop(self) -> None:
-        self._save()
-        raise UserError(
+    def _stopped(self) -> UserError:
+        return UserError(
             f"stopped and saved at step {self.progress.step} in {self.folder}; run the same command to go on"
         )

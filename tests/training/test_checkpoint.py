@@ -2,64 +2,295 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from torch import nn
 
 from cam_repro import UserError
-from cam_repro.config import Config, DataConfig, model_config
+from cam_repro.config import Config, DataConfig, DownloadConfig, model_config
+from cam_repro.devices import Team
 from cam_repro.training import checkpoint
+from cam_repro.training.progress import Progress, Window
+from cam_repro.training.state import restore, snapshot
+
+ALONE = Team(0, 1, torch.device("cpu"))
+NAMES = (checkpoint.CHECKPOINT, checkpoint.PREVIOUS)
 
 
 def config(**changes: object) -> Config:
     return Config(model=model_config("alexnet_gap"), data=DataConfig(name="shapes"), **changes)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    checkpoint.save(tmp_path, {"step": 1, "x": torch.ones(1000)})
-    checkpoint.save(tmp_path, {"step": 2, "x": torch.ones(1000)})
-    assert checkpoint.load(tmp_path)["step"] == 2
-    newest = tmp_path / checkpoint.CHECKPOINT
-    newest.write_bytes(newest.read_bytes()[:2000])
-    assert checkpoint.load(tmp_path)["step"] == 1
-    assert "is damaged" in capsys.readouterr().out
+def a_run(width: int = 50) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A network that has taken one step with momentum."""
+    network = nn.Linear(width, 20)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    network(torch.ones(1, width)).sum().backward()
+    optimizer.step()
+    return network, optimizer
 
 
-def test_two_damaged_checkpoints_are_refused_not_overwritten(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, {"step": 1})
-    checkpoint.save(tmp_path, {"step": 2})
-    for name in (checkpoint.CHECKPOINT, checkpoint.PREVIOUS):
-        (tmp_path / name).unlink()
+def state_at(step: int, width: int = 50) -> dict[str, Any]:
+    return snapshot(*a_run(width), Progress(step=step), Window(), ALONE)
+
+
+def load(folder: Path) -> int | None:
+    """The step of the checkpoint that a run goes on from."""
+    state = checkpoint.load(folder, lambda state: restore(state, *a_run(), ALONE, seed=0))
+    return state and state["progress"]["step"]
+
+
+def overwritten(data: bytes, at: int, by: bytes) -> bytes:
+    return data[:at] + by + data[at + len(by) :]
+
+
+def saved(state: object) -> Callable[[Path], None]:
+    return lambda path: torch.save(state, path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("harm",)
+
+
+def without(*keys: str) -> dict[str, Any]:
+    state = state_at(2)
+    for key in keys[:-1]:
+        state = state[key]
+    del state[keys[-1]]
+    return state
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:2000]),
+    "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "all zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a block of zeros": lambda path: path.write_bytes(overwritten(path.read_bytes(), 4096, bytes(512))),
+    "one bit of a weight": lambda path: path.write_bytes(
+        overwritten(data := path.read_bytes(), 4096, bytes([data[4096] ^ 1]))
+    ),
+    "no directory at its end": lambda path: path.write_bytes(path.read_bytes()[:-200] + bytes(200)),
+    "a picture": lambda path: path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(3000)),
+    "text": lambda path: path.write_text(json.dumps({"network": {}})),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"network": {}})),
+    "a pickle that acts": saved({"network": Harmful()}),
+    "another archive": lambda path: (
+        shutil.make_archive(str(path), "zip", path.parent) and Path(f"{path}.zip").replace(path)
+    ),
+    "a tensor": saved(torch.ones(3)),
+    "no network": lambda path: saved(without("network"))(path),
+    "no optimizer": lambda path: saved(without("optimizer"))(path),
+    "no progress": lambda path: saved(without("progress"))(path),
+    "no random numbers": lambda path: saved(without("random"))(path),
+    "no window": lambda path: saved(without("window"))(path),
+    "a weight missing": lambda path: saved(without("network", "bias"))(path),
+    "weights of other shapes": lambda path: saved(state_at(2, width=51))(path),
+    "momentum of other shapes": lambda path: saved({**state_at(2), "optimizer": state_at(2, width=51)["optimizer"]})(
+        path
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, damage: Callable
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state_at(step))
+    assert load(tmp_path) == 2
+    whole = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
+    (tmp_path / checkpoint.CHECKPOINT).unlink()
+    (tmp_path / checkpoint.CHECKPOINT).write_bytes(whole)
+    damage(tmp_path / checkpoint.CHECKPOINT)
+    assert load(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "checkpoint.pt is damaged" in said and said.count("\n") == 1 and "falling back" in said
+    assert not (tmp_path / "harm").exists()
+
+
+def test_after_a_fall_back_the_next_save_keeps_the_whole_one(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state_at(step))
+    DAMAGES["cut short"](tmp_path / checkpoint.CHECKPOINT)
+    assert load(tmp_path) == 1
+    checkpoint.save(tmp_path, state_at(3))
+    assert load(tmp_path) == 3
+    DAMAGES["cut short"](tmp_path / checkpoint.CHECKPOINT)
+    assert load(tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[:1], NAMES[1:]])
+def test_damaged_checkpoints_alone_are_refused_not_overwritten(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(UserError, match="damaged; remove"):
-        checkpoint.load(tmp_path)
+    with pytest.raises(UserError, match="every checkpoint in .* is damaged; remove"):
+        load(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"nothing"] * len(names)
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path, {"step": 1})
+def kill_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def full_disk(path: Path, data: bytes) -> None:
-        path.touch()
-        raise OSError(28, "No space left on device")
+    if name == "half written":
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(UserError, match="cannot write .*No space left on device"):
-        checkpoint.save(tmp_path, {"step": 2})
-    assert checkpoint.load(tmp_path)["step"] == 1
+        def half(path: Path, data: memoryview) -> None:
+            with path.open("wb") as file:
+                file.write(data[: len(data) // 2])
+            dies()
+
+        monkeypatch.setattr(Path, "write_bytes", half)
+    elif name == "before it is synced":
+        monkeypatch.setattr(os, "fsync", dies)
+    else:
+        before, kind = name.split(maxsplit=1)
+        whole = Path.replace
+
+        def renames(path: Path, target: Path) -> None:
+            chosen = target.name == {"the rename": NAMES[0], "the previous one's": NAMES[1]}[kind]
+            if not (chosen and before == "before"):
+                whole(path, target)
+            if chosen:
+                dies()
+
+        monkeypatch.setattr(Path, "replace", renames)
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"),
+    [
+        ("half written", 2), ("before it is synced", 2), ("before the previous one's", 2),
+        ("after the previous one's", 2), ("before the rename", 2), ("after the rename", 3),
+    ],
+)  # fmt: skip
+def test_a_kill_while_it_is_written_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, step: int
+) -> None:
+    for done in (1, 2):
+        checkpoint.save(tmp_path, state_at(done))
+    if not (child := os.fork()):
+        kill_at(moment, monkeypatch)
+        checkpoint.save(tmp_path, state_at(3))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert all((tmp_path / name).exists() for name in NAMES)
+    assert load(tmp_path) == step
+    with checkpoint.only_writer(tmp_path):
+        assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    checkpoint.save(tmp_path, state_at(1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write .*checkpoint.pt: File too large; free space"):
+            checkpoint.save(tmp_path, state_at(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.CHECKPOINT]
 
 
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    second = checkpoint.only_writer(tmp_path)
-    with checkpoint.only_writer(tmp_path), pytest.raises(UserError, match="another process trains in"):
-        second.__enter__()
+def test_a_file_system_without_hard_links_keeps_the_previous_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuses)
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state_at(step))
+    DAMAGES["empty"](tmp_path / checkpoint.CHECKPOINT)
+    assert load(tmp_path) == 1
+
+
+def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    """Killed as it may be, and though a process that it started lives on."""
+    ready, writes = os.pipe()
+    if not (first := os.fork()):
+        with checkpoint.only_writer(tmp_path):
+            helper = os.fork()
+            if helper:
+                os.write(writes, f"{helper}\n".encode())
+            signal.pause()
+    helper = int(os.read(ready, 20))
+    try:
+        with pytest.raises(UserError, match="another process trains in"), checkpoint.only_writer(tmp_path):
+            pass
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        with checkpoint.only_writer(tmp_path):
+            pass
+    finally:
+        os.kill(helper, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuses)
     with checkpoint.only_writer(tmp_path):
-        pass
+        assert "cannot be locked (No locks available)" in capsys.readouterr().out
 
 
 def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
     checkpoint.write_settings(tmp_path, config(seed=1))
-    checkpoint.refuse_other_settings(tmp_path, config(seed=1, device="cpu", runs="elsewhere"))
-    with pytest.raises(UserError, match="other settings: seed 1 → 2"):
-        checkpoint.refuse_other_settings(tmp_path, config(seed=2))
+    changes = {
+        "seed": 2, "deterministic": True, "weights": "a.pth", "recipe.lr": 0.5, "recipe.batch_size": 2,
+        "model.dropout": 0.5,
+    }  # fmt: skip
+    for key, value in changes.items():
+        changed = config(seed=1)
+        group, _, name = key.rpartition(".")
+        setattr(getattr(changed, group) if group else changed, name, value)
+        with pytest.raises(UserError, match=f"other settings: {key} .* → {value}"):
+            checkpoint.refuse_other_settings(tmp_path, changed)
+
+
+def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
+    checkpoint.write_settings(tmp_path, config(seed=1))
+    free = {"device": "cpu", "runs": "elsewhere", "force": True, "predictions": "a.txt", "method": "gradcam"}
+    now = config(seed=1, **free)
+    now.data = replace(now.data, download=DownloadConfig(images="http://here", images_checksum="md5:0"), workers=3)
+    now.protocol.name = "release"
+    checkpoint.refuse_other_settings(tmp_path, now)
+
+
+def test_a_setting_that_did_not_exist_had_its_default(tmp_path: Path) -> None:
+    checkpoint.write_settings(tmp_path, config(seed=1))
+    path = tmp_path / checkpoint.SETTINGS
+    before = yaml.safe_load(path.read_text())
+    del before["deterministic"], before["recipe"]["compile"], before["recipe"]["clip"], before["model"]["pool"]
+    path.write_text(yaml.safe_dump(before))
+    checkpoint.refuse_other_settings(tmp_path, config(seed=1))
+    with pytest.raises(UserError, match="deterministic False → True"):
+        checkpoint.refuse_other_settings(tmp_path, config(seed=1, deterministic=True))
+
+
+@pytest.mark.parametrize("text", [None, "", "seed: [", "- 1", "\x00"])
+def test_unreadable_settings_are_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / checkpoint.SETTINGS).write_text(text)
+    with pytest.raises(UserError, match="config.yaml cannot be read"):
+        checkpoint.refuse_other_settings(tmp_path, config())

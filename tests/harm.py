@@ -1,0 +1,59 @@
+"""Runs to be harmed, and what must come out of them all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import REPOSITORY
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
+
+OF_THE_CLOCK = "images_per_second"
+RUN = Path("runs/shapes/alexnet_gap")
+
+
+def start(folder: Path, *options: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
+    folder.mkdir(exist_ok=True)
+    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *several, str(REPOSITORY / "tests/impatient_train.py"), *where, *options]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        return subprocess.Popen(command, stdout=out, stderr=err, text=True, env=settings, cwd=REPOSITORY)
+
+
+def finish(run: subprocess.Popen[str], folder: Path) -> None:
+    assert run.wait(200) == 0, (folder / "out").read_text() + (folder / "err").read_text()
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """All of a run that must not depend on what happened to it: weights, metrics and curves."""
+    run = folder / RUN
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "weights": torch.load(run / "checkpoint.pt", weights_only=True)["network"],
+        "metrics": [{key: value for key, value in record.items() if key != OF_THE_CLOCK} for record in records],
+        "curves": curves(run),
+    }
+
+
+def curves(run: Path) -> dict[str, list[tuple]]:
+    """Steps and values of each curve, as TensorBoard reads a run begun several times."""
+    board = EventAccumulator(str(run), size_guidance={SCALARS: 0, IMAGES: 0}).Reload()
+    found = {tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in board.Tags()[IMAGES]}
+    for tag in board.Tags()[SCALARS]:
+        found[tag] = [(e.step, None if tag == OF_THE_CLOCK else e.value) for e in board.Scalars(tag)]
+    return found
+
+
+def assert_same(disturbed: dict[str, Any], undisturbed: dict[str, Any]) -> None:
+    assert disturbed["metrics"] == undisturbed["metrics"]
+    assert disturbed["curves"] == undisturbed["curves"]
+    one, two = disturbed["weights"], undisturbed["weights"]
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)

@@ -1,0 +1,95 @@
+"""Runs that are killed end as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+import pytest
+from conftest import REPOSITORY, TINY
+from harm import RUN, assert_same, finish, result, start
+
+OPTIONS = (*TINY, "recipe.epochs=6", "recipe.batch_size=8", "model=alexnet_gap", "model.units=8", "model.dropout=0.5")
+
+
+def begun(folder: Path) -> int:
+    """How many times a run has come as far as training."""
+    return len(list(folder.glob("events.*")))
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino if path.exists() else 0
+
+
+def kill_when(run: subprocess.Popen[str], moment: Callable[[], bool], number: int, delay: float = 0.0) -> None:
+    deadline = time.monotonic() + 120
+    while not moment() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(delay)
+    assert run.poll() is None, "it ended before it could be harmed"
+    run.send_signal(number)
+    assert run.wait(60) == (-number if number == SIGKILL else 1)
+
+
+def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path, tmp_path: Path) -> None:
+    """SIGKILL five times, once while the checkpoint is written, then SIGTERM: weights, metrics and curves agree."""
+    options = (f"data.root={tiny_shapes}", *OPTIONS)
+    undisturbed, disturbed = tmp_path / "one", tmp_path / "two"
+    finish(start(undisturbed, *options), undisturbed)
+    folder, chance = disturbed / RUN, random.Random()
+    saved, writes = folder / "checkpoint.pt", lambda: any(folder.glob(".checkpoint.pt.*.tmp"))
+    delays = [chance.uniform(0, 0.3) for _ in range(4)]
+    print(f"killed after {delays} s")
+    for attempt, delay in enumerate(delays, 1):
+        run, before = start(disturbed, *options, SAVE_EVERY="0.2", STEP_TAKES="0.05"), inode(saved)
+        # the first one as soon as it has begun, perhaps before there is a checkpoint
+        kill_when(run, lambda n=attempt, i=before: (begun(folder) == n and n == 1) or inode(saved) != i, SIGKILL, delay)
+    run = start(disturbed, *options, SAVE_EVERY="0.2", STEP_TAKES="0.05")
+    kill_when(run, lambda: begun(folder) == 5 and writes(), SIGKILL)
+    run = start(disturbed, *options, STEP_TAKES="0.05")
+    kill_when(run, lambda: begun(folder) == 6, SIGTERM, 0.2)
+    said = (disturbed / "err").read_text()
+    assert "stopped and saved at step" in said and "run the same command to go on" in said
+    finish(start(disturbed, *options, SAVE_EVERY="0.2"), disturbed)
+    assert "resumes at step" in (disturbed / "out").read_text()
+    assert not any(folder.glob(".*.tmp"))
+    assert_same(result(disturbed), result(undisturbed))
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_the_batch_job_is_requeued_when_it_was_stopped(tmp_path: Path, stopped: bool) -> None:
+    """With commands of our own in the place of SLURM's."""
+    commands = {
+        "srun": f'echo "$@" > {tmp_path}/training; {"exec sleep 60" if stopped else "exit 3"}',
+        "scontrol": f'[ "$1" = show ] && echo "first\nsecond" || echo "$@" > {tmp_path}/requeued',
+    }
+    for name, does in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = subprocess.Popen(["bash", str(REPOSITORY / "docs/slurm/train.sbatch"), "model=vgg_gap"], env=environment)
+    training = tmp_path / "training"
+    while not (training.exists() and training.read_text()) and job.poll() is None:
+        time.sleep(0.01)
+    if stopped:
+        time.sleep(0.1)
+        job.send_signal(SIGTERM)
+    assert job.wait(30) == (0 if stopped else 3)
+    assert (tmp_path / "requeued").exists() == stopped
+    given = training.read_text()
+    assert "--nnodes=2 --nproc-per-node=4" in given and "--rdzv-endpoint=first:29500" in given
+    assert given.endswith("scripts/train.py model=vgg_gap\n")
+
+
+def test_every_named_test_exists() -> None:
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (REPOSITORY / "docs/guarantees.md").read_text())
+    assert len(named) > 20
+    for path, name in named:
+        assert f"\ndef {name}(" in (REPOSITORY / path).read_text(), f"{path}::{name}"

@@ -1,0 +1,52 @@
+"""Under torchrun with two gloo processes: what a process without any picture does must match the other's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch import nn
+
+from cam_repro.config import DataConfig
+from cam_repro.data.ilsvrc import open_split
+from cam_repro.devices import Team, team
+from cam_repro.training.stopping import Agreement, Signals
+from cam_repro.training.validation import validate
+
+
+class Brightness(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3)).repeat(1, 4)[:, :10]
+
+
+def stops_after(us: Team) -> list[int]:
+    """After which step of this process a stop that only the last process was asked for comes."""
+    signals = Signals()
+    agreement = Agreement(us, signals)
+    for step in range(1, 10_000):
+        signals.asked = us.rank == us.world - 1 and step >= 5
+        if agreement.after_step()[0]:
+            return [step]
+    raise AssertionError("never")
+
+
+def main(root: str, cache: str) -> None:
+    val = open_split(DataConfig(name="shapes", root=root), "val", Path(cache))
+    with team("cpu") as us:
+        alone, together = Team(0, 1, us.device), us
+        for images in (1, 2, 3, len(val)):
+            one, two = (validate(Brightness(), val, 32, 2, who, workers=0, limit=images) for who in (alone, together))
+            assert one.keys() == two.keys()
+            assert all(abs(one[key] - two[key]) <= 1e-6 * abs(one[key]) for key in one), (one, two)
+            assert all(one[key] == two[key] for key in one if key.endswith("error"))
+        assert us.share({"rank": us.rank}) == {"rank": 0}
+        first, second = us.gather(stops_after(us))
+        assert first == second >= 5
+        if us.leads:
+            print("all agree")
+
+
+main(*sys.argv[1:])
