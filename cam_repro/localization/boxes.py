@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cam_repro.localization.contours import EIGHT_CONNECTED, contour_rectangles
+from cam_repro.localization.components import runs
+from cam_repro.localization.contours import EIGHT_CONNECTED, contour_rectangles, contour_rectangles_of
+from cam_repro.localization.erosion import slightly_eroded
 from cam_repro.localization.level_sets import cuts_below, level_sets
 
 Box = tuple[int, int, int, int]
@@ -35,8 +37,19 @@ def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
 
 
 def paper_boxes(heatmaps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
-    """`paper_box` of each of M heatmaps (M, H, W) -> (M, 4) int64."""
-    return np.array([paper_box(heatmap, threshold) for heatmap in heatmaps], dtype=np.int64).reshape(-1, 4)
+    """`paper_box` of each of M heatmaps (M, H, W), all at once: -> (M, 4) int64."""
+    heatmaps = _floating(_of_shape(heatmaps, ("maps", "height", "width")))
+    count, height, width = heatmaps.shape
+    lowest, highest = (find(heatmaps.reshape(count, height * width), axis=1) for find in (np.min, np.max))
+    _refuse_infinite(lowest, highest)
+    inside = runs(heatmaps, above=float(threshold) * highest[:, None, None])
+    components = inside.components(diagonal=True)
+    of_heatmap, boxes = inside.boxes(components)
+    pixels = np.bincount(components, inside.ends - inside.starts)
+    largest_last = np.argsort(-pixels, kind="stable")[::-1]  # of equals, the first in raster order last
+    drawn = np.tile([0, 0, width - 1, height - 1], (count, 1))
+    drawn[of_heatmap[largest_last]] = boxes[largest_last]
+    return drawn
 
 
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
@@ -47,13 +60,17 @@ def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110
     they were found: thresholds as given, then contours as OpenCV lists them.
     The rule's clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
     """
-    heatmap = checked_heatmap(eight_bit(heatmap))
+    heatmap = eight_bit(heatmap)
     masks = [_slightly_eroded(heatmap > threshold) for threshold in thresholds]
-    rectangles = np.concatenate([_clipped(contour_rectangles(mask), mask.shape) for mask in masks])
-    if len(rectangles) == 0 or heatmap.min() == heatmap.max():
-        return [whole_image_box(heatmap)]
-    by_area = np.argsort(-_area(rectangles), kind="stable")
-    return [_corners(*rectangle) for rectangle in _without_overlaps(rectangles[by_area]).tolist()]
+    return _loose_first(heatmap, [contour_rectangles(mask) for mask in masks])
+
+
+def release_boxes_of(heatmaps: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[list[Box]]:
+    """`release_boxes` of each of M heatmaps (M, H, W), the contours of all of them at once."""
+    stored = [eight_bit(heatmap) for heatmap in heatmaps]
+    masks = [slightly_eroded(np.stack([heatmap > threshold for threshold in thresholds])) for heatmap in stored]
+    contours = iter(contour_rectangles_of(np.concatenate(masks)) if masks else ())
+    return [_loose_first(heatmap, [next(contours) for _ in thresholds]) for heatmap in stored]
 
 
 def threshold_sweep(heatmap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -61,8 +78,7 @@ def threshold_sweep(heatmap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     heatmap = checked_heatmap(heatmap)
     cuts = np.asarray(thresholds).astype(heatmap.dtype) * heatmap.max()
     rising = np.argsort(cuts)
-    levels, heights = cuts_below(heatmap, cuts[rising])
-    components = level_sets(levels, len(cuts), heights)
+    components = level_sets(cuts_below(heatmap, cuts[rising]), len(cuts), heatmap)
     *box, first = components.extents()
     # The most pixels; of equals, the first in raster order.
     rank = np.where(components.alive, components.pixels() * components.levels.size - first, -1)
@@ -78,7 +94,7 @@ def eight_bit(heatmap: np.ndarray) -> np.ndarray:
 
     Integers are an 8-bit map already. A map that is nowhere positive becomes all 0.
     """
-    heatmap = np.asarray(heatmap)
+    heatmap = _of_shape(heatmap, ("height", "width"))
     if not np.issubdtype(heatmap.dtype, np.floating):
         return heatmap
     maximum = checked_heatmap(heatmap).max()
@@ -94,14 +110,36 @@ def whole_image_box(heatmap: np.ndarray) -> Box:
 
 def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
     """The heatmap itself, in float32 or better; ValueError for what cannot have a box."""
+    heatmap = _floating(_of_shape(heatmap, ("height", "width")))
+    _refuse_infinite(heatmap.min(), heatmap.max())
+    return heatmap
+
+
+def _of_shape(heatmap: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
     heatmap = np.asarray(heatmap)
-    if heatmap.ndim != 2 or heatmap.size == 0:
-        raise ValueError(f"a heatmap has the shape (height, width), got {heatmap.shape}")
+    if heatmap.ndim != len(axes) or 0 in heatmap.shape[-2:]:
+        raise ValueError(f"a heatmap has the shape ({', '.join(axes)}), got {heatmap.shape}")
+    return heatmap
+
+
+def _floating(heatmap: np.ndarray) -> np.ndarray:
     if not np.issubdtype(heatmap.dtype, np.floating):
         return heatmap.astype(np.float64)
-    if not np.isfinite(heatmap).all():
-        raise ValueError("a heatmap has finite values, got NaN or infinity")
     return heatmap.astype(np.promote_types(heatmap.dtype, np.float32), copy=False)
+
+
+def _refuse_infinite(lowest: np.ndarray, highest: np.ndarray) -> None:
+    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+        raise ValueError("a heatmap has finite values, got NaN or infinity")
+
+
+def _loose_first(heatmap: np.ndarray, contours: list[np.ndarray]) -> list[Box]:
+    """The boxes left of a heatmap's contours (n, 4) at each threshold, x, y, w, h: clipped, ranked, compared."""
+    rectangles = np.concatenate([_clipped(of_threshold, heatmap.shape) for of_threshold in contours])
+    if len(rectangles) == 0 or heatmap.min() == heatmap.max():
+        return [whole_image_box(heatmap)]
+    by_area = np.argsort(-_area(rectangles), kind="stable")
+    return [_corners(*rectangle) for rectangle in _without_overlaps(rectangles[by_area]).tolist()]
 
 
 def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
@@ -121,29 +159,29 @@ def _clipped(rectangles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
-    """Each rectangle removes the later ones it overlaps too much, but for those the release's loop skips.
+    """Each rectangle removes the smaller ones it overlaps too much, but for those the release's loop skips.
 
-    That loop steps on after a removal, past the rectangle that has just moved into the gap: of a run of
-    rectangles that all overlap too much, every second one survives.
+    rectangles (n, 4), the largest first. The loop steps on after a removal, past the rectangle that has just moved
+    into the gap: of a run of rectangles that all overlap too much, every second one survives.
     """
     position = 0
     while position < len(rectangles):
-        later = rectangles[position + 1 :]
-        too_much = _overlaps_too_much(rectangles[position], later)
-        index = np.arange(len(later))
-        place_in_run = index - np.maximum.accumulate(np.where(too_much, -1, index))  # 1, 2, 3 … within a run
-        removed = too_much & (place_in_run % 2 == 1)
-        rectangles = np.concatenate([rectangles[: position + 1], later[~removed]])
+        too_much = _overlaps_too_much(rectangles[position], rectangles[position + 1 :])
         position += 1
+        if too_much.any():
+            index = np.arange(len(too_much))
+            place_in_run = index - np.maximum.accumulate(np.where(too_much, -1, index))  # 1, 2, 3 … within a run
+            removed = too_much & (place_in_run % 2 == 1)
+            rectangles = np.concatenate([rectangles[:position], rectangles[position:][~removed]])
     return rectangles
 
 
-def _overlaps_too_much(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _overlaps_too_much(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Is the intersection more than half of the larger area, that half cut to an integer?"""
-    first = np.maximum(one[:2], others[:, :2])
-    last = np.minimum(one[:2] + one[2:], others[:, :2] + others[:, 2:])
-    intersection = np.prod(np.maximum(last - first, 0), axis=1)
-    return intersection > (0.5 * np.maximum(_area(one), _area(others))).astype(np.int64)
+    first = np.maximum(largest[:2], others[:, :2])
+    last = np.minimum(largest[:2] + largest[2:], others[:, :2] + others[:, 2:])
+    across, down = np.maximum(last - first, 0).T
+    return across * down > int(0.5 * _area(largest))
 
 
 def _area(rectangles: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ Checked against OpenCV 3.4.18 and 5.0 (both treat the outside of the image as ba
 import numpy as np
 from scipy import ndimage
 
+from cam_repro.localization.components import runs
+
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 AROUND_A_HOLE = np.array((-2, -2, 2, 2))  # one pixel for the pad, one for the pixels around the hole
 
@@ -32,6 +34,26 @@ def contour_rectangles(mask: np.ndarray) -> np.ndarray:
         for rectangle in (_rectangle(*outer[component]), *reversed(holes_of[component]))
     ]
     return np.array(listed, dtype=np.int64).reshape(-1, 4)
+
+
+def contour_rectangles_of(masks: np.ndarray) -> list[np.ndarray]:
+    """`contour_rectangles` of each of K masks (K, H, W), all at once."""
+    inside = runs(masks)
+    outside = inside.background()
+    components, pieces = inside.components(diagonal=True), outside.components(diagonal=False)
+    masks_of, outer = inside.boxes(components)
+    holes = outside.boxes(pieces)[1][1:]  # the first piece is the outside
+    holes += np.array((-1, -1, 1, 1))
+    first_run = np.zeros(len(holes) + 1, dtype=np.int64)
+    first_run[pieces[::-1]] = np.arange(len(pieces))[::-1]  # of several, the last one stays
+    owners = components[first_run[1:] - 1]  # left of a hole's first pixel lies the component around it
+    owner = np.append(np.arange(len(outer)), owners)
+    place = np.append(np.full(len(outer), len(holes)), np.arange(len(holes)))
+    listed = np.lexsort((-place, -owner, masks_of[owner]))
+    rectangles = np.concatenate([outer, holes])
+    rectangles[:, 2:] += 1 - rectangles[:, :2]
+    ends = np.cumsum(np.bincount(masks_of[owner], minlength=len(masks)))
+    return np.split(rectangles[listed], ends)[:-1]
 
 
 def _labelled(mask: np.ndarray, structure: np.ndarray | None) -> tuple[np.ndarray, list[tuple[slice, slice]]]:

@@ -17,7 +17,7 @@ from cam_repro.data.ilsvrc import Split
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import crops_in, to_device
 from cam_repro.devices import Team
-from cam_repro.localization.boxes import eight_bit, paper_boxes, release_boxes
+from cam_repro.localization.boxes import paper_boxes, release_boxes_of
 from cam_repro.localization.map_cache import MapCache, Seen
 from cam_repro.localization.maps import resize_maps
 from cam_repro.localization.methods import OF_THE_PIXELS, look, refuse
@@ -127,7 +127,7 @@ def heatmap_boxes(heatmaps: np.ndarray, rule: ProtocolConfig) -> np.ndarray:
     """(M,H,W) → (M,B,4); the loose box alone stands for both where the release's rule leaves one."""
     if rule.boxes == "paper":
         return paper_boxes(heatmaps, rule.threshold)[:, None]
-    of_each = [release_boxes(eight_bit(heatmap), rule.thresholds) for heatmap in heatmaps]
+    of_each = release_boxes_of(heatmaps, rule.thresholds)
     return np.array([[boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]] for boxes in of_each])
 
 

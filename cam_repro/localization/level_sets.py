@@ -12,8 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-HEIGHT_BITS = 20
-BUCKET_BITS = 12
+BUCKETS = 2**14
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class LevelSets:
     """
 
     levels: np.ndarray  # (H + 2, W + 2) int32, 0 … T, 0 in the frame
-    basins: np.ndarray  # (H + 2, W + 2) int64, the basin of each pixel
+    basins: np.ndarray  # (H + 2, W + 2) int32, the basin of each pixel
     joins: list[tuple[int, int, int]]  # (basin kept, basin joined to it, level), highest level first
     alive: np.ndarray  # (B, T) bool: is there a component of this name at this level?
 
     @cached_property
     def _cells(self) -> np.ndarray:
         """Where each pixel is counted in a table (B, T + 1)."""
-        cells = self.basins * (self.alive.shape[1] + 1)
+        cells = np.multiply(self.basins, self.alive.shape[1] + 1, dtype=np.int64)
         cells += self.levels
         return cells.ravel()
 
@@ -54,10 +53,10 @@ class LevelSets:
         names, count = self.alive.shape
         height, width = self.levels.shape
         table = np.full((4, names * (count + 1)), self.levels.size, dtype=np.int32)
-        for row, coordinate in enumerate((np.arange(height * width), np.tile(np.arange(width), height))):
-            smallest = coordinate.astype(np.int32)
-            np.minimum.at(table[row], self._cells, smallest)
-            np.minimum.at(table[row + 2], self._cells, np.negative(smallest, out=smallest))
+        places = np.arange(height * width, dtype=np.int32)
+        for row, coordinate in enumerate((places, np.tile(places[:width], height))):
+            np.minimum.at(table[row], self._cells, coordinate)
+            np.minimum.at(table[row + 2], self._cells, np.negative(coordinate, out=coordinate))
         first, left, last, right = self._over_components(np.minimum, table.reshape(4, names, -1))
         return np.stack([left - 1, first // width - 1, -right - 1, -last // width - 1, first])
 
@@ -77,11 +76,12 @@ class LevelSets:
 def level_sets(levels: np.ndarray, count: int, heights: np.ndarray, diagonal: bool = True) -> LevelSets:
     """Components of {levels > t} for t = 0 … count − 1: levels (H, W) of integers 0 … count -> LevelSets.
 
-    heights (H, W) of integers ≥ 0 only orders pixels of one level: the finer, the fewer basins, the faster.
+    heights (H, W) must be higher wherever levels are, and tell pixels of one level apart: the finer, the faster.
     diagonal: are pixels that share no more than a corner connected (8-connected) or not (4-connected)?
     """
     levels = np.pad(levels.astype(np.int32, copy=False), 1)
-    basins, peaks = _basins(_climbing_keys(levels, heights), diagonal)
+    heights = heights.astype(np.result_type(heights, np.float32), copy=False)
+    basins, peaks = _basins(np.pad(heights, 1, constant_values=-np.inf), diagonal)
     peak_levels = levels.ravel()[peaks]
     joins = _joins(basins, levels, peak_levels, diagonal)
     joined_at = np.zeros(len(peaks), dtype=np.int64)
@@ -92,43 +92,30 @@ def level_sets(levels: np.ndarray, count: int, heights: np.ndarray, diagonal: bo
     return LevelSets(levels, basins, joins, alive)
 
 
-def _climbing_keys(levels: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """One integer a pixel, none twice: level first, then height, then place; (H + 2, W + 2) int64."""
-    keys = np.left_shift(levels, int(heights.max()).bit_length(), dtype=np.int64)
-    keys[1:-1, 1:-1] += heights
-    keys <<= levels.size.bit_length()
-    rows, columns = np.ogrid[: levels.shape[0], : levels.shape[1]]
-    keys += rows * levels.shape[1]
-    keys += columns
-    return keys
+def _basins(heights: np.ndarray, diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The basin of each pixel, same shape as heights, and the raster index of each basin's peak (B,).
 
-
-def _basins(keys: np.ndarray, diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The basin of each pixel, same shape as keys, and the raster index of each basin's peak (B,).
-
-    Fresh memory costs more than arithmetic here: the arrays are reused, that of the keys too.
+    The rows, in one line, are a chain of ridges: a rise, a top, a fall. One climbs to the top of one's ridge, and
+    from there to a ridge in the next rows. Of equal heights the later in raster order counts as higher.
     """
-    uphill = _highest_neighbour(keys, diagonal).ravel()
-    uphill &= (1 << keys.size.bit_length()) - 1
-    further = keys.ravel()
-    while not np.array_equal(np.take(uphill, uphill, out=further, mode="clip"), uphill):
-        uphill, further = further, uphill
-    is_peak = np.zeros(keys.size, dtype=bool)
-    is_peak[uphill] = True
-    number = np.cumsum(is_peak, out=further)
-    number -= 1
-    return number[uphill].reshape(keys.shape), np.flatnonzero(is_peak)
+    climbs = np.append(heights.ravel()[1:] >= heights.ravel()[:-1], False)
+    turns = np.flatnonzero(climbs[1:] != climbs[:-1]) + 1
+    tops, starts = turns[::2], np.append(0, turns[1::2])
+    uphill = np.searchsorted(starts, _higher_in_next_rows(heights, tops, diagonal), side="right") - 1
+    while not np.array_equal(further := uphill[uphill], uphill):
+        uphill = further
+    peaks, basins = np.unique(uphill, return_inverse=True)
+    return np.repeat(basins.astype(np.int32), np.diff(starts, append=heights.size)).reshape(heights.shape), tops[peaks]
 
 
-def _highest_neighbour(keys: np.ndarray, diagonal: bool) -> np.ndarray:
-    """The highest key among a pixel and its neighbours; overwrites the keys."""
-    highest = keys.copy()
-    np.maximum(highest[:, 1:], keys[:, :-1], out=highest[:, 1:])
-    np.maximum(highest[:, :-1], keys[:, 1:], out=highest[:, :-1])
-    if diagonal:
-        keys[...] = highest
-    np.maximum(highest[1:], keys[:-1], out=highest[1:])
-    np.maximum(highest[:-1], keys[1:], out=highest[:-1])
+def _higher_in_next_rows(heights: np.ndarray, places: np.ndarray, diagonal: bool) -> np.ndarray:
+    """The highest neighbour of each place (n,) in the rows above and below, or the place itself if none is higher."""
+    heights, width = heights.ravel(), heights.shape[1]
+    highest = places
+    for step in (-width - 1, -width, 1 - width, width - 1, width, width + 1) if diagonal else (-width, width):
+        neighbour = np.minimum(places + step, heights.size - 1)  # a top may lie in the frame's last row
+        higher = heights[neighbour] >= heights[highest] if step > 0 else heights[neighbour] > heights[highest]
+        highest = np.where(higher, neighbour, highest)
     return highest
 
 
@@ -156,14 +143,16 @@ def _joins(
 def _passes(basins: np.ndarray, levels: np.ndarray, count: int, diagonal: bool) -> list[list[int]]:
     """[basin, basin, level] of the highest pass between any two neighbouring basins, highest first; none at 0."""
     width = basins.shape[1]
-    basin, level = basins.ravel(), levels.ravel()
-    found = []
-    for step in (1, width - 1, width, width + 1) if diagonal else (1, width):
-        here = np.flatnonzero(basin[:-step] != basin[step:])
-        there = here + step
-        pair = np.minimum(basin[here], basin[there]) * count + np.maximum(basin[here], basin[there])
-        found.append((pair << 32) - np.minimum(level[here], level[there]))
-    found = np.sort(np.concatenate(found))  # by pair, and of one pair the highest pass first
+    level, basin = levels.ravel(), basins.ravel().astype(np.min_scalar_type(count))
+    steps = (1, width - 1, width, width + 1) if diagonal else (1, width)
+    borders = [np.flatnonzero(basin[:-step] != basin[step:]) for step in steps]
+    here = np.concatenate(borders)
+    there = here + np.repeat(steps, [len(border) for border in borders])
+    one, other = basin[here], basin[there]
+    found = np.minimum(one, other) * np.int64(count) + np.maximum(one, other)
+    found <<= 32
+    found -= np.minimum(level[here], level[there])
+    found.sort()  # by pair, and of one pair the highest pass first
     level = -found & 0xFFFFFFFF
     pair = (found + level) >> 32
     highest = (level > 0) & np.diff(pair, prepend=-1).astype(bool)
@@ -172,26 +161,24 @@ def _passes(basins: np.ndarray, levels: np.ndarray, count: int, diagonal: bool) 
     return np.stack([one, other, level[highest]], axis=1)[order].tolist()
 
 
-def cuts_below(values: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the rising cuts (T,) are below each value (H, W) -> levels and heights for `level_sets`.
+def cuts_below(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """How many of the rising cuts (T,) are below each value (H, W): the levels for `level_sets`, int32.
 
-    That is `np.searchsorted(cuts, values)`, which alone would cost more than all the rest: here a table answers
-    for every pixel whose coarse height has no cut in it, and only the others are searched.
+    That is `np.searchsorted(cuts, values)`, which alone would cost as much as all the rest: here a table answers
+    for every value in whose bucket there is no cut, and only the others are searched.
     """
     lowest, highest = values.min(), values.max()
-    heights = _heights(values, lowest, highest)
-    buckets = heights >> (HEIGHT_BITS - BUCKET_BITS)
-    of_cuts = _heights(np.clip(cuts, lowest, highest), lowest, highest) >> (HEIGHT_BITS - BUCKET_BITS)
-    inside = np.bincount(of_cuts, minlength=2**BUCKET_BITS + 1)
-    levels = (np.cumsum(inside) - inside).astype(np.int32)[buckets]
-    unsure = np.nonzero(inside.astype(bool)[buckets])
-    levels[unsure] = np.searchsorted(cuts, values[unsure])
-    return levels, heights
+    of_values, of_cuts = (_buckets(those, lowest, highest) for those in (values, np.clip(cuts, lowest, highest)))
+    inside = np.bincount(of_cuts, minlength=BUCKETS + 1)
+    levels = np.where(inside == 0, np.cumsum(inside), -1).astype(np.int32)[of_values]
+    unsure = np.flatnonzero(levels < 0)
+    levels.ravel()[unsure] = np.searchsorted(cuts, values.ravel()[unsure])
+    return levels
 
 
-def _heights(values: np.ndarray, lowest: np.floating, highest: np.floating) -> np.ndarray:
-    """Values in integer steps, 0 … 2^HEIGHT_BITS, never falling where values rise; int32."""
+def _buckets(values: np.ndarray, lowest: np.floating, highest: np.floating) -> np.ndarray:
+    """0 … BUCKETS for each value, never falling where values rise; int64."""
     spread, kind = float(highest) - float(lowest), np.finfo(values.dtype)
-    if not 2.0 ** (HEIGHT_BITS + 1) * kind.tiny < spread <= kind.max:  # the steps would not be numbers
-        return np.zeros(values.shape, dtype=np.int32)
-    return ((values - lowest) * values.dtype.type(2.0**HEIGHT_BITS / spread)).astype(np.int32)
+    if not 2 * BUCKETS * kind.tiny < spread <= kind.max:  # the steps would not be numbers
+        return np.zeros(values.shape, dtype=np.int64)
+    return ((values - lowest) * values.dtype.type(BUCKETS / spread)).astype(np.int64)
