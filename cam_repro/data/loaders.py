@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -100,6 +102,13 @@ def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None,
 def _leave_signals_to_the_parent(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # either reaches the whole group; the parent saves first
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Python, ending after an error, asks its workers to end with SIGTERM and would wait for ever."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,3 +109,22 @@ def test_crops_of_a_plain_picture_are_plain(width: int, height: int, seed: int) 
 def test_normalisation_is_imagenets() -> None:
     pixels = torch.tensor([124, 116, 104], dtype=torch.uint8).view(1, 3, 1, 1)
     assert normalise(pixels).abs().max() < 0.01
+
+
+ENDS_IN_AN_ERROR = """
+import sys
+from pathlib import Path
+from cam_repro.config import DataConfig
+from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.loaders import evaluation_batches
+split = open_split(DataConfig(name="shapes", root=sys.argv[1]), "val", Path(sys.argv[2]))
+batches = iter(evaluation_batches(split, 32, 2, workers=2))
+next(batches)
+raise RuntimeError("in the middle")
+"""
+
+
+def test_a_program_that_ends_in_an_error_does_not_wait_for_its_workers(tiny_shapes: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDS_IN_AN_ERROR, str(tiny_shapes), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert done.returncode == 1 and "in the middle" in done.stderr
