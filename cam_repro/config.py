@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cam_repro import UserError
+from cam_repro.agreement import check_agreement, check_model
+from cam_repro.mistakes import did_you_mean, in_one_line, keys_of, shown, unknown_option
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
@@ -82,7 +87,7 @@ class RecipeConfig:
     bias_lr: float = 2.0  # factor on the learning rate of biases
     weight_decay: float = 5e-4  # weights only, never biases or batch-norm parameters
     schedule: str = "step"  # step: ×0.1 at each milestone | cosine: to zero
-    milestones: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
+    milestones: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # fractions of training; []: constant
     warmup: float = 0.0  # fraction of training with a linearly rising learning rate
     label_smoothing: float = 0.0
     clip: float = 0.0  # largest gradient norm; 0: no clipping
@@ -99,7 +104,7 @@ class ProtocolConfig:
     view: str = "squash"  # squash | center_crop | ten_crop (summed, as released) | ten_crop_averaged
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one | sweep: every threshold (MaxBoxAcc)
     threshold: float | None = None  # paper: of the map's maximum
-    thresholds: list[int] | None = None  # release: of 255
+    thresholds: list[int] | None = None  # release: of 255, rising
     guesses: str = "loose"  # which boxes of which classes: loose | tight | heuristics (release only)
     resize: str = "bicubic"  # of the map, to the original pixels
     size: int | None = None  # pixels a side of what the network sees; none: the network's own
@@ -115,7 +120,7 @@ class Config:
     method: str | None = None  # none: cam; with protocol=all every one that the network can serve
     seed: int = 0
     deterministic: bool = False  # the same bits twice on the same machine
-    device: str = "auto"
+    device: str = "auto"  # auto: CUDA where there is any | cpu | cuda | cuda:1
     eval_batch_size: int = 64
     blacklist: str | None = None  # the devkit's file of val images left out of localization
     runs: str = "runs"
@@ -145,80 +150,106 @@ CHOICES = {
     "protocol.resize": ("bicubic", "bilinear"),
     "method": ("cam", "gradcam", "backprop", "backprop_sum"),
 }
-RANGES = {
+RANGES = {  # of every number, and of each number in a list
     "model.units": (1, 65536),
-    "model.groups": (1, 1024),
+    "model.groups": (1, 65536),
     "model.dropout": (0.0, 0.99),
-    "model.input_size": (32, 2048),
+    "model.conv_bias": (-100.0, 100.0),
+    "model.input_size": (1, 2048),
     "recipe.epochs": (1, 100000),
     "recipe.batch_size": (1, 65536),
+    "recipe.sizes": (1, 2048),
+    "recipe.size_starts": (0.0, 1.0),
     "recipe.crop_area": (0.01, 1.0),
     "recipe.lr": (1e-8, 100.0),
     "recipe.bias_lr": (0.0, 100.0),
     "recipe.weight_decay": (0.0, 10.0),
+    "recipe.milestones": (0.0, 1.0),
     "recipe.warmup": (0.0, 1.0),
     "recipe.label_smoothing": (0.0, 0.9),
     "recipe.clip": (0.0, 1e6),
-    "protocol.size": (32, 2048),
+    "protocol.size": (1, 2048),
     "protocol.threshold": (0.0, 1.0),
+    "protocol.thresholds": (0, 254),
     "data.download.timeout": (0.1, 3600.0),
     "data.download.tries": (1, 100),
-    "eval_batch_size": (1, 65536),
     "data.workers": (0, 256),
+    "data.generate.seed": (0, 2**32 - 1),
     "data.generate.train": (1, 10**6),
     "data.generate.val": (1, 10**5),
+    "seed": (0, 2**32 - 1),
+    "eval_batch_size": (1, 65536),
+}
+NAME = (r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them")
+FOLDER = (r"[^\0]+", "give a folder")
+FORMS = {  # regular expression of the whole value, and what it says
+    "model.name": NAME,
+    "data.name": NAME,
+    "recipe.name": NAME,
+    "protocol.name": NAME,
+    "device": (r"auto|cpu|cuda(:\d{1,3})?", "choose auto, cpu, cuda or cuda:<number>"),
+    "runs": FOLDER,
+    "results": FOLDER,
+    "cache": FOLDER,
 }
 
 
-def validated(raw: DictConfig) -> Config:
-    """The typed configuration, or a UserError naming the key, the value and what is allowed."""
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(raw, key)
-        if value is not None and value not in allowed:
-            raise UserError(f"{key}={value} is unknown; choose one of: {', '.join(allowed)}")
-    for key, (low, high) in RANGES.items():
-        value = OmegaConf.select(raw, key)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"{key}={value} is out of range; it must lie between {low} and {high}")
-    config: Config = OmegaConf.to_object(raw)  # type: ignore[assignment]
-    _check_agreement(config)
+def validated(raw: DictConfig, makes_maps: bool = False) -> Config:
+    """The typed configuration; a UserError of one line names the key, what was found and what is allowed.
+
+    makes_maps: the work draws class maps, so that the default method must suit the network.
+    """
+    try:
+        _check_keys(raw)
+        config: Config = OmegaConf.to_object(raw)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(in_one_line(error, keys_of(Config))) from None
+    settings = _flat(asdict(config))
+    for key, value in settings.items():
+        _check_value(key, value)
+    check_agreement(config, makes_maps)
     return config
 
 
-def _check_agreement(config: Config) -> None:
-    """Settings that are right alone but not together."""
-    recipe = config.recipe
-    if len(recipe.sizes) != len(recipe.size_starts) or not recipe.sizes:
-        raise UserError(
-            f"recipe.sizes={recipe.sizes} and recipe.size_starts={recipe.size_starts} must be lists of one length"
-        )
-    if recipe.size_starts[0] != 0 or recipe.size_starts != sorted(recipe.size_starts):
-        raise UserError(f"recipe.size_starts={recipe.size_starts} must begin with 0 and rise")
-    if min(recipe.sizes) < 32:
-        raise UserError(f"recipe.sizes={recipe.sizes}: a training crop needs 32 pixels a side at least")
-    if config.model:
-        _check_model(config.model)
-    (_check_all if config.protocol.name == "all" else _check_protocol)(config.protocol)
+def _check_keys(raw: DictConfig) -> None:
+    """Hydra lets unknown keys in with a plus, and values out with `???`."""
+    known = keys_of(Config)
+    for key in _flat(OmegaConf.to_container(raw, resolve=False)):  # type: ignore[arg-type]
+        if key not in known:
+            raise UserError(unknown_option(key, known))
+    if missing := sorted(OmegaConf.missing_keys(raw)):
+        raise UserError(f"{missing[0]} has no value; type {missing[0]}=…")
 
 
-def _check_protocol(protocol: ProtocolConfig) -> None:
-    takes = {"paper": "threshold", "release": "thresholds", "sweep": None}[protocol.boxes]
-    for key in ("threshold", "thresholds"):
-        given = getattr(protocol, key) is not None
-        if given != (key == takes):
-            needs = "needs" if key == takes else "takes no"
-            raise UserError(f"protocol.boxes={protocol.boxes} {needs} protocol.{key}=")
-    if protocol.boxes != "release" and protocol.guesses != "loose":
-        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
-    if protocol.boxes == "sweep" and protocol.view != "squash":
-        raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
-def _check_all(protocol: ProtocolConfig) -> None:
-    """protocol=all stands for the others as they are, but for the size of what the network sees."""
-    changed = [key for key, value in asdict(protocol).items() if value != getattr(ProtocolConfig, key, None)]
-    if given := [key for key in changed if key not in ("name", "size")]:
-        raise UserError(f"protocol=all runs every protocol as written; leave protocol.{given[0]}= out, or name one")
+def _check_value(key: str, value: Any) -> None:
+    """A value by itself: one of its choices, in its range, of its form; none is right wherever its type allows it."""
+    if value is None:
+        return
+    if key in CHOICES and value not in CHOICES[key]:
+        near, allowed = did_you_mean(value, CHOICES[key]), ", ".join(CHOICES[key])
+        raise UserError(f"{key}={shown(value)} is unknown; {near}choose one of: {allowed}")
+    if key in FORMS and not re.fullmatch(FORMS[key][0], value):
+        raise UserError(f"{key}={shown(value)} is not allowed; {FORMS[key][1]}")
+    if key in RANGES:
+        for number in value if isinstance(value, list) else [value]:
+            _check_number(key, value, number)
+
+
+def _check_number(key: str, value: Any, number: Any) -> None:
+    low, high = RANGES[key]
+    whole = isinstance(low, int)
+    if isinstance(number, bool) or not isinstance(number, int if whole else int | float):
+        raise UserError(f"{key}={shown(value)}: expected {'whole numbers' if whole else 'numbers'} in one list")
+    if not low <= number <= high:  # nor is NaN
+        raise UserError(f"{key}={shown(value)} is out of range; it must lie between {low} and {high}")
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
@@ -241,17 +272,6 @@ def _protocol_file(name: str) -> DictConfig:
     return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
-def _check_model(model: ModelConfig) -> None:
-    if model.units % model.groups:
-        raise UserError(f"model.groups={model.groups} does not divide model.units={model.units}")
-    for key in ("units", "groups", "conv_init", "conv_bias"):
-        if model.native and getattr(model, key) != getattr(ModelConfig, key):
-            raise UserError(
-                f"model.{key}={getattr(model, key)} sets an added convolution, which model.native=true of {model.name} "
-                "does not have; leave one of them out"
-            )
-
-
 def model_names() -> list[str]:
     return sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
 
@@ -259,6 +279,19 @@ def model_names() -> list[str]:
 def model_config(name: str, **changes: Any) -> ModelConfig:
     """The network of `configs/model/<name>.yaml`."""
     if name not in model_names():
-        raise UserError(f"unknown model {name!r}; choose one of: {', '.join(model_names())}")
-    file = OmegaConf.load(CONFIGS / "model" / f"{name}.yaml")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), file, changes))  # type: ignore
+        near = did_you_mean(name, model_names())
+        raise UserError(f"unknown model {name!r}; {near}choose one of: {', '.join(model_names())}")
+    return stored_model(OmegaConf.load(CONFIGS / "model" / f"{name}.yaml"), changes)
+
+
+def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
+    """The network that settings from a file describe, the later ones over the earlier. Raises UserError."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), *settings)
+        model: ModelConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"model: {in_one_line(error, keys_of(ModelConfig))}") from None
+    for key, value in asdict(model).items():
+        _check_value(f"model.{key}", value)
+    check_model(model)
+    return model

@@ -18,4 +18,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main, needs_model=True)
+    command(main, needs_model=True, makes_maps=True)

@@ -8,11 +8,18 @@ from typing import Literal, overload
 import torch
 
 from cam_repro import UserError
+from cam_repro.agreement import is_published
 from cam_repro.config import ModelConfig, model_config, model_names
-from cam_repro.networks.network import CamNetwork, assemble, initialise_from_scratch
+from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch
 from cam_repro.networks.table import Listing, network_line, network_table
 from cam_repro.networks.trunks import backbone
-from cam_repro.networks.weights import class_count, fetch_torchvision, load_backbone, load_checkpoint, read_state
+from cam_repro.networks.weights import (
+    fetch_torchvision,
+    load_backbone,
+    load_checkpoint,
+    read_state,
+    refuse_not_finite,
+)
 
 __all__ = ["CamNetwork", "build_network", "initialise_from_scratch", "network_table"]
 
@@ -29,8 +36,8 @@ def build_network(
     """A network of `configs/model/`, by name or by its (changed) configuration; "list" gives the table of them all.
 
     weights: None (random), a torchvision version such as "IMAGENET1K_V1" (fetched once), or the path of a
-    torchvision state dict or of one of our checkpoints. `new_classes` lets a checkpoint trained on other classes
-    start a new classifier. What is still random is named in `network.untrained`.
+    torchvision state dict or of one of our checkpoints, as trained or as exported. `new_classes` lets a checkpoint
+    trained on other classes start a new classifier. What is still random is named in `network.untrained`.
     Raises UserError for an unknown name and for weights of another network.
     """
     if model == "list":
@@ -40,11 +47,14 @@ def build_network(
     whole = backbone(config.backbone).build()
     if state and "network" not in state:
         load_backbone(whole, state, source)
+    pretrained_classes = class_count(whole) if state else None
     network = assemble(config, whole, num_classes)
     if "network" in state:
-        load_checkpoint(network, state["network"], source, new_classes)
+        load_checkpoint(network, state, source, new_classes)
     else:
-        network.untrained = _untrained(config, num_classes, class_count(state) if state else None)
+        network.untrained = _untrained(config, num_classes, pretrained_classes)
+    if state:
+        refuse_not_finite(network, source)
     return network
 
 
@@ -65,6 +75,6 @@ def _untrained(config: ModelConfig, num_classes: int, pretrained_classes: int | 
 
 
 def _state_of(config: ModelConfig, weights: str | Path) -> tuple[dict[str, torch.Tensor], str]:
-    if str(weights) == "DEFAULT" or str(weights).startswith("IMAGENET"):
+    if is_published(str(weights)):
         return fetch_torchvision(config.backbone, str(weights)), f"weights={weights}"
     return read_state(Path(weights)), f"weights={weights}"

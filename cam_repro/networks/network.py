@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
+from cam_repro.agreement import NO_CAM, check_model
 from cam_repro.config import ModelConfig
 from cam_repro.networks.trunks import backbone, out_channels
 
@@ -51,7 +52,7 @@ class CamNetwork(nn.Module):
         """Why this network has no class activation map; empty if it has."""
         if isinstance(self.classifier, nn.Linear | nn.Identity):
             return ""
-        return "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
+        return NO_CAM
 
     @property
     def classifier_weight(self) -> torch.Tensor:
@@ -78,8 +79,7 @@ class CamNetwork(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        last = last_layer(self)[1]
-        return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+        return class_count(self)
 
 
 def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
@@ -87,8 +87,17 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     return [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
 
 
+def class_count(network: nn.Module) -> int:
+    last = last_layer(network)[1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+
+
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
-    """Cut the network `whole` and put the configured head on it; new layers are freshly initialised."""
+    """Cut the network `whole` and put the configured head on it; new layers are freshly initialised.
+
+    Raises UserError for a head that does not fit.
+    """
+    check_model(config)
     if config.native:
         return _native(config, whole, num_classes)
     trunk = backbone(config.backbone).surgery(whole)
@@ -103,8 +112,6 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
         if isinstance(layer, str):
             head.append(nn.MaxPool2d(3, stride=1))
             continue
-        if channels % config.groups or layer % config.groups:
-            raise UserError(f"model.groups={config.groups} does not divide {channels} maps in and {layer} maps out")
         convolution = nn.Conv2d(channels, layer, 3, padding=1, groups=config.groups)
         initialise_convolution(convolution, config.conv_init, config.conv_bias)
         head.extend([convolution, nn.ReLU(inplace=True)])
@@ -116,11 +123,6 @@ def _native(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwo
     """The network as it is, but for a last layer of another number of classes."""
     trunk, classifier = backbone(config.backbone).native(whole)
     pool = config.pool if isinstance(classifier, nn.Linear | None) else "none"
-    if pool == "none" and (config.pool != "average" or config.dropout):
-        raise UserError(
-            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no pooled maps "
-            "to set them for; leave both, or set model.native=false"
-        )
     network = CamNetwork(trunk, nn.Identity(), classifier, pool, config.dropout)
     if network.num_classes != num_classes:
         name, last = last_layer(network)

@@ -72,10 +72,9 @@ def _googlenet(model: nn.Module, last: str) -> nn.Sequential:
     return _sequential([("to_half_range", ToHalfRange()), *_children(model, "conv1", last)])
 
 
-def _class_maps(model: nn.Module, convolution: int) -> tuple[nn.Sequential, None]:
-    """SqueezeNet and NIN: the last convolution and its ReLU make one map per class."""
-    convolution_and_relu = model.classifier[convolution : convolution + 2]
-    return _sequential([("features", model.features), ("classifier", convolution_and_relu)]), None
+def _class_maps(model: nn.Module, end: int) -> tuple[nn.Sequential, None]:
+    """SqueezeNet and NIN: the last convolution and its ReLU make one map per class; SqueezeNet has dropout before."""
+    return _sequential([("features", model.features), ("classifier", model.classifier[:end])]), None
 
 
 ALEXNET = Backbone(
@@ -109,13 +108,13 @@ BACKBONES: dict[str, Backbone] = {
     "squeezenet1_0": Backbone(
         build=lambda: models.squeezenet1_0(weights=None),
         surgery=_features,
-        native=lambda model: _class_maps(model, 1),
+        native=lambda model: _class_maps(model, 3),
         torchvision="squeezenet1_0",
     ),
     "nin": Backbone(
         build=NetworkInNetwork,
         surgery=lambda model: _features(model, 5),
-        native=lambda model: _class_maps(model, 0),
+        native=lambda model: _class_maps(model, 2),
         torchvision="",
     ),
 }

@@ -1,8 +1,10 @@
-"""Weights from torchvision, from a torchvision state dict on disk, or from one of our own checkpoints."""
+"""Weights from torchvision, from a state dict on disk, or from one of our own checkpoints, published or not."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +13,77 @@ from torch import nn
 from torchvision import models
 
 from cam_repro import UserError
+from cam_repro.agreement import check_published
+from cam_repro.config import stored_model
+from cam_repro.mistakes import shown
 from cam_repro.networks.network import CamNetwork, last_layer
+from cam_repro.networks.published import SUFFIX, read_published
 from cam_repro.networks.trunks import backbone
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A state dict or a checkpoint, never unpickling more than tensors and plain values."""
+    """A state dict, or a checkpoint with `network`, `model` and `wnids`; never more than tensors and plain values.
+
+    Raises UserError for a file that is neither, or damaged.
+    """
     if not path.is_file():
-        raise UserError(f"weights={path} is not a file; give a .pth state dict, a checkpoint.pt, or IMAGENET1K_V1")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail anywhere in the reader
         raise UserError(
-            f"weights={path} cannot be read ({type(error).__name__}): truncated or no file of tensors; fetch it again"
-        ) from None
+            f"weights={path} is not a file; give a .pth state dict, a .safetensors, a checkpoint.pt, or IMAGENET1K_V1"
+        )
+    try:
+        state = read_published(path) if path.suffix == SUFFIX else _read_tensors(path)
+    except Exception as error:  # a damaged file can fail anywhere in the reader
+        raise UserError(f"weights={path} cannot be read ({type(error).__name__}): {_trouble(error)}") from None
     if not isinstance(state, dict) or not state:
         raise UserError(f"weights={path} holds a {type(state).__name__}, not a state dict or a checkpoint of ours")
+    if "network" in state:
+        _check_checkpoint(state, path)
+    _check_tensors(state.get("network", state), path)
     return state
+
+
+def _read_tensors(path: Path) -> Any:
+    with warnings.catch_warnings():  # of pickle's protocol, before the error that says more
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _trouble(error: Exception) -> str:
+    if asked_for := re.search(r"GLOBAL ([\w.]+\.\w+)", str(error)):
+        return f"it asks to load {asked_for[1]}, and nothing but tensors and plain values is ever loaded"
+    return "truncated or no file of tensors; fetch it again"
+
+
+def _check_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """What every reader of a checkpoint relies on."""
+    wnids, model = state.get("wnids"), state.get("model")
+    if not isinstance(wnids, list) or not wnids or not all(isinstance(wnid, str) for wnid in wnids):
+        raise UserError(f"weights={path} does not name its classes (wnids); expected a checkpoint of ours")
+    if not isinstance(model, dict):
+        raise UserError(f"weights={path} does not say of which network it is; expected a checkpoint of ours")
+    try:
+        stored_model(model)
+    except UserError as error:
+        raise UserError(f"weights={path} is of a network that cannot be built here: {error}") from None
+
+
+def _check_tensors(tensors: Any, path: Path) -> None:
+    if not isinstance(tensors, dict):
+        raise UserError(f"weights={path} holds a {type(tensors).__name__} for a network's state dict")
+    for key, value in tensors.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"weights={path} holds a {type(value).__name__} under {shown(key)!r}, where a state dict has tensors; "
+                "save the state dict alone"
+            )
 
 
 def fetch_torchvision(name: str, version: str) -> dict[str, torch.Tensor]:
     """The weights torchvision publishes for a backbone, downloaded once and checked by hash."""
-    if not backbone(name).torchvision:
-        raise UserError(f"weights={version}: torchvision has no {name}; give a file, or leave weights= out to train it")
+    check_published(name, version)
     published = models.get_model_weights(backbone(name).torchvision)
-    if version not in published.__members__:
-        raise UserError(
-            f"weights={version} is neither a file nor weights of {name}: {', '.join(published.__members__)}"
-        )
     try:
-        return dict(published[version].get_state_dict(progress=True, check_hash=True))
+        return dict(published[version].get_state_dict(progress=True, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"weights={version} of {name} could not be fetched ({error}); give a downloaded file: weights=<path>"
@@ -66,25 +109,46 @@ def load_backbone(whole: nn.Module, state: dict[str, torch.Tensor], source: str)
     whole.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
 
 
-def load_checkpoint(network: CamNetwork, state: dict[str, torch.Tensor], source: str, new_classes: bool) -> None:
+def load_checkpoint(network: CamNetwork, checkpoint: dict[str, Any], source: str, new_classes: bool) -> None:
     """Put a checkpoint of ours into `network`; with `new_classes` a last layer of another size is left fresh."""
-    wanted, last = network.state_dict(), f"{last_layer(network)[0]}."
-    fresh = [k for k in wanted if new_classes and k.startswith(last) and not _fits(state, k, wanted[k])]
-    state = {k: v for k, v in state.items() if k not in fresh}
-    odd = [k for k in wanted if k not in fresh and not _fits(state, k, wanted[k])]
-    odd += [k for k in state if k not in wanted]
-    if odd:
-        raise UserError(f"{source} is of another network: {len(odd)} layers differ, among them {min(odd)}")
-    network.load_state_dict(state, strict=False)
+    wanted, last, state = network.state_dict(), f"{last_layer(network)[0]}.", checkpoint["network"]
+    odd = [k for k in wanted if not _fits(state, k, wanted[k])] + [k for k in state if k not in wanted]
+    other_classes = bool(odd) and all(
+        key.startswith(last) and key in wanted and key in state and state[key].shape != wanted[key].shape for key in odd
+    )
+    if other_classes and not new_classes:
+        wnids = checkpoint["wnids"]
+        raise UserError(
+            f"{source} was trained for {len(wnids)} classes ({wnids[0]}, …), not {network.num_classes}: give the "
+            "data's class order with data.synset_mapping=, or train on this data first"
+        )
+    if odd and not other_classes:
+        raise UserError(
+            f"{source} is of another network: {len(odd)} layers differ, among them {min(odd)}; it holds a "
+            f"{checkpoint['model']['name']} with {_settings(checkpoint['model'])}"
+        )
+    network.load_state_dict({key: value for key, value in state.items() if key not in odd}, strict=False)
+
+
+def _settings(model: dict[str, Any]) -> str:
+    """What decides the shapes of a network's layers."""
+    keys = [key for key in ("backbone", "native", "units", "groups") if key in model]
+    return " ".join(f"model.{key}={shown(model[key])}" for key in keys)
+
+
+def refuse_not_finite(network: nn.Module, source: str) -> None:
+    """UserError for NaN or infinity in what a file gave to the network."""
+    for key, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{source} holds NaN or infinity in {key}: its training failed or the file is damaged")
 
 
 def _fits(state: dict[str, torch.Tensor], key: str, wanted: torch.Tensor) -> bool:
-    return getattr(state.get(key), "shape", None) == wanted.shape
-
-
-def class_count(state: dict[str, torch.Tensor]) -> int:
-    """How many classes a torchvision state dict ends in: the length of its last bias."""
-    return len([value for key, value in state.items() if key.endswith("bias") and not key.startswith("aux")][-1])
+    """The same shape, and numbers of the same kind: any precision, but no integers or complex ones for weights."""
+    found = state.get(key)
+    if found is None or found.is_sparse or found.is_quantized:
+        return False
+    return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torchvision import models
 
 from cam_repro import UserError
 from cam_repro.config import model_config
-from cam_repro.networks import build_network
+from cam_repro.networks import CamNetwork, build_network
 from cam_repro.networks.network import assemble
 from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import load_backbone
@@ -25,6 +27,12 @@ WHOLE: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: models.resnet18(weights=None),
     "squeezenet": lambda: models.squeezenet1_0(weights=None),
 }
+
+
+def checkpoint_of(network: CamNetwork, name: str) -> dict[str, Any]:
+    """What a run saves, as far as a reader of weights goes."""
+    wnids = [f"n{label}" for label in range(network.num_classes)]
+    return {"network": network.state_dict(), "model": asdict(model_config(name)), "wnids": wnids}
 
 
 def test_torchvision_weights_survive_the_surgery(tmp_path: Path) -> None:
@@ -95,18 +103,18 @@ def test_native_network_with_other_classes_is_known_to_be_untrained(tmp_path: Pa
 @pytest.mark.parametrize("name", ["alexnet_gap", "nin", "resnet18"])
 def test_our_checkpoint_can_start_a_last_layer_for_other_classes(name: str, tmp_path: Path) -> None:
     trained = build_network(name, num_classes=3)
-    torch.save({"network": trained.state_dict()}, tmp_path / "checkpoint.pt")
+    torch.save(checkpoint_of(trained, name), tmp_path / "checkpoint.pt")
     network = build_network(name, 5, tmp_path / "checkpoint.pt", new_classes=True)
     *kept, _, _ = zip(network.parameters(), trained.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in kept)
     assert network.num_classes == 5
-    with pytest.raises(UserError, match="another network: 2 layers differ"):
+    with pytest.raises(UserError, match=r"trained for 3 classes \(n0, …\), not 5: .* data.synset_mapping="):
         build_network(name, 5, tmp_path / "checkpoint.pt")
 
 
 def test_a_checkpoint_of_another_network_is_refused_also_for_other_classes(tmp_path: Path) -> None:
-    torch.save({"network": build_network("resnet18", num_classes=3).state_dict()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="another network"):
+    torch.save(checkpoint_of(build_network("resnet18", num_classes=3), "resnet18"), tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="another network: .* it holds a resnet18 with model.backbone=resnet18"):
         build_network("squeezenet", 5, tmp_path / "checkpoint.pt", new_classes=True)
 
 
@@ -114,26 +122,3 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
     with pytest.raises(UserError, match=r"is of another network: .* expected a VGG"):
         build_network("vgg_gap", weights=tmp_path / "squeezenet.pth")
-
-
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "alexnet.pth"
-    torch.save(models.squeezenet1_0(weights=None).state_dict(), path)
-    path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="cannot be read"):
-        build_network("squeezenet", weights=path)
-    with pytest.raises(UserError, match="is not a file"):
-        build_network("squeezenet", weights=tmp_path / "nowhere.pth")
-
-
-def test_a_pickle_that_would_run_code_is_not_run(tmp_path: Path) -> None:
-    import pickle
-
-    class Evil:
-        def __reduce__(self) -> tuple:
-            return Path.touch, (tmp_path / "owned",)
-
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match="cannot be read"):
-        build_network("squeezenet", weights=tmp_path / "evil.pth")
-    assert not (tmp_path / "owned").exists()

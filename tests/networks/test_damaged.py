@@ -1,0 +1,157 @@
+"""Damaged and wrong files of weights: each ends in one line that says what to do, and none is ever run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cam_repro import UserError
+from cam_repro.config import model_config
+from cam_repro.networks import build_network
+from cam_repro.networks.published import publish, read_published
+from cam_repro.networks.weights import read_state
+
+NAME, CLASSES = "squeezenet", 3
+TRAINED = build_network(NAME, CLASSES).state_dict()
+WNIDS = ["n1", "n2", "n3"]
+LAST = "trunk.classifier.1.bias"
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("evil-was-here",)
+
+
+def checkpoint(**changes: Any) -> dict[str, Any]:
+    return {"network": dict(TRAINED), "model": asdict(model_config(NAME)), "wnids": WNIDS, **changes}
+
+
+def saved(content: Any) -> Callable[[Path], None]:
+    return lambda path: torch.save(content, path)
+
+
+def published(**changes: Any) -> Callable[[Path], None]:
+    return lambda path: publish(checkpoint(**changes), path, "shapes") and None
+
+
+def written(content: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(content) and None
+
+
+def cut(write: Callable[[Path], None], keep: int) -> Callable[[Path], None]:
+    def write_and_cut(path: Path) -> None:
+        write(path)
+        path.write_bytes(path.read_bytes()[:keep])
+
+    return write_and_cut
+
+
+def with_metadata(**metadata: str) -> Callable[[Path], None]:
+    return lambda path: save_file(TRAINED, path, metadata=metadata)
+
+
+def network_with(**changes: Any) -> dict[str, Any]:
+    return checkpoint(network={**TRAINED, **changes})
+
+
+without_last = {key: value for key, value in TRAINED.items() if key != LAST}
+nan = torch.tensor([0.0, float("nan"), 0.0])
+DAMAGED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "a folder": ("w.pt", Path.mkdir, "is not a file; give a .pth state dict"),
+    "empty": ("w.pt", written(b""), "cannot be read (EOFError): truncated or no file of tensors"),
+    "text": ("w.pt", written(b"<!DOCTYPE html><html>not found</html>"), "cannot be read (UnpicklingError)"),
+    "truncated": ("w.pt", cut(saved(checkpoint()), 100_000), "cannot be read (RuntimeError): truncated"),
+    "pickled code": ("w.pt", written(pickle.dumps(Evil())), "cannot be read (UnpicklingError)"),
+    "code in an archive": ("w.pt", saved({"a": Evil()}), "it asks to load posix.mkdir, and nothing but tensors"),
+    "a pickled module": ("w.pt", saved(torch.nn.ReLU()), "nothing but tensors and plain values is ever loaded"),
+    "a list": ("w.pt", saved([1, 2]), "holds a list, not a state dict or a checkpoint of ours"),
+    "an empty dict": ("w.pt", saved({}), "holds a dict, not a state dict"),
+    "a wrapped state dict": ("w.pt", saved({"epoch": 3, "state_dict": TRAINED}), "holds a int under 'epoch', where"),
+    "numbers for keys": ("w.pt", saved({1: torch.zeros(1)}), "holds a Tensor under '1', where a state dict has"),
+    "no classes named": ("w.pt", saved(checkpoint(wnids=None)), "does not name its classes (wnids)"),
+    "no network named": ("w.pt", saved(checkpoint(model="squeezenet")), "does not say of which network it is"),
+    "of a later version": ("w.pt", saved(checkpoint(model={"name": "x", "backbone": "vit"})), "model.backbone=vit"),
+    "no tensors": ("w.pt", saved(checkpoint(network=[1])), "holds a list for a network's state dict"),
+    "layers missing": ("w.pt", saved(checkpoint(network=without_last)), f"1 layers differ, among them {LAST}"),
+    "layers unknown": ("w.pt", saved(network_with(more=torch.zeros(1))), "1 layers differ, among them more"),
+    "whole numbers": ("w.pt", saved(network_with(**{LAST: torch.ones(3).long()})), f"differ, among them {LAST}"),
+    "another network": ("w.pt", saved(checkpoint(network=build_network("nin", 3).state_dict())), "another network"),
+    "other classes": (
+        "w.pt", saved({**checkpoint(network=build_network(NAME, 4).state_dict()), "wnids": [*WNIDS, "n4"]}),
+        "was trained for 4 classes (n1, …), not 3",
+    ),
+    "NaN": ("w.pt", saved(network_with(**{LAST: nan})), f"holds NaN or infinity in {LAST}"),
+    "empty safetensors": ("w.safetensors", written(b""), "cannot be read (SafetensorError)"),
+    "truncated safetensors": ("w.safetensors", cut(published(), 100_000), "cannot be read (SafetensorError): trunc"),
+    "half a header": ("w.safetensors", cut(published(), 60), "cannot be read (SafetensorError)"),
+    "a wrong header": ("w.safetensors", written(b"\xff" * 8 + b"{}" * 100), "cannot be read (SafetensorError)"),
+    "a checkpoint by another name": ("w.safetensors", saved(checkpoint()), "cannot be read (SafetensorError)"),
+    "safetensors by another name": ("w.pt", published(), "cannot be read ("),
+    "metadata in part": ("w.safetensors", with_metadata(config="{}"), "cannot be read (KeyError)"),
+    "metadata no JSON": ("w.safetensors", with_metadata(config="{", wnids="[]"), "cannot be read (JSONDecodeError)"),
+    "NaN in safetensors": ("w.safetensors", published(network={**TRAINED, LAST: nan}), f"NaN or infinity in {LAST}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.filterwarnings("error")
+def test_a_damaged_or_wrong_file_is_refused_in_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, write, message = DAMAGED[kind]
+    write(tmp_path / name)
+    with pytest.raises(UserError) as refused:
+        build_network(NAME, CLASSES, tmp_path / name)
+    line = str(refused.value)
+    assert f"weights={tmp_path / name}" in line and message in line and "\n" not in line
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_a_published_network_is_the_one_that_was_trained(tmp_path: Path) -> None:
+    sha256 = publish(checkpoint(progress={"epoch": 7}), tmp_path / "a.safetensors", "shapes")
+    assert publish(checkpoint(progress={"epoch": 7}), tmp_path / "b.safetensors", "shapes") == sha256
+    network = build_network(NAME, CLASSES, tmp_path / "a.safetensors")
+    assert all(torch.equal(ours, TRAINED[key]) for key, ours in network.state_dict().items())
+    assert network.untrained == ""
+    state = read_state(tmp_path / "a.safetensors")
+    assert state["wnids"] == WNIDS and state["model"] == asdict(model_config(NAME))
+
+
+def test_a_published_file_says_what_it_is(tmp_path: Path) -> None:
+    publish(checkpoint(), tmp_path / "w.safetensors", "shapes")
+    content = (tmp_path / "w.safetensors").read_bytes()
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    assert {key: metadata[key] for key in ("model", "data", "input_size", "classes")} == {
+        "model": NAME, "data": "shapes", "input_size": "224", "classes": "3",
+    }  # fmt: skip
+    assert json.loads(metadata["wnids"]) == WNIDS and json.loads(metadata["config"])["backbone"] == "squeezenet1_0"
+
+
+def test_channels_last_weights_are_published_in_their_own_order(tmp_path: Path) -> None:
+    network = {
+        key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value for key, value in TRAINED.items()
+    }
+    publish(checkpoint(network=network), tmp_path / "w.safetensors", "shapes")
+    assert all(
+        torch.equal(value, TRAINED[key]) for key, value in read_published(tmp_path / "w.safetensors")["network"].items()
+    )
+
+
+def test_safetensors_of_another_program_are_a_state_dict(tmp_path: Path) -> None:
+    whole = build_network("resnet18", 1000)
+    save_file(
+        {k.replace("trunk.", "").replace("classifier.", "fc."): v for k, v in whole.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
+    network = build_network("resnet18", 1000, tmp_path / "w.safetensors")
+    assert network.untrained == "" and torch.equal(network.classifier_weight, whole.classifier_weight)
