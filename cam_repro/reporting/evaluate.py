@@ -25,7 +25,6 @@ from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuraci
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import code_of
 from cam_repro.reporting import results
-from cam_repro.reporting.curves import write_curve, write_curve_csv
 from cam_repro.reporting.figures import example_images, write_figure
 from cam_repro.reporting.results import CLASSIFICATION, LOCALIZATION, Measured, input_size, result_folder
 from cam_repro.reporting.subjects import Subject, subject_of, trained_models
@@ -210,6 +209,8 @@ def _devkit(
 
 
 def _report_sweep(evaluation: Evaluation, job: Job, sizes: np.ndarray, right: np.ndarray) -> Measured:
+    from cam_repro.reporting.curves import write_curve, write_curve_csv  # matplotlib takes a while to import
+
     found, floors = accuracies(right), sweep_floors(evaluation.split, sizes)
     write_curve_csv(job.path.with_suffix(".csv"), found["thresholds"], found["curve_v1"], found["curve_v2"])
     write_curve(

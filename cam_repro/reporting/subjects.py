@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cam_repro import UserError
+from cam_repro.agreement import check_sizes
 from cam_repro.config import Config, ModelConfig
 from cam_repro.devices import Team
 from cam_repro.networks import CamNetwork, build_network
@@ -44,6 +45,7 @@ def subject_of(config: Config, model: ModelConfig, wnids: list[str], us: Team) -
         )
     if weights.is_file():
         model = _as_trained(model, weights, wnids)
+        check_sizes(model, "protocol.size", config.protocol.size)
     network = build_network(model, len(wnids), config.weights or weights)
     if network.untrained:
         raise UserError(
