@@ -1,5 +1,5 @@
 # Every target sets up .venv from requirements.txt on first use. Options: data= model= recipe= protocol= method= weights= image=
-# and anything else of configs/ through args="recipe.epochs=4 seed=1".
+# predictions=, and anything else of configs/ through args="recipe.epochs=4 seed=1".
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -14,10 +14,10 @@ else
   data  := shapes
   WHICH := data=shapes (built in), because neither data= nor ILSVRC_ROOT is set
 endif
-CHOSEN = $(foreach option,data model recipe protocol method weights image,$(if $($(option)),$(option)='$($(option))')) $(args)
+CHOSEN = $(foreach option,data model recipe protocol method weights image predictions,$(if $($(option)),$(option)='$($(option))')) $(args)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce train eval-classification eval-localization tables cam test lint
+.PHONY: help reproduce data check-data train eval-classification eval-localization tables score cam views export bench test lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -30,6 +30,14 @@ reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, 
 	@$(RUN) scripts/eval_classification.py $(CHOSEN)
 	@$(RUN) scripts/eval_localization.py $(CHOSEN)
 	@$(RUN) scripts/tables.py $(CHOSEN)
+
+data: $(READY) ## download and unpack data=imagenette (1.5 GB), resumable; shapes makes itself
+	@echo "$(WHICH)"
+	@$(RUN) scripts/get_data.py $(CHOSEN)
+
+check-data: $(READY) ## every picture and annotation of data= read and checked, against ILSVRC's known counts
+	@echo "$(WHICH)"
+	@$(RUN) scripts/check_data.py $(CHOSEN)
 
 train: $(READY) ## fine-tune one network, model=vgg_gap; run again to resume
 	@echo "$(WHICH)"
@@ -47,9 +55,24 @@ tables: $(READY) ## paper | reproduced | difference, into results/<data>/
 	@echo "$(WHICH)"
 	@$(RUN) scripts/tables.py $(CHOSEN)
 
+score: $(READY) ## the devkit's errors of any file of guesses, predictions=guesses.txt
+	@echo "$(WHICH)"
+	@$(RUN) scripts/score.py $(CHOSEN)
+
 cam: $(READY) ## one picture, image=cat.jpg model=alexnet_gap: top-5, box, heatmap in a PNG beside it
 	@echo "$(WHICH)"
 	@$(RUN) scripts/predict.py $(CHOSEN)
+
+views: $(READY) ## one figure: each view's box of model= beside the true boxes, on 20 pictures
+	@echo "$(WHICH)"
+	@$(RUN) scripts/compare_views.py $(CHOSEN)
+
+export: $(READY) ## the trained weights of model= as safetensors, to publish
+	@echo "$(WHICH)"
+	@$(RUN) scripts/export_weights.py $(CHOSEN)
+
+bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
+	@$(RUN) scripts/bench.py $(args)
 
 test: $(READY) ## the whole test suite (under 8 minutes on 2 cores)
 	@$(RUN) -m pytest
@@ -57,6 +80,10 @@ test: $(READY) ## the whole test suite (under 8 minutes on 2 cores)
 lint: $(READY) ## ruff, as a check
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+
+$(VENV)/.bench: $(READY) scripts/benchmarks/requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r scripts/benchmarks/requirements.txt
+	@touch $@
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is %d.%d; choose one with make PYTHON=python3.11" % v)'

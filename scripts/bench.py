@@ -1,0 +1,89 @@
+"""What each part costs beside its peer or its limit on the same work in the same run: one table, and a JSON of it.
+
+`make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training, scale.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from benchmarks import box_rows, evaluation_rows, input_rows, map_rows, scale_rows, training_rows
+from benchmarks.pictures import make_tree
+from benchmarks.timing import Row
+from cam_repro.config import REPOSITORY
+from cam_repro.files import write_text
+from cam_repro.provenance import git_state, versions
+
+PARTS = ("input", "maps", "boxes", "evaluation", "training", "scale")
+PICTURES = 192
+
+
+def main(parts: list[str]) -> int:
+    if unknown := [part for part in parts if part not in PARTS]:
+        print(f"error: unknown part {unknown[0]!r}; choose some of: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for row in _rows(Path(work), parts or list(PARTS)):
+            rows.append(row)
+            print(_line(row), flush=True)
+    missed = [row for row in rows if not row.met]
+    print(f"{len(rows) - len(missed)} of {len(rows)} as wanted; {_machine()}")
+    if not parts:
+        print(_write(rows))
+    return 0
+
+
+def _rows(work: Path, parts: list[str]) -> Iterator[Row]:
+    tree = make_tree(work / "tree", PICTURES)
+    measures = {
+        "input": lambda: input_rows.rows(tree), "maps": map_rows.rows, "boxes": box_rows.rows,
+        "evaluation": lambda: evaluation_rows.rows(tree, work), "training": lambda: training_rows.rows(work),
+        "scale": lambda: scale_rows.rows(work),
+    }  # fmt: skip
+    for part in parts:
+        yield from measures[part]()
+
+
+def _line(row: Row) -> str:
+    verdict = "" if row.met else "   NOT MET"
+    low, high = row.spread
+    return (
+        f"{row.point}  {row.what:66} {row.rate:9.1f} {row.unit:9} "
+        f"{row.peer:62} {row.peer_rate:9.1f}   {row.ratio:6.2f} [{low:.2f} … {high:.2f}] wanted {row.wanted}{verdict}"
+    )
+
+
+def _machine() -> str:
+    """The processor, and what of it this process may use."""
+    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    names = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("model name")]
+    return f"{[*names, platform.machine()][0]}, {len(os.sched_getaffinity(0))} cores"
+
+
+def _write(rows: list[Row]) -> Path:
+    commit, dirty = git_state()
+    record = {
+        "machine": _machine(), "commit": commit, "dirty": dirty, "versions": versions(),
+        "threads": torch.get_num_threads(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": [asdict(row) | {"met": row.met} for row in rows],
+    }  # fmt: skip
+    name = "".join(letter if letter.isalnum() else "-" for letter in _machine().lower())
+    path = REPOSITORY / "results/bench" / f"{name}.json"
+    return write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

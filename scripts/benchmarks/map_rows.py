@@ -1,0 +1,88 @@
+"""Class activation maps of the five best classes beside the plain forward pass and beside other packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.timing import Row, costs, faster
+from cam_repro.localization.methods import look
+from cam_repro.networks import CamNetwork, build_network
+
+BATCH, CLASSES = 16, 5
+
+
+def rows() -> Iterator[Row]:
+    for name in ("alexnet_gap", "resnet18"):
+        network = build_network(name, num_classes=1000).eval()
+        images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        yield costs(
+            "3", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
+            (lambda n=network, x=images: look(n, x), lambda n=network, x=images: _forward(n, x)),
+            BATCH, "images/s", "≤ 1.05", rounds=9,
+        )  # fmt: skip
+    yield from _peers(network, images)
+
+
+def _forward(network: CamNetwork, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return network(images)
+
+
+def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
+    ours = look(network, images)
+    for name, wanted, peer in (("grad-cam", "≥ 10", _grad_cam), ("torchcam", "≥ 1", _torchcam)):
+        try:
+            theirs = peer(network, images, ours.guesses)
+        except ImportError:
+            print(f"{name} is not installed: `make bench` installs it")
+            continue
+        _refuse_difference(name, _relu_and_scaled(ours.heat["cam"]), _relu_and_scaled(theirs))
+        yield faster(
+            "3", f"resnet18: the same {CLASSES} maps, equal", name,
+            (lambda: look(network, images), lambda peer=peer: peer(network, images, ours.guesses)),
+            BATCH * CLASSES, "maps/s", wanted, rounds=5,
+        )  # fmt: skip
+
+
+def _grad_cam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """One forward and one backward pass a class; its resizing to the picture is left out in its favour."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class Small(GradCAM):
+        def get_target_width_height(self, input_tensor: torch.Tensor) -> None:
+            return None
+
+    with Small(network, [_last_layer(network)]) as method:
+        columns = [
+            torch.from_numpy(method(images, [ClassifierOutputTarget(c) for c in column]))
+            for column in classes.T.tolist()
+        ]
+    return torch.stack(columns, 1)
+
+
+def _torchcam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """One forward pass, then its map of one class for each image at a time."""
+    from torchcam.methods import CAM
+
+    with torch.inference_mode(), CAM(network, _last_layer(network), network.classifier) as method:
+        scores = network(images)
+        columns = [method(column, scores, normalized=False)[0].clone() for column in classes.T.tolist()]
+    return torch.stack(columns, 1)
+
+
+def _last_layer(network: CamNetwork) -> torch.nn.Module:
+    return network.trunk[-1]
+
+
+def _relu_and_scaled(maps: torch.Tensor) -> torch.Tensor:
+    """What both packages agree on: no negatives, from 0 to 1."""
+    maps = maps.float().relu().flatten(2)
+    maps = maps - maps.amin(2, keepdim=True)
+    return maps / maps.amax(2, keepdim=True).clamp_min(1e-12)
+
+
+def _refuse_difference(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda text: f"{name}'s maps differ: {text}")

@@ -1,0 +1,123 @@
+"""What grows with the number of images and what must not: memory, work an image, the index, start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+from benchmarks.evaluation_rows import configured
+from benchmarks.pictures import make_tree, wnid
+from benchmarks.timing import Row, seconds
+from cam_repro.data import load_split
+from cam_repro.devices import team
+from cam_repro.localization.evaluation import draw, look_at_split
+from cam_repro.networks.network import CamNetwork
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+FEW, MANY, FILES = 1_000, 20_000, 200_000
+STARTED = ["data=ilsvrc", "data.root=/nowhere"]  # refused where the real work would begin
+WITH_MODEL = ("train", "compare_views", "predict", "export_weights")
+
+
+def rows(work: Path) -> Iterator[Row]:
+    yield from _growth(work)
+    yield from _index(work)
+    yield _start_up(work)
+
+
+def _growth(work: Path) -> Iterator[Row]:
+    tree = _links(make_tree(work / "links", 8, scale=8), MANY)
+    (few_seconds, few_mb), (seconds_, mb) = _in_a_process(tree, work)
+    grown, slope = mb - few_mb, (seconds_ / MANY) / (few_seconds / FEW)
+    yield Row(
+        "6", f"peak memory of an evaluation of {MANY:,} images", f"after {FEW:,} images", "MB", mb, few_mb, grown,
+        (grown, grown), "≤ 50", note="the ratio is the difference in MB",
+    )  # fmt: skip
+    yield Row(
+        "6", f"evaluation of {MANY:,} images by a network of one layer", f"of {FEW:,} images", "images/s",
+        MANY / seconds_, FEW / few_seconds, slope, (slope, slope), "≤ 1.10", note="seconds an image",
+    )  # fmt: skip
+
+
+def _links(tree: Path, images: int) -> Path:
+    """The tree with as many val images, all links to its eight."""
+    pictures = sorted(tree.glob("ILSVRC/Data/CLS-LOC/val/*.JPEG"))
+    annotations = sorted(tree.glob("ILSVRC/Annotations/CLS-LOC/val/*.xml"))
+    for number in range(len(pictures), images):
+        for file in (pictures[number % 8], annotations[number % 8]):
+            os.link(file, file.with_name(f"ILSVRC2012_val_{number + 1:08d}{file.suffix}"))
+    return tree
+
+
+def _in_a_process(tree: Path, work: Path) -> list[tuple[float, float]]:
+    """Of FEW images, then of MANY: seconds, and the peak so far of the process and its largest worker in MB."""
+    command = [sys.executable, "-m", "benchmarks.scale_rows", str(tree), str(work)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _evaluations(tree: Path, work: Path) -> list[tuple[float, float]]:
+    config = configured(tree, work, "data.name=links", "eval_batch_size=64")
+    trunk = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 16, 1), nn.ReLU())
+    network = CamNetwork(trunk, nn.Identity(), nn.Linear(16, 10), "average", 0.0)
+    torch.set_num_threads(1)
+    measured = []
+    with team("cpu") as us:
+        split = load_split(config.data, "val", work / "cache", us)
+        for images in (FEW, FEW, MANY):  # the first warms up
+            part, began = split.subset(range(images)), time.perf_counter()
+            draw(look_at_split(network, part, "squash", 64, ["cam"], us), [config.protocol], 64, part, us)
+            peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+            measured.append((time.perf_counter() - began, sum(peaks) / 1024))
+    return measured[1:]
+
+
+def _index(work: Path) -> Iterator[Row]:
+    tree = make_tree(work / "index", 8, scale=8)
+    for label in range(10):
+        folder = tree / "ILSVRC/Data/CLS-LOC/train" / wnid(label)
+        for number in range(FILES // 10 - 1):
+            os.close(os.open(folder / f"{wnid(label)}_{number + 2}.JPEG", os.O_CREAT | os.O_WRONLY))
+    config = configured(tree, work, "data.name=index")
+
+    def load() -> None:
+        with team("cpu") as us:
+            load_split(config.data, "train", work / "cache-index", us)
+
+    first, again = seconds(load), median(seconds(load) for _ in range(5))
+    for what, took, wanted in (("first", first, "≤ 10"), ("again", again, "≤ 1")):
+        yield Row(
+            "6", f"index of {FILES:,} files, {what}", "a second", "files/s", FILES / took, FILES, took, (took, took),
+            wanted, note="the ratio is seconds",
+        )  # fmt: skip
+
+
+def _start_up(work: Path) -> Row:
+    names = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "bench")
+    took, name = max((_started(name, work), name) for name in names)
+    return Row(
+        "6", f"start-up of the slowest script, {name}", "a second", "", 1 / took, 1.0, took, (took, took), "≤ 3",
+        note="the ratio is seconds until its real work begins",
+    )  # fmt: skip
+
+
+def _started(name: str, work: Path) -> float:
+    """Seconds, the median of three, until a script refuses data that is not there."""
+    options = [*STARTED, *(["model=resnet18"] if name in WITH_MODEL else []), f"results={work / 'nothing'}"]
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *options]
+    return median(seconds(lambda: subprocess.run(command, capture_output=True, check=False)) for _ in range(3))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_evaluations(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -1,0 +1,81 @@
+"""Two things timed by turns in one run, and what is said of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from os import devnull
+from pathlib import Path
+from statistics import median
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; rate in `unit`, ratio as `wanted` defines it."""
+
+    point: str  # what it belongs to
+    what: str
+    peer: str  # the limit or the peer, on the same work
+    unit: str
+    rate: float
+    peer_rate: float
+    ratio: float  # median of the rounds
+    spread: tuple[float, float]  # its smallest and largest
+    wanted: str  # "≥ 1.6" or "≤ 1.05", of the ratio
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        sign, bound = self.wanted.split()
+        return self.ratio >= float(bound) if sign == "≥" else self.ratio <= float(bound)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What is timed prints nothing."""
+    with Path(devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def seconds(work: Work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def by_turns(works: list[Work], rounds: int) -> list[list[float]]:
+    """Each round times every work once, after one round that does not count: -> rounds × works, seconds."""
+    for work in works:
+        work()
+    return [[seconds(work) for work in works] for _ in range(rounds)]
+
+
+def faster(
+    point: str, what: str, peer: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
+    *, rounds: int = 7, note: str = "",
+) -> Row:  # fmt: skip
+    """How many times the peer's rate ours is: works are ours and the peer's, `count` units each."""
+    times = by_turns(list(works), rounds)
+    return _row(point, what, peer, times, [theirs / ours for ours, theirs in times], count, unit, wanted, note)
+
+
+def costs(
+    point: str, what: str, limit: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
+    *, rounds: int = 7, note: str = "",
+) -> Row:  # fmt: skip
+    """What ours takes in times of what the limit takes."""
+    times = by_turns(list(works), rounds)
+    return _row(point, what, limit, times, [ours / theirs for ours, theirs in times], count, unit, wanted, note)
+
+
+def _row(
+    point: str, what: str, peer: str, times: list[list[float]], ratios: list[float], count: int, unit: str,
+    wanted: str, note: str,
+) -> Row:  # fmt: skip
+    ours, theirs = (median(column) for column in zip(*times, strict=True))
+    spread = min(ratios), max(ratios)
+    return Row(point, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note)
