@@ -82,7 +82,7 @@ lint: $(READY) ## ruff, as a check
 	@$(RUN) -m ruff format --check .
 
 $(VENV)/.bench: $(READY) scripts/benchmarks/requirements.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r scripts/benchmarks/requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r scripts/benchmarks/requirements.txt -c requirements.txt
 	@touch $@
 
 $(READY): requirements.txt

@@ -22,7 +22,7 @@ CONFIGS = REPOSITORY / "configs"
 
 @dataclass
 class ModelConfig:
-    """A network: a backbone cut at its last wanted maps, and the head put on it (§3, PROTOCOL names)."""
+    """A network: a backbone cut at its last wanted maps, and the head put on it (Zhou et al. 2016, §3)."""
 
     name: str = MISSING
     backbone: str = MISSING  # a key of networks.trunks.BACKBONES
@@ -98,7 +98,7 @@ class RecipeConfig:
 
 @dataclass
 class ProtocolConfig:
-    """From a picture to a scored box (PROTOCOL: views, boxes, scoring)."""
+    """From a picture to a scored box (view, boxes, scoring)."""
 
     name: str = MISSING
     view: str = "squash"  # squash | center_crop | ten_crop (summed, as released) | ten_crop_averaged

@@ -61,7 +61,7 @@ def _line(row: Row) -> str:
     verdict = "" if row.met else "   NOT MET"
     low, high = row.spread
     return (
-        f"{row.point}  {row.what:66} {row.rate:9.1f} {row.unit:9} "
+        f"{row.part:10} {row.what:66} {row.rate:9.1f} {row.unit:9} "
         f"{row.peer:62} {row.peer_rate:9.1f}   {row.ratio:6.2f} [{low:.2f} … {high:.2f}] wanted {row.wanted}{verdict}"
     )
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, composed, run_script
 from PIL import Image
 from test_scripts import says, succeeds
 
+from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.localization import evaluation
+from cam_repro.networks import build_network
 from cam_repro.reporting import evaluate, results
+from cam_repro.reporting.views import compare_views
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 METHODS = {"cam", "gradcam", "backprop"}
@@ -145,3 +150,37 @@ def test_one_figure_has_the_boxes_of_every_view(here: Path, tiny_shapes: Path) -
 def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: Path) -> None:
     options = (f"data.root={tiny_shapes}", "protocol=all", "protocol.threshold=0.3")
     assert "protocol=all runs every protocol as written" in says(run_script("eval_localization", here, *options), 2)
+
+
+def test_a_kept_map_file_that_was_cut_off_is_made_anew(
+    here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
+) -> None:
+    (first,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    (kept,) = (here / "cache/maps").glob("cam-*.npy")
+    whole = kept.read_bytes()
+    for damaged in (whole[:-100], whole[:4], b""):
+        kept.write_bytes(damaged)
+        (here / "results/shapes/alexnet_gap/predictions.txt").unlink()  # so that the result is not taken as it is
+        (again,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+        assert again["metrics"] == first["metrics"] and kept.read_bytes() == whole
+    assert sum(forwards) == 4 * 20
+
+
+def test_of_all_trained_networks_those_without_class_maps_are_left_out(
+    here: Path, tiny_shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(here, tiny_shapes, "model=alexnet", "model.input_size=64", "recipe.sizes=[64,64]")
+    path = here / "runs/shapes/alexnet/checkpoint.pt"
+    path.parent.mkdir()
+    wnids = [line.split()[0] for line in (tiny_shapes / "LOC_synset_mapping.txt").read_text().splitlines()]
+    network = build_network(config.model, len(wnids))
+    torch.save({"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}, path)
+    records = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    assert [record["model"] for record in records] == ["alexnet_gap"]
+    assert "alexnet is left out: method=cam cannot serve this network" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("protocol", ["wsol", "all"])
+def test_views_are_compared_by_a_protocol_that_draws_a_box(here: Path, tiny_shapes: Path, protocol: str) -> None:
+    with pytest.raises(UserError, match=f"protocol={protocol} draws no single box"):
+        compare_views(config_of(here, tiny_shapes, "model=alexnet_gap", f"protocol={protocol}"))

@@ -72,7 +72,7 @@ def ten_crop_side(size: int) -> int:
 
 
 def ten_crop_places(size: int) -> list[tuple[int, int]]:
-    """(left, top) of the five crops in the warped square, in the release's order (PROTOCOL §3)."""
+    """(left, top) of the five crops in the warped square, in the release's order."""
     far = ten_crop_side(size) - size
     return [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
 

@@ -1,4 +1,4 @@
-"""From a heatmap to boxes: the rule in the paper's text, and the rule of the authors' release (PROTOCOL §4).
+"""From a heatmap to boxes: the rule in the paper's text, and the rule of the authors' release.
 
 Boxes are (x1, y1, x2, y2) in pixels of the heatmap, both corners inside the box.
 A heatmap in which nothing stands out (constant, or nowhere above zero) has the whole image as its box, in
@@ -43,6 +43,8 @@ def paper_boxes(heatmaps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
     lowest, highest = (find(heatmaps.reshape(count, height * width), axis=1) for find in (np.min, np.max))
     _refuse_infinite(lowest, highest)
     inside = runs(heatmaps, above=float(threshold) * highest[:, None, None])
+    if len(inside.starts) > heatmaps.size // 8:  # noise: its pixels are labelled faster than its runs
+        return np.array([paper_box(heatmap, threshold) for heatmap in heatmaps])
     components = inside.components(diagonal=True)
     of_heatmap, boxes = inside.boxes(components)
     pixels = np.bincount(components, inside.ends - inside.starts)
@@ -55,7 +57,7 @@ def paper_boxes(heatmaps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
     """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there are two.
 
-    Source: PROTOCOL §4; the release's `bboxgenerator/dt_box.cpp` and `dt.c`. Integers are taken as the stored
+    Source: the release's `bboxgenerator/dt_box.cpp` and `dt.c`. Integers are taken as the stored
     8-bit map; a float heatmap goes through `eight_bit` first. Boxes of equal area keep the order in which
     they were found: thresholds as given, then contours as OpenCV lists them.
     The rule's clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.

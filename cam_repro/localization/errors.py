@@ -1,4 +1,4 @@
-"""Classification and localization errors by the rules of the ILSVRC devkit (`eval_clsloc`; PROTOCOL §5).
+"""Classification and localization errors by the rules of the ILSVRC devkit (`eval_clsloc`).
 
 `score_images` judges every image once, `summarise` turns the judgements into percentages, and
 `bootstrap_intervals` says how far those would move with another draw of images.
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 IOU_OF_A_RIGHT_BOX = 0.5
-SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val (PROTOCOL §1)
+SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def score_images(
 
 
 def summarise(scored: ScoredImages) -> dict[str, float]:
-    """Percentages over images (DESIGN.md's metrics; PROTOCOL §5).
+    """Percentages over images (the metrics of a result file).
 
     Keys: cls_top{k}_error over all images; over those that count for localization loc_top{k}_error,
     gt_known_loc (accuracy of the box drawn for the true class), loc_given_cls (P(box right | class right),

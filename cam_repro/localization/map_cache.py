@@ -49,7 +49,7 @@ class MapCache:
         return self.folder / f"{method}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
 
     def holds(self, methods: Sequence[str]) -> bool:
-        return bool(methods) and not self.fresh and all(self.path(method).is_file() for method in methods)
+        return bool(methods) and not self.fresh and all(_is_whole(self.path(method)) for method in methods)
 
     def read(self, methods: Sequence[str], batch_size: int) -> Iterator[Seen]:
         """The kept maps in the split's order, a batch of images at a time."""
@@ -68,7 +68,7 @@ class MapCache:
     def recording(self, methods: Sequence[str], images: int) -> Iterator[Callable[[Seen], None]]:
         """A function that keeps each batch, in the split's order; the files appear once all `images` are in them."""
         small = [method for method in methods if method not in OF_THE_PIXELS]
-        kept = [method for method in small if self.fresh or not self.path(method).is_file()]
+        kept = [method for method in small if self.fresh or not _is_whole(self.path(method))]
         with ExitStack() as stack:
             paths = {method: stack.enter_context(replacing(self.path(method))) for method in kept}
             files = {method: stack.enter_context(path.open("wb")) for method, path in paths.items()}
@@ -78,6 +78,16 @@ class MapCache:
                     _append(file, _records(seen, method), images)
 
             yield record
+
+
+def _is_whole(path: Path) -> bool:
+    """A file that was cut off or overwritten is made anew."""
+    try:
+        with path.open("rb") as file:
+            count, dtype = _read_header(file)
+            return path.stat().st_size == file.tell() + count * dtype.itemsize
+    except (OSError, ValueError):
+        return False
 
 
 def _records(seen: Seen, method: str) -> np.ndarray:

@@ -46,19 +46,20 @@ def look(
     """
     refuse(methods, network)
 
+    scores: list[torch.Tensor] = []  # of the first pass: another's rounding may order near-equal classes otherwise
+
     def choose(logits: torch.Tensor) -> torch.Tensor:
-        guesses = top_classes(picture_scores(logits, crops), count)
+        scores.append(picture_scores(logits, crops))
+        guesses = top_classes(scores[0], count)
         wanted = guesses if labels is None else torch.cat([guesses, labels[:, None]], dim=1)
         return wanted.repeat_interleave(crops, dim=0)
 
     heat: dict[str, torch.Tensor] = {}
     for together in _forward_passes(methods, images.device):
-        logits, seen = _see(network, images, choose, together)
-        heat |= seen
-    scores = picture_scores(logits, crops)
+        heat |= _see(network, images, choose, together)
     if crops > 1:
         heat = {method: maps.unflatten(0, (-1, crops)) for method, maps in heat.items()}
-    return Look(scores, top_classes(scores, count), heat)
+    return Look(scores[0], top_classes(scores[0], count), heat)
 
 
 def picture_scores(logits: torch.Tensor, crops: int) -> torch.Tensor:
@@ -91,13 +92,13 @@ def _forward_passes(methods: Sequence[str], device: torch.device) -> list[list[s
         return [list(methods)]
     of_the_pixels = [method for method in methods if method in OF_THE_PIXELS]
     others = [method for method in methods if method not in OF_THE_PIXELS]
-    return [together for together in (of_the_pixels, others) if together] or [[]]
+    return [others, of_the_pixels] if of_the_pixels else [others]
 
 
 def _see(
     network: CamNetwork, images: torch.Tensor, choose: Callable[[torch.Tensor], torch.Tensor], methods: Sequence[str]
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """One forward pass → logits (N,C) and each method's maps (N,M,h,w) of the chosen classes (N,M)."""
+) -> dict[str, torch.Tensor]:
+    """One forward pass → each method's maps (N,M,h,w) of the classes (N,M) chosen by its logits (N,C)."""
     through_gradients = [method for method in methods if method in GRADIENT_METHODS]
     exact = any(method in OF_THE_PIXELS for method in methods)
     with torch.inference_mode(not through_gradients), torch.set_grad_enabled(bool(through_gradients)):
@@ -109,7 +110,7 @@ def _see(
         heat = _gradient_maps(logits, classes, maps, images, through_gradients)
     if "cam" in methods:
         heat["cam"] = class_activation_maps(maps.detach().float(), network.classifier_weight.detach(), classes)
-    return logits.detach().float(), heat
+    return heat
 
 
 def _gradient_maps(

@@ -41,7 +41,7 @@ def merge_ten_crops(maps: torch.Tensor, crop: int = 224, *, average: bool = Fals
     """The release's merge of `data.views.ten_crop`'s maps (N,10,M,h,w) into the warped square: (N,M,256,256).
 
     Each is resized to the crop if smaller (bicubic), un-mirrored, and its absolute value added at its place. The
-    sum is not divided by how many crops see a pixel (10, 6, 4 or 2; PROTOCOL §3), unless `average`.
+    sum is not divided by how many crops see a pixel (10, 6, 4 or 2), unless `average`.
     """
     if maps.shape[1] != 10 or max(maps.shape[-2:]) > crop:
         raise ValueError(f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}")

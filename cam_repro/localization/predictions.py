@@ -28,7 +28,7 @@ RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of
 def five_guesses(labels: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple[np.ndarray, np.ndarray]:
     """The guesses of N images: top classes (N, 5) with their boxes (N, 5, B, 4) -> labels (N, 5), boxes (N, 5, 4).
 
-    Source: PROTOCOL §4, the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
+    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
     """
     if result_set not in RESULT_SETS:
         raise ValueError(f"unknown result set {result_set!r}, expected one of {', '.join(RESULT_SETS)}")

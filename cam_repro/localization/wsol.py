@@ -1,4 +1,4 @@
-"""MaxBoxAcc, the box accuracy of the WSOL benchmark (Choe et al., CVPR 2020; PROTOCOL §5).
+"""MaxBoxAcc, the box accuracy of the WSOL benchmark (Choe et al., CVPR 2020).
 
 The threshold is swept and the best one for the whole data set kept, never the best for an image. Only 256 cuts of
 an 8-bit map differ, so the components and holes of all of them come from three passes of `level_sets`.

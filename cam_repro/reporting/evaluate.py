@@ -20,7 +20,7 @@ from cam_repro.localization.errors import centre_boxes, read_blacklist, score_im
 from cam_repro.localization.evaluation import Drawings, draw, look_at_split, rule_of
 from cam_repro.localization.map_cache import MapCache
 from cam_repro.localization.methods import COMPARED, refusal
-from cam_repro.localization.predictions import LOOSE, TIGHT, five_guesses, write_predictions
+from cam_repro.localization.predictions import GUESSES, LOOSE, TIGHT, five_guesses, write_predictions
 from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuracies
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import code_of
@@ -95,12 +95,25 @@ def _classify(evaluation: Evaluation) -> dict[str, Any]:
 
 def _localize(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Every (method, protocol) asked for; those that share what the network is shown share its forward passes."""
+    if not _can_be_localized(evaluation):
+        return []
     jobs, records = _jobs(evaluation), []
-    before = {job.path: _done_before(evaluation, job.path, job.head) for job in jobs}
+    before = {job.path: _done_before(evaluation, job.path, job.head, _beside(job)) for job in jobs}
     to_do = [job for job in jobs if not before[job.path]]
     for shown, together in groupby(sorted(to_do, key=_shown), _shown):
         records += _run(evaluation, *shown, list(together))
     return [record for record in before.values() if record] + records
+
+
+def _can_be_localized(evaluation: Evaluation) -> bool:
+    """Of every trained network those that cannot serve the method are left out; one asked for by name is refused."""
+    config, subject, classes = evaluation.config, evaluation.subject, len(evaluation.split.wnids)
+    if classes < GUESSES:
+        raise UserError(f"data={config.data.name} has {classes} classes; localization takes {GUESSES} guesses an image")
+    reason = refusal(_methods(config, subject.network)[0], subject.network)
+    if reason and config.model is None and evaluation.us.leads:
+        print(f"{subject.model.name} is left out: {reason}", flush=True)
+    return not reason or config.model is not None
 
 
 def _jobs(evaluation: Evaluation) -> list[Job]:
@@ -125,9 +138,12 @@ def _shown(job: Job) -> tuple[str, int]:
     return "ten_crop" if crops_in(job.protocol.view) > 1 else job.protocol.view, job.size
 
 
-def _done_before(evaluation: Evaluation, path: Path, head: dict[str, Any]) -> dict[str, Any] | None:
+def _done_before(
+    evaluation: Evaluation, path: Path, head: dict[str, Any], beside: Sequence[Path] = ()
+) -> dict[str, Any] | None:
     """The record of this evaluation if nothing has changed since, as the leading process finds it."""
-    record = None if evaluation.config.force else results.unchanged(path, head, evaluation.origin)
+    whole = all(file.is_file() for file in beside) and not evaluation.config.force
+    record = results.unchanged(path, head, evaluation.origin) if whole else None
     record = evaluation.us.gather([record])[0]
     if record and evaluation.us.leads:
         _print(record, f"{path} (nothing has changed since; force=true evaluates again)")
@@ -162,7 +178,7 @@ def _map_cache(evaluation: Evaluation, view: str, size: int) -> MapCache | None:
     config = evaluation.config
     if evaluation.us.world > 1:
         return None
-    decides = ("network", "weights", "data", "decoder", "versions", "device")
+    decides = ("network", "weights", "data", "settings", "decoder", "versions", "device")
     identity = {key: evaluation.origin[key] for key in decides}
     identity |= {"view": view, "size": size, "code": code_of(MAKE_THE_MAPS)}
     return MapCache(Path(config.cache) / "maps", identity, fresh=config.force)
@@ -190,6 +206,13 @@ def _report_boxes(
     return _devkit(evaluation, labels, guesses, LOCALIZATION, gt_known_boxes=true_class_boxes, sizes=drawings.sizes)
 
 
+def _beside(job: Job) -> list[Path]:
+    """The files that a job leaves beside its record."""
+    curve, figure = job.path.with_suffix(".csv"), job.path.with_suffix(".png")
+    predictions = job.path.with_name(predictions_name(job.method, job.protocol.name))
+    return [curve if job.protocol.boxes == "sweep" else predictions, figure]
+
+
 def predictions_name(method: str, protocol: str) -> str:
     """predictions.txt is the paper's own way to a box; the others say what they are."""
     way = f"{method}-{protocol}"
@@ -211,6 +234,7 @@ def _devkit(
 def _report_sweep(evaluation: Evaluation, job: Job, sizes: np.ndarray, right: np.ndarray) -> Measured:
     from cam_repro.reporting.curves import write_curve, write_curve_csv  # matplotlib takes a while to import
 
+    right = np.unpackbits(right, axis=-1).astype(bool)
     found, floors = accuracies(right), sweep_floors(evaluation.split, sizes)
     write_curve_csv(job.path.with_suffix(".csv"), found["thresholds"], found["curve_v1"], found["curve_v2"])
     write_curve(

@@ -99,6 +99,7 @@ def origin(config: Config, model: ModelConfig, weights: Path, split: Split, devi
         "weights": sha256_of(weights) if weights.is_file() else str(weights),
         "training": _training(weights),
         "data": split.fingerprint(),
+        "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
         "blacklist": config.blacklist and hashlib.sha256(Path(config.blacklist).read_bytes()).hexdigest()[:16],
         "decoder": decoder(),
         "versions": versions(),
@@ -108,10 +109,10 @@ def origin(config: Config, model: ModelConfig, weights: Path, split: Split, devi
 
 def _training(weights: Path) -> dict[str, Any] | None:
     """How a checkpoint of ours was trained: its recipe and how far, where it started from, and at which commit."""
-    settings = weights.parent / SETTINGS
-    if weights.name != CHECKPOINT or not settings.is_file():
+    of_the_run = [weights.parent / name for name in (SETTINGS, ENVIRONMENT, METRICS)]
+    if weights.name != CHECKPOINT or not all(path.is_file() for path in of_the_run):
         return None
-    run = yaml.safe_load(settings.read_text())
+    run = yaml.safe_load(of_the_run[0].read_text())
     environment = yaml.safe_load((weights.parent / ENVIRONMENT).read_text())
     metrics = (weights.parent / METRICS).read_text().splitlines()
     done = json.loads(metrics[-1])["epoch"] if metrics else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cam_repro import UserError
 from cam_repro.config import CHOICES, Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
@@ -25,6 +26,8 @@ COLOURS = {"squash": (255, 50, 50), "center_crop": (60, 130, 255), "ten_crop": (
 
 def compare_views(config: Config) -> Path:
     """Draw, on up to 20 val images, the box of the true class's map by every view; returns the figure's path."""
+    if config.protocol.boxes == "sweep" or config.protocol.name == "all":
+        raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     method = config.method or "cam"
     with team(config.device, config.deterministic) as us:
         whole = load_split(config.data, "val", Path(config.cache), us)

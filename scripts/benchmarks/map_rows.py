@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import nan
 
 import torch
 
@@ -18,7 +19,7 @@ def rows() -> Iterator[Row]:
         network = build_network(name, num_classes=1000).eval()
         images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         yield costs(
-            "3", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
+            "maps", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
             (lambda n=network, x=images: look(n, x), lambda n=network, x=images: _forward(n, x)),
             BATCH, "images/s", "≤ 1.05", rounds=9,
         )  # fmt: skip
@@ -35,12 +36,13 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
     for name, wanted, peer in (("grad-cam", "≥ 10", _grad_cam), ("torchcam", "≥ 1", _torchcam)):
         try:
             theirs = peer(network, images, ours.guesses)
-        except ImportError:
-            print(f"{name} is not installed: `make bench` installs it")
+        except ImportError as error:
+            print(f"{name} cannot be imported ({error}); `make bench` installs it")
+            yield Row("maps", f"resnet18: the same {CLASSES} maps", name, "maps/s", nan, nan, nan, (nan, nan), wanted)
             continue
         _refuse_difference(name, _relu_and_scaled(ours.heat["cam"]), _relu_and_scaled(theirs))
         yield faster(
-            "3", f"resnet18: the same {CLASSES} maps, equal", name,
+            "maps", f"resnet18: the same {CLASSES} maps, equal", name,
             (lambda: look(network, images), lambda peer=peer: peer(network, images, ours.guesses)),
             BATCH * CLASSES, "maps/s", wanted, rounds=5,
         )  # fmt: skip

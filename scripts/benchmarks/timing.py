@@ -17,7 +17,7 @@ Work = Callable[[], object]
 class Row:
     """One line of the table; rate in `unit`, ratio as `wanted` defines it."""
 
-    point: str  # what it belongs to
+    part: str  # of the data flow
     what: str
     peer: str  # the limit or the peer, on the same work
     unit: str
@@ -55,27 +55,27 @@ def by_turns(works: list[Work], rounds: int) -> list[list[float]]:
 
 
 def faster(
-    point: str, what: str, peer: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
+    part: str, what: str, peer: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
     *, rounds: int = 7, note: str = "",
 ) -> Row:  # fmt: skip
     """How many times the peer's rate ours is: works are ours and the peer's, `count` units each."""
     times = by_turns(list(works), rounds)
-    return _row(point, what, peer, times, [theirs / ours for ours, theirs in times], count, unit, wanted, note)
+    return _row(part, what, peer, times, [theirs / ours for ours, theirs in times], count, unit, wanted, note)
 
 
 def costs(
-    point: str, what: str, limit: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
+    part: str, what: str, limit: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
     *, rounds: int = 7, note: str = "",
 ) -> Row:  # fmt: skip
     """What ours takes in times of what the limit takes."""
     times = by_turns(list(works), rounds)
-    return _row(point, what, limit, times, [ours / theirs for ours, theirs in times], count, unit, wanted, note)
+    return _row(part, what, limit, times, [ours / theirs for ours, theirs in times], count, unit, wanted, note)
 
 
 def _row(
-    point: str, what: str, peer: str, times: list[list[float]], ratios: list[float], count: int, unit: str,
+    part: str, what: str, peer: str, times: list[list[float]], ratios: list[float], count: int, unit: str,
     wanted: str, note: str,
 ) -> Row:  # fmt: skip
     ours, theirs = (median(column) for column in zip(*times, strict=True))
     spread = min(ratios), max(ratios)
-    return Row(point, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note)
+    return Row(part, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note)

@@ -24,7 +24,12 @@ from cam_repro.training.solver import build_optimizer
 ROUNDS, IMAGES = 5, 320
 
 
-def rows(work: Path, size: int = 112) -> Iterator[Row]:
+def rows(work: Path) -> Iterator[Row]:
+    for size in (64, 112):
+        yield _row(work, size)
+
+
+def _row(work: Path, size: int) -> Row:
     config = configured(
         work / "shapes", work, "data=shapes", "model=alexnet_gap", f"data.generate.train={IMAGES}", "recipe.epochs=1",
         "data.generate.val=20", f"recipe.sizes=[{size}]", "recipe.size_starts=[0]", "model.input_size=64",
@@ -32,15 +37,15 @@ def rows(work: Path, size: int = 112) -> Iterator[Row]:
     step = _bare_step(config, work, size)
     ours, bare = [], []
     for number in range(ROUNDS + 1):
-        config.runs = str(work / f"runs-{number}")
+        config.runs = str(work / f"runs-{size}-{number}")
         with quiet():
             metrics = (train(config) / METRICS).read_text()
         ours.append(float(metrics.split('"images_per_second": ')[1].split("}")[0].split(",")[0]))
         bare.append(config.recipe.batch_size * 5 / seconds(lambda: [step() for _ in range(5)]))
     ratios = [rate / limit for rate, limit in zip(ours[1:], bare[1:], strict=True)]
-    yield Row(
-        "7", f"train alexnet_gap on shapes at {size}", "the bare step, batch in memory", "images/s", median(ours[1:]),
-        median(bare[1:]), median(ratios), (min(ratios), max(ratios)), "≥ 0.95",
+    return Row(
+        "training", f"train alexnet_gap on shapes at {size}", "the bare step, batch in memory", "images/s",
+        median(ours[1:]), median(bare[1:]), median(ratios), (min(ratios), max(ratios)), "≥ 0.95",
     )  # fmt: skip
 
 

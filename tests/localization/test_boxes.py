@@ -1,4 +1,4 @@
-"""Boxes from heatmaps: the paper's rule and the release's (PROTOCOL §4), on maps small enough to check by eye."""
+"""Boxes from heatmaps: the paper's rule and the release's, on maps small enough to check by eye."""
 
 from collections.abc import Callable
 
@@ -62,7 +62,7 @@ def smooth_heatmaps(count: int, height: int, width: int) -> np.ndarray:
 
 
 def slow_release_boxes(rectangles: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
-    """Step 7 of PROTOCOL §4, said as the release's loop."""
+    """The release's removal of overlaps, said as its loop."""
     kept = list(rectangles)
     i = 0
     while i < len(kept):

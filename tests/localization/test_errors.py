@@ -1,4 +1,4 @@
-"""Scoring by the devkit's rules (PROTOCOL §5), on guesses few enough to count by hand."""
+"""Scoring by the devkit's rules, on guesses few enough to count by hand."""
 
 from pathlib import Path
 

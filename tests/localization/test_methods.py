@@ -186,3 +186,22 @@ def test_methods_asked_together_give_what_each_gives_alone() -> None:
 def test_a_wrong_method_is_refused_with_the_right_ones() -> None:
     with pytest.raises(UserError, match=r"method=grad is unknown; .* cam, gradcam, backprop, backprop_sum"):
         look(tiny_network(), some_images(), methods=["grad"])
+
+
+def test_methods_in_passes_of_their_own_are_asked_for_the_same_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where another pass's rounding orders near-equal classes otherwise."""
+    network, images = tiny_network(), some_images()
+    together = look(network, images, methods=["cam", "backprop"])
+    forward, passes = network.forward_with_maps, []
+
+    def another_order_each_time(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, maps = forward(images)
+        passes.append(logits)
+        return (logits if len(passes) == 1 else -logits), maps
+
+    monkeypatch.setattr(network, "forward_with_maps", another_order_each_time)
+    monkeypatch.setattr(methods, "_forward_passes", lambda *_: [["cam"], ["backprop"]])
+    apart = look(network, images, methods=["cam", "backprop"])
+    assert len(passes) == 2
+    assert torch.equal(apart.guesses, together.guesses)
+    torch.testing.assert_close(apart.heat["backprop"], together.heat["backprop"])  # |gradient|: the sign is gone

@@ -1,4 +1,4 @@
-"""MaxBoxAcc (Choe et al. 2020; PROTOCOL §5) on hand-worked maps, and against a labelling of every cut."""
+"""MaxBoxAcc (Choe et al. 2020) on hand-worked maps, and against a labelling of every cut."""
 
 import numpy as np
 import pytest
