@@ -74,8 +74,8 @@ export: $(READY) ## the trained weights of model= as safetensors, to publish
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
 	@$(RUN) scripts/bench.py $(args)
 
-test: $(READY) ## the whole test suite (under 8 minutes on 2 cores)
-	@$(RUN) -m pytest
+test: $(READY) ## the whole test suite (4 minutes on 2 cores)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2
 
 lint: $(READY) ## ruff, as a check
 	@$(RUN) -m ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harm import curves
+from tensorboard.summary.writer import event_file_writer
 
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal
@@ -22,8 +23,10 @@ from cam_repro.training.progress import Progress
     ],
 )
 def test_curves_written_beyond_the_checkpoint_do_not_show_twice(
-    tmp_path: Path, goes_on_from: Progress, kept: list[int]
+    tmp_path: Path, goes_on_from: Progress, kept: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Readers take a run's files by name: second, machine, process, then this process's count of files, from 0 as here.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     lost = Journal(tmp_path, Progress())
     for step in (3, 6, 9):
         lost.scalars(step, {"loss": 1.0})
