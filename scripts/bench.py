@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch

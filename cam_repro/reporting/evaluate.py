@@ -60,7 +60,7 @@ def evaluate_classification(config: Config) -> list[dict[str, Any]]:
     """Top-1 and top-5 classification error of the configured network, or of every trained one."""
     if config.protocol.name == "all":
         raise UserError("protocol=all is for localization; a classification has one view: name its protocol")
-    return [_classify(evaluation) for evaluation in _evaluations(config)]
+    return [_classify(evaluation) for evaluation in evaluations(config)]
 
 
 def evaluate_localization(config: Config) -> list[dict[str, Any]]:
@@ -68,10 +68,11 @@ def evaluate_localization(config: Config) -> list[dict[str, Any]]:
 
     With protocol=all by every protocol and every method that the network can serve.
     """
-    return [record for evaluation in _evaluations(config) for record in _localize(evaluation)]
+    return [record for evaluation in evaluations(config) for record in localize(evaluation)]
 
 
-def _evaluations(config: Config) -> Iterator[Evaluation]:
+def evaluations(config: Config) -> Iterator[Evaluation]:
+    """The configured network, or every trained one, loaded and ready."""
     models = [config.model] if config.model else trained_models(config)
     with team(config.device, config.deterministic) as us:
         split = load_split(config.data, "val", Path(config.cache), us)
@@ -93,7 +94,7 @@ def _classify(evaluation: Evaluation) -> dict[str, Any]:
     return _write(evaluation, path, head, found, time.perf_counter() - began)
 
 
-def _localize(evaluation: Evaluation) -> list[dict[str, Any]]:
+def localize(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Every (method, protocol) asked for; those that share what the network is shown share its forward passes."""
     if not _can_be_localized(evaluation):
         return []
