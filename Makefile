@@ -24,7 +24,7 @@ help: ## this list
 
 reproduce: override data := shapes
 reproduce: override model := alexnet_gap
-reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (9 minutes on 2 cores)
+reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (4 to 9 minutes on 2 cores)
 	@echo "data=shapes (built in), model=alexnet_gap"
 	@$(RUN) scripts/train.py $(CHOSEN)
 	@$(RUN) scripts/eval_classification.py $(CHOSEN)
