@@ -20,8 +20,6 @@ from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import take_view, training_crop
 
-BEHIND = 5  # of niceness, for what works beside the network
-
 
 @dataclass
 class Batch:
@@ -96,13 +94,12 @@ def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None,
         collate_fn=partial(_collate, size=pictures.size),
         pin_memory=pin,
         prefetch_factor=4 if worker_count(workers) and batches else None,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
     )
 
 
-def _begin_worker(_: int) -> None:
-    os.nice(BEHIND)  # a network's threads wait for the slowest of them: none should wait for a decoder's turn
+def _leave_signals_to_the_parent(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # either reaches the whole group; the parent saves first
         signal.signal(number, signal.SIG_IGN)
 

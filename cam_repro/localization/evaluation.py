@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -16,7 +14,7 @@ from tqdm import tqdm
 
 from cam_repro.config import ProtocolConfig
 from cam_repro.data.ilsvrc import Split
-from cam_repro.data.loaders import BEHIND, Batch, evaluation_batches
+from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import crops_in, to_device
 from cam_repro.devices import Team
 from cam_repro.localization.boxes import paper_boxes, release_boxes_of
@@ -97,7 +95,7 @@ def draw(
     """
     drawn: list[Chunk] = []
     with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=_step_behind) as pool,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         tqdm(total=len(split), desc=title, unit="image", disable=None if team.leads else True) as bar,
     ):
         pending: list[Future] = []
@@ -107,12 +105,6 @@ def draw(
             bar.update(min(len(pending) * team.world, bar.total - bar.n))
         drawn += _together(pending)
     return _in_order(team.gather(drawn), len(split))
-
-
-def _step_behind() -> None:
-    """Let the network's threads go first, where the system knows priorities of threads (Linux)."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
 
 
 def _draw_image(
