@@ -107,6 +107,7 @@ def _leave_signals_to_the_parent(_: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """Python, ending after an error, asks its workers to end with SIGTERM and would wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise at the first and spare the others
     for worker in multiprocessing.active_children():
         worker.kill()
 
