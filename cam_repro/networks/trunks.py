@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torchvision import models
 
 from cam_repro import UserError
 from cam_repro.networks.nin import NetworkInNetwork
@@ -23,10 +22,13 @@ POOL5 = "3×3 max pooling, stride 1"
 class ToHalfRange(nn.Module):
     """ImageNet mean/std normalisation → the mean 0.5, std 0.5 that torchvision's GoogLeNet weights expect."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        for name, colours in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+            self.register_buffer(name, torch.tensor(colours).view(1, 3, 1, 1), persistent=False)
+
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
-        mean = x_nchw.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-        std = x_nchw.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-        return (x_nchw * std + mean - 0.5) / 0.5
+        return (x_nchw * self.std + self.mean - 0.5) / 0.5
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,19 @@ def _class_maps(model: nn.Module, end: int) -> tuple[nn.Sequential, None]:
     return _sequential([("features", model.features), ("classifier", model.classifier[:end])]), None
 
 
+def _of_torchvision(name: str, **options: bool) -> Callable[[], nn.Module]:
+    """torchvision takes as long to import as torch, so it is left until a network is built."""
+
+    def build() -> nn.Module:
+        from torchvision.models import get_model
+
+        return get_model(name, weights=None, **options)
+
+    return build
+
+
 ALEXNET = Backbone(
-    build=lambda: models.alexnet(weights=None),
+    build=_of_torchvision("alexnet"),
     surgery=lambda model: _features(model, 12),
     native=lambda model: _fully_connected(model, 12),
     torchvision="alexnet",
@@ -88,25 +101,25 @@ BACKBONES: dict[str, Backbone] = {
     # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
     "alexnet_star": replace(ALEXNET, surgery=lambda model: _features(model, 10), extension=(384, POOL5, 512)),
     "vgg16": Backbone(
-        build=lambda: models.vgg16(weights=None, init_weights=False),
+        build=_of_torchvision("vgg16", init_weights=False),
         surgery=lambda model: _features(model, 30),
         native=lambda model: _fully_connected(model, 30),
         torchvision="vgg16",
     ),
     "googlenet": Backbone(
-        build=lambda: models.googlenet(weights=None, aux_logits=False, init_weights=False),
+        build=_of_torchvision("googlenet", aux_logits=False, init_weights=False),
         surgery=lambda model: _googlenet(model, "inception4e"),
         native=lambda model: (_googlenet(model, "inception5b"), model.fc),
         torchvision="googlenet",
     ),
     "resnet18": Backbone(
-        build=lambda: models.resnet18(weights=None),
+        build=_of_torchvision("resnet18"),
         surgery=lambda model: _sequential(_children(model, "conv1", "layer3")),
         native=lambda model: (_sequential(_children(model, "conv1", "layer4")), model.fc),
         torchvision="resnet18",
     ),
     "squeezenet1_0": Backbone(
-        build=lambda: models.squeezenet1_0(weights=None),
+        build=_of_torchvision("squeezenet1_0"),
         surgery=_features,
         native=lambda model: _class_maps(model, 3),
         torchvision="squeezenet1_0",

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from cam_repro import UserError
 from cam_repro.agreement import check_published
@@ -81,7 +80,9 @@ def _check_tensors(tensors: Any, path: Path) -> None:
 def fetch_torchvision(name: str, version: str) -> dict[str, torch.Tensor]:
     """The weights torchvision publishes for a backbone, downloaded once and checked by hash."""
     check_published(name, version)
-    published = models.get_model_weights(backbone(name).torchvision)
+    from torchvision.models import get_model_weights  # slow to import
+
+    published = get_model_weights(backbone(name).torchvision)
     try:
         return dict(published[version].get_state_dict(progress=True, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
