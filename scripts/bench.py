@@ -28,7 +28,7 @@ from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 
 PARTS = ("input", "maps", "boxes", "evaluation", "training", "scale")
-PICTURES = 192
+PICTURES = 448
 
 
 def main(parts: list[str]) -> int:

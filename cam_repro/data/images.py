@@ -43,9 +43,9 @@ class Examination:
 
 
 def decoder() -> str:
-    """Which library decodes, for a result's provenance."""
+    """Which library decodes and which resizes, for a result's provenance."""
     name = "pillow" if simplejpeg is None else "simplejpeg"
-    return f"{name} {version(name)}"
+    return f"{name} {version(name)}, resized by torch {version('torch')}"
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cam_repro import UserError
 from cam_repro.config import RecipeConfig
@@ -35,6 +35,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pin_memory(self) -> Batch:
+        """With what goes to the device in memory that it can copy from by itself; DataLoader asks for it by name."""
+        return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """With pixels and labels on the device; the rest is asked for on the host."""
+        pixels, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
+        return replace(self, pixels=pixels, labels=labels)
 
 
 class _Pictures(Dataset):
@@ -76,10 +85,11 @@ class _EvaluationPictures(_Pictures):
 def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str], size: int) -> Batch:
     corrupt = [item for item in items if isinstance(item, str)]
     whole = [item for item in items if not isinstance(item, str)]
-    pixels = np.concatenate([item[0] for item in whole]) if whole else np.zeros((1, size, size, 3), np.uint8)
+    crops = [torch.from_numpy(item[0]) for item in whole] or [torch.zeros((1, size, size, 3), dtype=torch.uint8)]
+    pixels = default_collate(crops).flatten(0, 1)  # in a worker written straight into the memory it shares
     labels, images = (torch.tensor([item[k] for item in whole], dtype=torch.int64) for k in (1, 2))
     sizes = torch.tensor([item[3] for item in whole], dtype=torch.int64).reshape(-1, 2)
-    return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, images, sizes, corrupt)
+    return Batch(pixels.permute(0, 3, 1, 2), labels, images, sizes, corrupt)
 
 
 def worker_count(asked: int | None) -> int:
@@ -144,4 +154,22 @@ def evaluation_batches(
     for batch in _loader(_EvaluationPictures(split, view, size), batches, workers, pin) if batches else ():
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
+        yield batch
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Each batch on the device, copied by a stream of its own while the network is at work on the one before."""
+    streams = torch.get_device_module(device)  # a processor's do nothing
+    copying = streams.Stream()
+
+    def copied() -> Batch | None:
+        batch = next(batches, None)
+        copying.wait_stream(streams.current_stream())  # the network may still read the memory that is used again
+        with streams.stream(copying):
+            return None if batch is None else batch.to(device)
+
+    ready = copied()
+    while ready is not None:
+        streams.current_stream().wait_stream(copying)
+        batch, ready = ready, copied()
         yield batch

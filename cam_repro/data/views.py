@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from cam_repro.config import RecipeConfig
@@ -20,9 +20,17 @@ VIEWS = ("squash", "center_crop", "ten_crop", "ten_crop_averaged")
 
 
 def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
-    """The whole picture warped to (size,size,3), bilinear with antialiasing."""
-    resized = Image.fromarray(image_hwc).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=None)
-    return np.asarray(resized)
+    """The whole picture warped to (size,size,3)."""
+    return resize(image_hwc, size, size)
+
+
+def resize(image_hwc: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture, or a window of one, as (height,width,3) uint8: bilinear with antialiasing.
+
+    torch's integer arithmetic, as torchvision resizes tensors; Pillow's pixels but for ±1 in 2 of 1,000 (bench).
+    """
+    pixels = torch.from_numpy(image_hwc)[None].permute(0, 3, 1, 2)  # as they lie: else torch would turn them over
+    return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
 def take_view(image_hwc: np.ndarray, view: str, size: int) -> np.ndarray:
@@ -37,11 +45,10 @@ def crops_in(view: str) -> int:
 
 
 def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
-    """The middle (size,size,3) of the picture whose short side is resized to size·256/224 (torchvision's pixels)."""
+    """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as torchvision's recipe."""
     height, width = image_hwc.shape[:2]
     (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
-    resized = Image.fromarray(image_hwc).resize((new_width, new_height), Image.Resampling.BILINEAR, reducing_gap=None)
-    return np.asarray(resized)[top : top + size, left : left + size]
+    return resize(image_hwc, new_width, new_height)[top : top + size, left : left + size]
 
 
 def center_crop_window(width: int, height: int, size: int) -> Window:
@@ -80,21 +87,14 @@ def ten_crop_places(size: int) -> list[tuple[int, int]]:
 def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
     """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
     height, width = image_hwc.shape[:2]
-    crop = resize_window(image_hwc, random_window(width, height, recipe, rng), size)
-    return crop[:, ::-1] if recipe.mirror and rng.random() < 0.5 else crop
+    left, top, right, bottom = random_window(width, height, recipe, rng)
+    crop = resize(image_hwc[top:bottom, left:right], size, size)
+    return torch.from_numpy(crop).flip(1).numpy() if recipe.mirror and rng.random() < 0.5 else crop
 
 
 def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
     draw = _squash_window if recipe.crop == "squash" else _resized_window
     return draw(width, height, recipe, rng)
-
-
-def resize_window(image_hwc: np.ndarray, window: Pixels, size: int) -> np.ndarray:
-    """A window of the picture as (size,size,3), bilinear with antialiasing: Pillow's pixels but for ±1, in a third of
-    its time. An evaluation keeps to Pillow's own."""
-    left, top, right, bottom = window
-    pixels = torch.from_numpy(image_hwc[top:bottom, left:right]).permute(2, 0, 1)[None]
-    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
 def _squash_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
@@ -128,18 +128,19 @@ def _nearest(low: float, high: float) -> tuple[int, int]:
     return (round(low), round(high)) if round(low) < round(high) else (math.floor(low), math.floor(low) + 1)
 
 
-def to_device(pixels_nchw: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint8 pixels (N,3,H,W) → normalised float32 on the device, channels last."""
-    return normalise(pixels_nchw.to(device, non_blocking=True))
-
-
 def normalise(pixels_nchw: torch.Tensor) -> torch.Tensor:
     """uint8 (N,3,H,W) → float32 with ImageNet's mean and deviation, channels last, where the pixels are.
 
     A row of the picture at a time, three colours after each other: a channel at a time takes five times as long.
     """
     count, channels, height, width = pixels_nchw.shape
-    colours = (torch.tensor(of, device=pixels_nchw.device) for of in (IMAGENET_MEAN, IMAGENET_STD))
-    mean, std = (255 * colour.repeat(width) for colour in colours)
+    mean, std = _colours_of_a_row(width, pixels_nchw.device)
     rows = pixels_nchw.permute(0, 2, 3, 1).reshape(count * height, width * channels)
     return rows.float().sub_(mean).div_(std).view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=64)  # made anew, they would be moved to a GPU at every step, which waits for it
+def _colours_of_a_row(width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """ImageNet's mean and deviation (width·3,) in levels of 0…255."""
+    mean, std = (255 * torch.tensor(of, device=device).repeat(width) for of in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std

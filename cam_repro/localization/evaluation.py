@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,8 +16,8 @@ from tqdm import tqdm
 
 from cam_repro.config import ProtocolConfig
 from cam_repro.data.ilsvrc import Split
-from cam_repro.data.loaders import Batch, evaluation_batches
-from cam_repro.data.views import crops_in, to_device
+from cam_repro.data.loaders import Batch, evaluation_batches, on_device
+from cam_repro.data.views import crops_in, normalise
 from cam_repro.devices import Team
 from cam_repro.localization.boxes import paper_boxes, release_boxes_of
 from cam_repro.localization.map_cache import MapCache, Seen
@@ -63,22 +65,41 @@ def look_at_split(
         yield from cache.read(methods, batch_size)
         return
     network.eval()
-    pictures = max(1, batch_size // crops_in(view) // (GRADIENTS_TAKE if set(methods) & {*OF_THE_PIXELS} else 1))
+    lanes = 1 if team.device.type == "cuda" else torch.get_num_threads()
+    gradients = GRADIENTS_TAKE if set(methods) & {*OF_THE_PIXELS} else 1
+    pictures = max(1, batch_size // crops_in(view) // gradients // lanes)
     batches = evaluation_batches(
         split, size, pictures, view=view,
         rank=team.rank, world=team.world, workers=workers, pin=team.device.type == "cuda",
     )  # fmt: skip
     with nullcontext() if cache is None else cache.recording(methods, len(split)) as record:
-        for batch in batches:
-            seen = _look_at(network, batch, crops_in(view), methods, team.device)
+        look_at = partial(_look_at, network, crops=crops_in(view), methods=methods)
+        for seen in _in_lanes(look_at, on_device(batches, team.device), lanes):
             if record:
                 record(seen)
             yield seen
 
 
-def _look_at(network: CamNetwork, batch: Batch, crops: int, methods: Sequence[str], device: torch.device) -> Seen:
-    images, labels = to_device(batch.pixels, device), batch.labels.to(device)
-    seen = look(network, images, labels, methods=methods, crops=crops)
+def _in_lanes(look_at: Callable[[Batch], Seen], batches: Iterator[Batch], lanes: int) -> Iterator[Seen]:
+    """Each batch's turn in order, as many at a time as there are lanes, each on a core of its own.
+
+    Several cores on one batch wait, layer by layer, for the one that a decoder or a rule has just held up.
+    """
+    if lanes == 1:
+        yield from map(look_at, batches)
+        return
+    with ThreadPoolExecutor(lanes, initializer=partial(torch.set_num_threads, 1)) as pool:
+        ahead: deque[Future] = deque()
+        for batch in batches:
+            ahead.append(pool.submit(look_at, batch))
+            if len(ahead) > lanes:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _look_at(network: CamNetwork, batch: Batch, crops: int, methods: Sequence[str]) -> Seen:
+    seen = look(network, normalise(batch.pixels), batch.labels, methods=methods, crops=crops)
     maps = {method: heat.cpu().numpy() for method, heat in seen.heat.items()}
     # Copies: a view of what is kept to the end would keep all classes' order, and the workers' memory.
     images, labels, sizes = (kept.cpu().numpy().copy() for kept in (batch.images, seen.guesses, batch.sizes))

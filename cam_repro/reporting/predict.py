@@ -11,7 +11,7 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data.ilsvrc import read_synset_mapping
 from cam_repro.data.images import CorruptImage, read_image
-from cam_repro.data.views import crops_in, take_view, to_device
+from cam_repro.data.views import crops_in, normalise, take_view
 from cam_repro.devices import team
 from cam_repro.localization.evaluation import heatmap_boxes
 from cam_repro.localization.methods import look
@@ -34,7 +34,7 @@ def predict(config: Config) -> Path:
         subject = subject_of(config, config.model, wnids, us)
         size, crops = input_size(protocol, subject.model), crops_in(protocol.view)
         pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))
-        images = to_device(pixels.permute(0, 3, 1, 2), us.device)
+        images = normalise(pixels.permute(0, 3, 1, 2).to(us.device))
         seen = look(subject.network.eval(), images, methods=[method], crops=crops)
     shares = (seen.scores if crops > 1 else seen.scores.softmax(1))[0]
     width, height = picture.shape[1::-1]

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder, read_image
-from cam_repro.data.views import squash, to_device
+from cam_repro.data.views import normalise, squash
 from cam_repro.files import write_text
 from cam_repro.localization.maps import class_activation_maps, resize_maps
 from cam_repro.localization.overlay import overlay
@@ -79,7 +79,7 @@ def example_maps(network: CamNetwork, split: Split, size: int, device: torch.dev
     network.eval()
     chosen = np.linspace(0, len(split) - 1, min(count, len(split)), dtype=int)
     pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
-    _, maps = network.forward_with_maps(to_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), device))
+    _, maps = network.forward_with_maps(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)))
     labels = torch.from_numpy(split.labels[chosen])[:, None].to(device)
     heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy(), (size, size))
     return np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heat, strict=True)])

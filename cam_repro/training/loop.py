@@ -20,8 +20,8 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import Split, load_split
-from cam_repro.data.loaders import Batch, steps_per_epoch, training_batches
-from cam_repro.data.views import to_device
+from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
+from cam_repro.data.views import normalise
 from cam_repro.devices import Team, autocast, team
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch
 from cam_repro.training import checkpoint
@@ -159,7 +159,7 @@ class Run:
             rank=self.us.rank, world=self.us.world, workers=self.config.data.workers, pin=self.us.device.type == "cuda",
         )  # fmt: skip
         bar = tqdm(
-            batches, f"epoch {epoch + 1}/{self.recipe.epochs} {size} px", self.steps,
+            on_device(batches, self.us.device), f"epoch {epoch + 1}/{self.recipe.epochs} {size} px", self.steps,
             initial=self.progress.step_in_epoch, leave=False, disable=None if self.us.leads else True,
         )  # fmt: skip
         self._log(bar)  # of the step after which the checkpoint was taken
@@ -180,7 +180,8 @@ class Run:
         return step / (self.steps * self.recipe.epochs)
 
     def _step(self, batch: Batch, forward: nn.Module) -> torch.Tensor:
-        """Forward, backward, update; returns (summed loss, right answers, images, corrupt files) on the device.
+        """Forward, backward, update on a batch of the device; returns (summed loss, right answers, images, corrupt
+        files) there.
 
         The loss is divided by the recipe's batch, also where corrupt files leave fewer images: so it is the same
         over any number of processes, and a share without any image still takes part.
@@ -188,11 +189,10 @@ class Run:
         forward.train()
         if self.recipe.batch_norm == "frozen" or not len(batch):
             freeze_batch_norm(forward)
-        labels = batch.labels.to(self.us.device, non_blocking=True)
         with autocast(self.us.device):
-            logits = forward(to_device(batch.pixels, self.us.device))[: len(batch)]
+            logits = forward(normalise(batch.pixels))[: len(batch)]
         loss = nn.functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
+            logits.float(), batch.labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
         )
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.us.world / min(self.recipe.batch_size, len(self.train_split)))).backward()
@@ -200,7 +200,7 @@ class Run:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         images, corrupt = loss.new_full((), len(batch)), loss.new_full((), len(batch.corrupt))
-        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum(), images, corrupt])
+        return torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).sum(), images, corrupt])
 
     def _count(self, batch: Batch) -> None:
         self.progress.step += 1

@@ -7,8 +7,8 @@ from torch import nn
 from tqdm import tqdm
 
 from cam_repro.data.ilsvrc import Split
-from cam_repro.data.loaders import evaluation_batches
-from cam_repro.data.views import to_device
+from cam_repro.data.loaders import evaluation_batches, on_device
+from cam_repro.data.views import normalise
 from cam_repro.devices import Team, autocast
 from cam_repro.localization.maps import top_classes
 
@@ -26,12 +26,14 @@ def validate(
         pin=team.device.type == "cuda",
     )  # fmt: skip
     total = -(-min(limit or len(split), len(split)) // (batch_size * team.world))
+    batches = on_device(batches, team.device)
     for batch in tqdm(batches, "validate", total, leave=False, disable=None if team.leads else True):
         with autocast(team.device):
-            logits = network(to_device(batch.pixels, team.device)).float().cpu()
+            logits = network(normalise(batch.pixels)).float()
         right = top_classes(logits) == batch.labels[:, None]
         loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
-        counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), torch.tensor(len(batch))])
+        images = loss.new_full((), len(batch))
+        counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), images]).cpu()
     loss, top1, top5, images = team.sum(counts).tolist()
     return {
         "val_loss": loss / images,

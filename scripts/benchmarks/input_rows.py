@@ -37,11 +37,10 @@ def rows(tree: Path) -> Iterator[Row]:
 
 
 def _row(what: str, paths: list[Path], crop: Callable[[np.ndarray], np.ndarray], recipe: transforms.Compose) -> Row:
-    resize = f"torch {torch.__version__}" if "training" in what else "Pillow, the recipe's very pixels"
     return faster(
         "input", f"{what} 224, uint8 batch, one core", "torchvision's reference: PIL, ToTensor, Normalize",
         (lambda: _uint8(crop(read_image(path)) for path in paths), lambda: _reference(paths, recipe)),
-        len(paths), "images/s", "≥ 1.6", note=f"{decoder()}, resized by {resize}",
+        len(paths), "images/s", "≥ 1.6", note=decoder(),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.data.ilsvrc import Split, open_split
-from cam_repro.data.loaders import epoch_order, evaluation_batches, training_batches
+from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.views import normalise, squash, training_crop
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
@@ -74,6 +74,26 @@ def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
     assert batch.pixels.shape == (20, 3, 32, 32)
     assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_way_to_the_device_keeps_every_batch_in_its_order(val: Split) -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    empty = Batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), nothing, nothing, nothing.reshape(0, 2), ["corrupt"])
+    batches = [*evaluation_batches(val, 32, 7, workers=0), empty, *evaluation_batches(val, 32, 9, workers=0)]
+    there = list(on_device(iter(batches), torch.device("cpu")))
+    assert [batch.images.tolist() for batch in there] == [batch.images.tolist() for batch in batches]
+    assert all(torch.equal(ours.pixels, batch.pixels) for ours, batch in zip(there, batches, strict=True))
+    assert list(on_device(iter([]), torch.device("cpu"))) == []
+
+
+def test_the_loader_pins_what_goes_to_a_gpu(val: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = next(iter(evaluation_batches(val, 32, 7, workers=0)))
+    assert torch.equal(pin_memory(batch).pixels, batch.pixels)
+    assert [tensor.shape for tensor in pinned] == [batch.pixels.shape, batch.labels.shape]
 
 
 def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_shapes: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ def brightness_network(classes: int = 2) -> CamNetwork:
         patches[1].bias.fill_(6.0)  # black is −2.1, −2.0 and −1.8 after normalisation
     classifier = nn.Linear(1, classes)
     nn.init.ones_(classifier.weight)
+    nn.init.zeros_(classifier.bias)
     return CamNetwork(patches, nn.Identity(), classifier, "average", 0.0)
 
 
@@ -56,6 +58,14 @@ def three_pictures(tmp_path: Path) -> Split:
     return tree_with_bright_blobs(
         tmp_path / "tree", ((480, 160), BLOB), ((120, 300), (30, 60, 99, 219)), ((224, 224), (0, 0, 111, 111))
     )
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """How many threads, and so lanes, a network on a processor has."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def drawings(split: Split, view: str, *rules: ProtocolConfig, **options: object) -> Drawings:
@@ -113,6 +123,27 @@ def test_kept_maps_give_the_same_boxes_without_the_network(three_pictures: Split
     for way, boxes in again.drawn.items():
         assert np.array_equal(boxes, first.drawn[way])
     assert np.array_equal(again.labels, first.labels)
+
+
+@pytest.mark.parametrize("methods", [["cam"], ["cam", "gradcam", "backprop"]])
+def test_several_lanes_draw_what_one_draws(tmp_path: Path, threads: Callable[[int], None], methods: list[str]) -> None:
+    shifted = [((160 + 8 * k, 120), (10 * k, 20, 10 * k + 39, 79)) for k in range(11)]
+    split = tree_with_bright_blobs(tmp_path / "tree", *shifted)
+    threads(1)
+    alone = drawings(split, "squash", PAPER, methods=methods, batch_size=12)
+    threads(3)
+    lanes = drawings(split, "squash", PAPER, methods=methods, batch_size=12)
+    assert np.array_equal(alone.sizes, lanes.sizes) and np.array_equal(alone.labels, lanes.labels)
+    for way, boxes in alone.drawn.items():
+        assert np.array_equal(boxes, lanes.drawn[way])
+
+
+def test_a_failure_in_a_lane_ends_the_evaluation(three_pictures: Split, threads: Callable[[int], None]) -> None:
+    threads(2)
+    network = brightness_network()
+    network.classifier = nn.Linear(7, 2)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(look_at_split(network, three_pictures, "squash", 224, ["cam"], ALONE, workers=0, batch_size=2))
 
 
 def test_maps_of_another_network_are_not_taken(three_pictures: Split, tmp_path: Path) -> None:
