@@ -28,7 +28,7 @@ from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 
 PARTS = ("input", "maps", "boxes", "evaluation", "training", "scale")
-PICTURES = 448
+PICTURES = 512
 
 
 def main(parts: list[str]) -> int:

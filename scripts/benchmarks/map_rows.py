@@ -21,7 +21,7 @@ def rows() -> Iterator[Row]:
         yield costs(
             "maps", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
             (lambda n=network, x=images: look(n, x), lambda n=network, x=images: _forward(n, x)),
-            BATCH, "images/s", "≤ 1.05", rounds=9,
+            BATCH, "images/s", "≤ 1.05", rounds=21,
         )  # fmt: skip
     yield from _peers(network, images)
 

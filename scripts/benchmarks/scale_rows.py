@@ -112,7 +112,7 @@ def _index(work: Path) -> Iterator[Row]:
 def _start_up(work: Path) -> Row:
     names = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "bench")
     _, name = max((_started(name, work, rounds=1), name) for name in names)
-    took = _started(name, work, rounds=5)
+    took = _started(name, work, rounds=3)
     return Row(
         "scale", f"start-up of the slowest script, {name}", "a second", "", 1 / took, 1.0, took, (took, took), "≤ 3",
         note="the ratio is seconds until its real work begins",
