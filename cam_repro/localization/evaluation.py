@@ -88,14 +88,16 @@ def _in_lanes(look_at: Callable[[Batch], Seen], batches: Iterator[Batch], lanes:
     if lanes == 1:
         yield from map(look_at, batches)
         return
-    with ThreadPoolExecutor(lanes, initializer=partial(torch.set_num_threads, 1)) as pool:
-        ahead: deque[Future] = deque()
+    pool, ahead = ThreadPoolExecutor(lanes, initializer=partial(torch.set_num_threads, 1)), deque[Future]()
+    try:
         for batch in batches:
             ahead.append(pool.submit(look_at, batch))
             if len(ahead) > lanes:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # a stop waits for the batches in hand alone
 
 
 def _look_at(network: CamNetwork, batch: Batch, crops: int, methods: Sequence[str]) -> Seen:
