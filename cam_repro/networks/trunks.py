@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
+from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
 from cam_repro.networks.nin import NetworkInNetwork
 
 POOL5 = "3×3 max pooling, stride 1"
@@ -24,7 +25,7 @@ class ToHalfRange(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, colours in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+        for name, colours in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(colours).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,25 @@ class Job:
     path: Path
     head: dict[str, Any]
 
+    @property
+    def figure(self) -> Path:
+        return self.path.with_suffix(".png")
+
+    @property
+    def curve(self) -> Path:
+        return self.path.with_suffix(".csv")
+
+    @property
+    def predictions(self) -> Path:
+        """predictions.txt is the paper's own way to a box; the others say what they are."""
+        way = f"{self.method}-{self.protocol.name}"
+        return self.path.with_name("predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt")
+
+    @property
+    def beside(self) -> list[Path]:
+        """The files that it leaves beside its record."""
+        return [self.curve if self.protocol.boxes == "sweep" else self.predictions, self.figure]
+
 
 def evaluate_classification(config: Config) -> list[dict[str, Any]]:
     """Top-1 and top-5 classification error of the configured network, or of every trained one."""
@@ -99,7 +118,7 @@ def localize(evaluation: Evaluation) -> list[dict[str, Any]]:
     if not _can_be_localized(evaluation):
         return []
     jobs, records = _jobs(evaluation), []
-    before = {job.path: _done_before(evaluation, job.path, job.head, _beside(job)) for job in jobs}
+    before = {job.path: _done_before(evaluation, job.path, job.head, job.beside) for job in jobs}
     to_do = [job for job in jobs if not before[job.path]]
     for shown, together in groupby(sorted(to_do, key=_shown), _shown):
         records += _run(evaluation, *shown, list(together))
@@ -144,8 +163,7 @@ def _done_before(
 ) -> dict[str, Any] | None:
     """The record of this evaluation if nothing has changed since, as the leading process finds it."""
     whole = all(file.is_file() for file in beside) and not evaluation.config.force
-    record = results.unchanged(path, head, evaluation.origin) if whole else None
-    record = evaluation.us.gather([record])[0]
+    record = evaluation.us.share(results.unchanged(path, head, evaluation.origin) if whole else None)
     if record and evaluation.us.leads:
         _print(record, f"{path} (nothing has changed since; force=true evaluates again)")
     return record
@@ -201,23 +219,9 @@ def _report_boxes(
 ) -> Measured:
     labels, guesses = five_guesses(drawings.labels, boxes[:, :-1], job.protocol.guesses)
     true_class_boxes = boxes[:, -1, TIGHT if job.protocol.guesses == "tight" else LOOSE]
-    write_predictions(job.path.with_name(predictions_name(job.method, job.protocol.name)), labels, guesses)
-    figure = job.path.with_suffix(".png")
-    write_figure(figure, evaluation.split, drawings.labels[:, 0], examples, true_class_boxes)
+    write_predictions(job.predictions, labels, guesses)
+    write_figure(job.figure, evaluation.split, drawings.labels[:, 0], examples, true_class_boxes)
     return _devkit(evaluation, labels, guesses, LOCALIZATION, gt_known_boxes=true_class_boxes, sizes=drawings.sizes)
-
-
-def _beside(job: Job) -> list[Path]:
-    """The files that a job leaves beside its record."""
-    curve, figure = job.path.with_suffix(".csv"), job.path.with_suffix(".png")
-    predictions = job.path.with_name(predictions_name(job.method, job.protocol.name))
-    return [curve if job.protocol.boxes == "sweep" else predictions, figure]
-
-
-def predictions_name(method: str, protocol: str) -> str:
-    """predictions.txt is the paper's own way to a box; the others say what they are."""
-    way = f"{method}-{protocol}"
-    return "predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt"
 
 
 def _devkit(
@@ -237,9 +241,9 @@ def _report_sweep(evaluation: Evaluation, job: Job, sizes: np.ndarray, right: np
 
     right = np.unpackbits(right, axis=-1).astype(bool)
     found, floors = accuracies(right), sweep_floors(evaluation.split, sizes)
-    write_curve_csv(job.path.with_suffix(".csv"), found["thresholds"], found["curve_v1"], found["curve_v2"])
+    write_curve_csv(job.curve, found["thresholds"], found["curve_v1"], found["curve_v2"])
     write_curve(
-        job.path.with_suffix(".png"), found["thresholds"], found["curve_v1"], found["curve_v2"],
+        job.figure, found["thresholds"], found["curve_v1"], found["curve_v2"],
         best={key: found[f"threshold_{key}"] for key in ("v1", "v2")},
         floors={name: floors[name] for name in ("floor_whole_image", "floor_centre_box")},
         title=f"{evaluation.subject.model.name}, {job.method}, {evaluation.config.data.name}, {len(right):,} images",

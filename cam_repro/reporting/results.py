@@ -109,12 +109,11 @@ def origin(config: Config, model: ModelConfig, weights: Path, split: Split, devi
 
 def _training(weights: Path) -> dict[str, Any] | None:
     """How a checkpoint of ours was trained: its recipe and how far, where it started from, and at which commit."""
-    of_the_run = [weights.parent / name for name in (SETTINGS, ENVIRONMENT, METRICS)]
-    if weights.name != CHECKPOINT or not all(path.is_file() for path in of_the_run):
+    files = [weights.parent / name for name in (SETTINGS, ENVIRONMENT, METRICS)]
+    if weights.name != CHECKPOINT or not all(path.is_file() for path in files):
         return None
-    run = yaml.safe_load(of_the_run[0].read_text())
-    environment = yaml.safe_load((weights.parent / ENVIRONMENT).read_text())
-    metrics = (weights.parent / METRICS).read_text().splitlines()
+    settings, environment, metrics = (path.read_text() for path in files)
+    run, environment, metrics = yaml.safe_load(settings), yaml.safe_load(environment), metrics.splitlines()
     done = json.loads(metrics[-1])["epoch"] if metrics else 0
     begun = {"seed": run["seed"], "weights": run["weights"], "commit": environment["commit"]}
     return run["recipe"] | {"epochs_done": done} | begun

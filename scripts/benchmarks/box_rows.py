@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.timing import Row, costs, faster
+from benchmarks.timing import Row, beside
 from cam_repro.localization.boxes import (
     eight_bit,
     paper_box,
@@ -37,25 +37,25 @@ def rows() -> Iterator[Row]:
     maps = heatmaps()
     stored = np.stack([eight_bit(heatmap) for heatmap in maps])
     _refuse_difference("paper_boxes", paper_boxes(maps), [_labelled(heatmap) for heatmap in maps])
-    yield faster(
+    yield beside(
         "boxes", f"paper_boxes of {COUNT} maps {SIDE}×{SIDE}, equal", "scipy label + find_objects, each map",
         (lambda: paper_boxes(maps), lambda: [_labelled(heatmap) for heatmap in maps]), COUNT, "maps/s", "≥ 3",
     )  # fmt: skip
     noise = np.abs(np.random.default_rng(0).standard_normal((6, SIDE, SIDE))).astype(np.float32)
     _refuse_difference("paper_boxes", paper_boxes(noise), [_labelled(heatmap) for heatmap in noise])
-    yield faster(
+    yield beside(
         "boxes", f"paper_boxes of 6 maps {SIDE}×{SIDE} of noise, equal", "scipy label + find_objects, each map",
         (lambda: paper_boxes(noise), lambda: [_labelled(heatmap) for heatmap in noise]), 6, "maps/s", "≥ 0.8",
     )  # fmt: skip
     _refuse_difference("release_boxes_of", release_boxes_of(stored), [release_boxes(heatmap) for heatmap in stored])
-    yield faster(
+    yield beside(
         "boxes", f"release_boxes_of {COUNT} maps {SIDE}×{SIDE}, equal", "release_boxes, each map",
         (lambda: release_boxes_of(stored), lambda: [release_boxes(heatmap) for heatmap in stored]),
         COUNT, "maps/s", "≥ 3",
     )  # fmt: skip
     for heatmap in maps:
         _refuse_difference("threshold_sweep", threshold_sweep(heatmap, LEVELS), [paper_box(heatmap, t) for t in LEVELS])
-    yield costs(
+    yield beside(
         "boxes", f"threshold_sweep of {len(LEVELS)} thresholds, equal to {len(LEVELS)} boxes", "one paper_box",
         (lambda: [threshold_sweep(heatmap, LEVELS) for heatmap in maps], lambda: [paper_box(h) for h in maps]),
         COUNT, "maps/s", "≤ 8",

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from benchmarks.timing import Row, faster
+from benchmarks.timing import Row, beside
 from cam_repro.config import RecipeConfig
 from cam_repro.data.images import decoder, read_image
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD, center_crop, squash, training_crop
@@ -37,7 +37,7 @@ def rows(tree: Path) -> Iterator[Row]:
 
 
 def _row(what: str, paths: list[Path], crop: Callable[[np.ndarray], np.ndarray], recipe: transforms.Compose) -> Row:
-    return faster(
+    return beside(
         "input", f"{what} 224, uint8 batch, one core", "torchvision's reference: PIL, ToTensor, Normalize",
         (lambda: _uint8(crop(read_image(path)) for path in paths), lambda: _reference(paths, recipe)),
         len(paths), "images/s", "≥ 1.6", note=decoder(),

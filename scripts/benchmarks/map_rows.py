@@ -7,7 +7,7 @@ from math import nan
 
 import torch
 
-from benchmarks.timing import Row, costs, faster
+from benchmarks.timing import Row, beside
 from cam_repro.localization.methods import look
 from cam_repro.networks import CamNetwork, build_network
 
@@ -18,7 +18,7 @@ def rows() -> Iterator[Row]:
     for name in ("alexnet_gap", "resnet18"):
         network = build_network(name, num_classes=1000).eval()
         images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-        yield costs(
+        yield beside(
             "maps", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
             (lambda n=network, x=images: look(n, x), lambda n=network, x=images: _forward(n, x)),
             BATCH, "images/s", "≤ 1.05", rounds=21,
@@ -41,7 +41,7 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
             yield Row("maps", f"resnet18: the same {CLASSES} maps", name, "maps/s", nan, nan, nan, (nan, nan), wanted)
             continue
         _refuse_difference(name, _relu_and_scaled(ours.heat["cam"]), _relu_and_scaled(theirs))
-        yield faster(
+        yield beside(
             "maps", f"resnet18: the same {CLASSES} maps, equal", name,
             (lambda: look(network, images), lambda peer=peer: peer(network, images, ours.guesses)),
             BATCH * CLASSES, "maps/s", wanted, rounds=5,

@@ -54,28 +54,23 @@ def by_turns(works: list[Work], rounds: int) -> list[list[float]]:
     return [[seconds(work) for work in works] for _ in range(rounds)]
 
 
-def faster(
+def beside(
     part: str, what: str, peer: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
     *, rounds: int = 7, note: str = "",
 ) -> Row:  # fmt: skip
-    """How many times the peer's rate ours is: works are ours and the peer's, `count` units each."""
-    times = by_turns(list(works), rounds)
-    return _row(part, what, peer, times, [theirs / ours for ours, theirs in times], count, unit, wanted, note)
+    """Ours and the peer's by turns, `count` units each."""
+    return row(part, what, peer, by_turns(list(works), rounds), count, unit, wanted, note)
 
 
-def costs(
-    part: str, what: str, limit: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
-    *, rounds: int = 7, note: str = "",
+def row(
+    part: str, what: str, peer: str, times: list[list[float]], count: int, unit: str, wanted: str, note: str = ""
 ) -> Row:  # fmt: skip
-    """What ours takes in times of what the limit takes."""
-    times = by_turns(list(works), rounds)
-    return _row(part, what, limit, times, [ours / theirs for ours, theirs in times], count, unit, wanted, note)
+    """Of a list of seconds (ours, the peer's), `count` units each.
 
-
-def _row(
-    part: str, what: str, peer: str, times: list[list[float]], ratios: list[float], count: int, unit: str,
-    wanted: str, note: str,
-) -> Row:  # fmt: skip
+    The ratio is how many times the peer's rate ours is where that should be at least something (≥), and what ours takes
+    in times of what the peer takes where that should be at most something (≤).
+    """
+    ratios = [theirs / ours if wanted.startswith("≥") else ours / theirs for ours, theirs in times]
     ours, theirs = (median(column) for column in zip(*times, strict=True))
     spread = min(ratios), max(ratios)
     return Row(part, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note)
