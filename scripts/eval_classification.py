@@ -12,7 +12,7 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.reporting.evaluate import evaluate_classification
+    from cam_repro.evaluation.evaluate import evaluate_classification
 
     evaluate_classification(config)
 

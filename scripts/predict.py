@@ -12,7 +12,7 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.reporting.predict import predict
+    from cam_repro.evaluation.predict import predict
 
     predict(config)
 

@@ -12,7 +12,7 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.reporting.score import score
+    from cam_repro.evaluation.score import score
 
     score(config)
 

@@ -31,7 +31,7 @@ whole = loop.Run._step
 
 def step(run: loop.Run, *arguments: object) -> torch.Tensor:
     time.sleep(float(os.environ.get("STEP_TAKES", "0")))
-    if (run.us.rank, run.progress.step) == FAILS:
+    if (run.world.rank, run.progress.step) == FAILS:
         raise UserError("this process fails, as asked")
     return whole(run, *arguments)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from cam_repro.config import DataConfig
-from cam_repro.data.ilsvrc import Split, open_split
+from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.split import Split
 
 IMAGES = "ILSVRC/Data/CLS-LOC"
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"

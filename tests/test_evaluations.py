@@ -16,10 +16,10 @@ from test_scripts import says, succeeds
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.localization import evaluation
+from cam_repro.evaluation import drawing, evaluate
+from cam_repro.evaluation.views import compare_views
 from cam_repro.networks import build_network
-from cam_repro.reporting import evaluate, results
-from cam_repro.reporting.views import compare_views
+from cam_repro.reporting import results
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 METHODS = {"cam", "gradcam", "backprop"}
@@ -55,13 +55,13 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> None:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by the number of crops at each forward pass."""
     passes: list[int] = []
-    look = evaluation.look
+    look = drawing.look
 
     def counted(network: object, images: object, *arguments: object, **options: object) -> object:
         passes.append(len(images))
         return look(network, images, *arguments, **options)
 
-    monkeypatch.setattr(evaluation, "look", counted)
+    monkeypatch.setattr(drawing, "look", counted)
     return passes
 
 

@@ -9,9 +9,9 @@ import torch
 from conftest import composed
 
 from cam_repro.config import model_names
+from cam_repro.evaluation.evaluate import evaluate_localization
 from cam_repro.localization.methods import refusal
 from cam_repro.networks import build_network
-from cam_repro.reporting.evaluate import evaluate_localization
 from cam_repro.training.loop import train
 
 

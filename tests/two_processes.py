@@ -12,7 +12,7 @@ from torch import nn
 
 from cam_repro.config import DataConfig
 from cam_repro.data.ilsvrc import open_split
-from cam_repro.devices import Team, team
+from cam_repro.distributed import World, join_world
 from cam_repro.training.stopping import Agreement, Signals
 from cam_repro.training.validation import validate
 
@@ -22,12 +22,12 @@ class Brightness(nn.Module):
         return images.mean((2, 3)).repeat(1, 4)[:, :10]
 
 
-def stops_after(us: Team) -> list[int]:
+def stops_after(world: World) -> list[int]:
     """After which step of this process a stop that only the last process was asked for comes."""
     signals = Signals()
-    agreement = Agreement(us, signals)
+    agreement = Agreement(world, signals)
     for step in range(1, 10_000):
-        signals.asked = us.rank == us.world - 1 and step >= 5
+        signals.asked = world.rank == world.size - 1 and step >= 5
         if agreement.after_step()[0]:
             return [step]
     raise AssertionError("never")
@@ -35,17 +35,17 @@ def stops_after(us: Team) -> list[int]:
 
 def main(root: str, cache: str) -> None:
     val = open_split(DataConfig(name="shapes", root=root), "val", Path(cache))
-    with team("cpu") as us:
-        alone, together = Team(0, 1, us.device), us
+    with join_world("cpu") as world:
+        alone, together = World(0, 1, world.device), world
         for images in (1, 2, 3, len(val)):
             one, two = (validate(Brightness(), val, 32, 2, who, workers=0, limit=images) for who in (alone, together))
             assert one.keys() == two.keys()
             assert all(abs(one[key] - two[key]) <= 1e-6 * abs(one[key]) for key in one), (one, two)
             assert all(one[key] == two[key] for key in one if key.endswith("error"))
-        assert us.share({"rank": us.rank}) == {"rank": 0}
-        first, second = us.gather(stops_after(us))
+        assert world.broadcast({"rank": world.rank}) == {"rank": 0}
+        first, second = world.gather(stops_after(world))
         assert first == second >= 5
-        if us.leads:
+        if world.is_main:
             print("all agree")
 
 

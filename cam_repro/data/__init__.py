@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cam_repro.config import DataConfig
-from cam_repro.data.ilsvrc import Split, open_split
+from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.split import Split
 
 if TYPE_CHECKING:  # torch is not needed to read a tree
-    from cam_repro.devices import Team
+    from cam_repro.distributed import World
 
 __all__ = ["Split", "load_split"]
 
 
-def load_split(data: DataConfig, split: str, cache: Path, us: Team) -> Split:
+def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
     """The split of a data set: the leader makes the built-in one and the index where they are not there yet."""
-    if not us.leads:
-        us.wait()
+    if not world.is_main:
+        world.barrier()
     found = _load_split(data, split, cache)
-    if us.leads:
-        us.wait()
+    if world.is_main:
+        world.barrier()
     return found
 
 

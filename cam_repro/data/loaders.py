@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cam_repro import UserError
 from cam_repro.config import RecipeConfig
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import CorruptImage, read_image
+from cam_repro.data.split import Split
 from cam_repro.data.views import take_view, training_crop
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from cam_repro import UserError
-from cam_repro.devices import autocast
+from cam_repro.distributed import autocast
 from cam_repro.localization.maps import class_activation_maps, top_classes
 from cam_repro.localization.placement import mean_softmax
 from cam_repro.networks import CamNetwork

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import read_image
+from cam_repro.data.split import Split
 from cam_repro.files import replacing
 from cam_repro.localization.overlay import overlay
 

@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 
 from cam_repro.config import Config, ModelConfig, ProtocolConfig
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder
+from cam_repro.data.split import Split
 from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, summarise
 from cam_repro.networks.weights import sha256_of

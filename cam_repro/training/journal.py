@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.images import decoder, read_image
+from cam_repro.data.split import Split
 from cam_repro.data.views import normalise, squash
 from cam_repro.files import write_text
 from cam_repro.localization.maps import class_activation_maps, resize_maps

@@ -22,7 +22,7 @@ from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
-from cam_repro.devices import Team, autocast, team
+from cam_repro.distributed import World, autocast, join_world
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, write_environment
@@ -41,35 +41,39 @@ def train(config: Config) -> Path:
     """Train, or go on training, the configured network; returns the run's folder. Raises UserError."""
     folder = run_folder(config)
     with (
-        team(config.device, config.deterministic) as us,
-        checkpoint.only_writer(folder) if us.leads else nullcontext(),
+        join_world(config.device, config.deterministic) as world,
+        checkpoint.only_writer(folder) if world.is_main else nullcontext(),
     ):
-        _check_batch(config, us)
-        splits = (load_split(config.data, split, Path(config.cache), us) for split in ("train", "val"))
-        Run(config, us, folder, *splits).go()
+        _check_batch(config, world)
+        splits = (load_split(config.data, split, Path(config.cache), world) for split in ("train", "val"))
+        Run(config, world, folder, *splits).go()
     return folder
 
 
-def _check_batch(config: Config, us: Team) -> None:
-    if config.recipe.batch_size % us.world:
-        raise UserError(f"recipe.batch_size={config.recipe.batch_size} must be a multiple of the {us.world} processes")
+def _check_batch(config: Config, world: World) -> None:
+    if config.recipe.batch_size % world.size:
+        raise UserError(
+            f"recipe.batch_size={config.recipe.batch_size} must be a multiple of the {world.size} processes"
+        )
 
 
 class Run:
     """One training run: its parts, and the order in which they are used."""
 
-    def __init__(self, config: Config, us: Team, folder: Path, train_split: Split, val_split: Split) -> None:
-        self.config, self.recipe, self.us, self.folder = config, config.recipe, us, folder
+    def __init__(self, config: Config, world: World, folder: Path, train_split: Split, val_split: Split) -> None:
+        self.config, self.recipe, self.world, self.folder = config, config.recipe, world, folder
         self.train_split, self.val_split = train_split, val_split
         self.steps = steps_per_epoch(len(train_split), self.recipe.batch_size)
         torch.manual_seed(config.seed)
         self.network = self._network()
-        if not us.leads:
-            seed_process(config.seed, us.rank)  # the network is the leader's; what dropout leaves out is each one's own
-        self.optimizer = build_optimizer(self.network, self.recipe, fused=us.device.type == "cuda")
+        if not world.is_main:
+            seed_process(
+                config.seed, world.rank
+            )  # the network is the leader's; what dropout leaves out is each one's own
+        self.optimizer = build_optimizer(self.network, self.recipe, fused=world.device.type == "cuda")
         self.progress, self.window = Progress(), Window()
         self.signals = Signals()
-        self.agreement = Agreement(us, self.signals)
+        self.agreement = Agreement(world, self.signals)
         self.journal: Journal | None = None
 
     def _network(self) -> CamNetwork:
@@ -77,7 +81,7 @@ class Run:
         network = build_network(config.model, len(self.train_split.wnids), config.weights, new_classes=True)
         if self.recipe.init == "he" and config.weights is None:
             initialise_from_scratch(network)
-        return network.to(self.us.device, memory_format=torch.channels_last)
+        return network.to(self.world.device, memory_format=torch.channels_last)
 
     def go(self) -> None:
         self._resume()
@@ -86,7 +90,7 @@ class Run:
         self._announce()
         forward = self._parallel()
         with self.signals:
-            self.journal = Journal(self.folder, self.progress) if self.us.leads else None
+            self.journal = Journal(self.folder, self.progress) if self.world.is_main else None
             self._rehearse()
             for epoch in range(self.progress.epoch, self.recipe.epochs):
                 self._epoch(epoch, forward)
@@ -95,41 +99,41 @@ class Run:
         return self._say(f"trained {self.recipe.epochs} epochs: {self.folder}/{checkpoint.CHECKPOINT}")
 
     def _say(self, text: str) -> None:
-        if self.us.leads:
+        if self.world.is_main:
             tqdm.write(text)
 
     def _announce(self) -> None:
-        recipe, world, start = self.recipe, self.us.world, "resumes" if self.progress.step else "starts"
+        recipe, world, start = self.recipe, self.world.size, "resumes" if self.progress.step else "starts"
         self._say(
             f"{self.config.model.name} on {self.config.data.name}: {len(self.train_split)} train and "
             f"{len(self.val_split)} val images, {len(self.train_split.wnids)} classes; "
             f"recipe {recipe.name}, {recipe.epochs} epochs of {self.steps} steps of {recipe.batch_size} images: "
-            f"{world} process(es) × {recipe.batch_size // world} on {self.us.device}; learning rate {recipe.lr} for "
+            f"{world} process(es) × {recipe.batch_size // world} on {self.world.device}; learning rate {recipe.lr} for "
             f"the {recipe.batch_size} images of a step, not scaled by the number of processes; "
             f"{start} at step {self.progress.step}; {self.folder}"
         )
 
     def _parallel(self) -> nn.Module:
-        if self.recipe.compile and self.us.device.type == "cuda":
+        if self.recipe.compile and self.world.device.type == "cuda":
             self.network.compile()
-        if self.us.world == 1:
+        if self.world.size == 1:
             return self.network
-        devices = [self.us.device] if self.us.device.type == "cuda" else None
+        devices = [self.world.device] if self.world.device.type == "cuda" else None
         return DistributedDataParallel(self.network, device_ids=devices)
 
     def _rehearse(self) -> None:
         """Two batches through validation and maps, so that what breaks there breaks now."""
         size = crop_size(self.recipe, self.progress.epoch)
-        self._validate(size, limit=2 * self.config.eval_batch_size * self.us.world)
+        self._validate(size, limit=2 * self.config.eval_batch_size * self.world.size)
         if self.journal and not self.progress.step:
-            self.journal.maps(0, self.network, self.val_split, size, self.us.device)
+            self.journal.maps(0, self.network, self.val_split, size, self.world.device)
 
     def _validate(self, size: int, limit: int | None = None) -> dict[str, float]:
         config, state = self.config, self._state()
         try:
             with self.signals.at_once():
                 return validate(
-                    self.network, self.val_split, size, config.eval_batch_size, self.us,
+                    self.network, self.val_split, size, config.eval_batch_size, self.world,
                     workers=config.data.workers, limit=limit,
                 )  # fmt: skip
         except Stop:
@@ -144,7 +148,7 @@ class Run:
         record |= self._validate(size)
         self.progress = Progress(epoch=epoch + 1, step=self.progress.step)
         if self.journal:
-            self.journal.maps(record["step"], self.network, self.val_split, size, self.us.device)
+            self.journal.maps(record["step"], self.network, self.val_split, size, self.world.device)
             self.journal.epoch(record)
         self._save(self._state())
         self._say(
@@ -156,11 +160,12 @@ class Run:
     def _steps(self, epoch: int, size: int, forward: nn.Module) -> None:
         batches = training_batches(
             self.train_split, self.recipe, size, self.config.seed, epoch, first_step=self.progress.step_in_epoch,
-            rank=self.us.rank, world=self.us.world, workers=self.config.data.workers, pin=self.us.device.type == "cuda",
+            rank=self.world.rank, world=self.world.size, workers=self.config.data.workers,
+            pin=self.world.device.type == "cuda",
         )  # fmt: skip
         bar = tqdm(
-            on_device(batches, self.us.device), f"epoch {epoch + 1}/{self.recipe.epochs} {size} px", self.steps,
-            initial=self.progress.step_in_epoch, leave=False, disable=None if self.us.leads else True,
+            on_device(batches, self.world.device), f"epoch {epoch + 1}/{self.recipe.epochs} {size} px", self.steps,
+            initial=self.progress.step_in_epoch, leave=False, disable=None if self.world.is_main else True,
         )  # fmt: skip
         self._log(bar)  # of the step after which the checkpoint was taken
         for batch in bar:
@@ -171,7 +176,7 @@ class Run:
             if stop or save:
                 self._save(self._state())
             if stop:
-                self.us.wait()  # for the leader's disk: torchrun ends all when one has ended
+                self.world.barrier()  # for the leader's disk: torchrun ends all when one has ended
                 raise self._stopped()
             self._log(bar)
 
@@ -189,13 +194,13 @@ class Run:
         forward.train()
         if self.recipe.batch_norm == "frozen" or not len(batch):
             freeze_batch_norm(forward)
-        with autocast(self.us.device):
+        with autocast(self.world.device):
             logits = forward(normalise(batch.pixels))[: len(batch)]
         loss = nn.functional.cross_entropy(
             logits.float(), batch.labels, label_smoothing=self.recipe.label_smoothing, reduction="sum"
         )
         self.optimizer.zero_grad(set_to_none=True)
-        (loss * (self.us.world / min(self.recipe.batch_size, len(self.train_split)))).backward()
+        (loss * (self.world.size / min(self.recipe.batch_size, len(self.train_split)))).backward()
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -233,7 +238,7 @@ class Run:
 
     def _finite_rows(self) -> torch.Tensor:
         """The window's rows; a loss that is not finite ends the run, in all processes and before it is saved."""
-        rows = self.window.rows(self.us)
+        rows = self.window.rows(self.world)
         broken = (~rows[:, 0].isfinite()).nonzero()
         if len(broken):
             raise self._diverged(self.progress.step - len(rows) + int(broken[0]) + 1)
@@ -261,7 +266,7 @@ class Run:
         if not all(bool(values.isfinite().all()) for values in self.network.state_dict().values()):
             raise self._diverged(self.progress.step)
         return {
-            **snapshot(self.network, self.optimizer, self.progress, self.window, self.us),
+            **snapshot(self.network, self.optimizer, self.progress, self.window, self.world),
             "wnids": self.train_split.wnids, "images": len(self.train_split), "model": asdict(self.config.model),
         }  # fmt: skip
 
@@ -273,15 +278,15 @@ class Run:
 
     def _resume(self) -> None:
         """The leader reads the folder, which need not be there for the other machines."""
-        state = self._read() if self.us.leads else None
-        state = self.us.share(state)
+        state = self._read() if self.world.is_main else None
+        state = self.world.broadcast(state)
         if state is None:
             return
-        if not self.us.leads:
+        if not self.world.is_main:
             self._restore(state)
-        if len(state.get("random", [0])) != self.us.world:
+        if len(state.get("random", [0])) != self.world.size:
             self._say(
-                f"trained by {len(state['random'])} process(es) so far, now by {self.us.world}: the same batches, "
+                f"trained by {len(state['random'])} process(es) so far, now by {self.world.size}: the same batches, "
                 "but dropout draws anew and sums round differently"
             )
 
@@ -290,7 +295,7 @@ class Run:
             checkpoint.refuse_other_settings(self.folder, self.config)
             return checkpoint.load(self.folder, self._restore)
         checkpoint.write_settings(self.folder, self.config)
-        write_environment(self.folder, self.us.device, self.us.world)
+        write_environment(self.folder, self.world.device, self.world.size)
         return None
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -301,7 +306,7 @@ class Run:
                 f"{len(self.train_split)} of {len(self.train_split.wnids)}, or others; give it the same data back, or "
                 "train elsewhere with runs="
             )
-        self.progress, self.window = restore(state, self.network, self.optimizer, self.us, self.config.seed)
+        self.progress, self.window = restore(state, self.network, self.optimizer, self.world, self.config.seed)
 
     def _stopped(self) -> UserError:
         return UserError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 
 LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 COLUMNS = 4  # of a step's row: summed loss, right answers, images, corrupt files
@@ -46,13 +46,13 @@ class Window:
     def add(self, row: torch.Tensor) -> None:
         self.pending.append(row)
 
-    def rows(self, us: Team) -> torch.Tensor:
+    def rows(self, world: World) -> torch.Tensor:
         """(steps,4) float64, each row summed over the processes; all of them must call it.
 
         Row by row, so that the numbers do not depend on where a stop has cut the window.
         """
         if self.pending:
-            self.known = torch.cat([self.known, us.sum(torch.stack(self.pending))])
+            self.known = torch.cat([self.known, world.sum(torch.stack(self.pending))])
             self.pending.clear()
         return self.known
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.training.progress import Progress, Window
 
 
@@ -19,20 +19,20 @@ def seed_process(seed: int, *place: int) -> None:
 
 
 def snapshot(
-    network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, window: Window, us: Team
+    network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, window: Window, world: World
 ) -> dict[str, Any]:
     """The run's state, with every process's random numbers; all processes must call it."""
     return {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
-        "window": window.rows(us),
-        "random": us.gather([_random_state(us.device)]),
+        "window": window.rows(world),
+        "random": world.gather([_random_state(world.device)]),
     }
 
 
 def restore(
-    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, us: Team, seed: int
+    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, world: World, seed: int
 ) -> tuple[Progress, Window]:
     """Put a snapshot back. Raises whatever fits where it does not fit the run.
 
@@ -44,10 +44,10 @@ def restore(
     optimizer.load_state_dict(state["optimizer"])
     _check_shapes(optimizer)
     progress, window = Progress(**state["progress"]), Window(state["window"])
-    if len(state["random"]) == us.world:
-        _set_random_state(state["random"][us.rank], us.device)
+    if len(state["random"]) == world.size:
+        _set_random_state(state["random"][world.rank], world.device)
     else:
-        seed_process(seed, us.world, us.rank, progress.step)
+        seed_process(seed, world.size, world.rank, progress.step)
     return progress, window
 
 

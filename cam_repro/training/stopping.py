@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 
 SAVE_EVERY = 600.0  # seconds of training that a SIGKILL or a power cut may cost
 ASK_EVERY = 1.0  # seconds between the moments at which the processes agree whether to stop
@@ -59,8 +59,8 @@ class Agreement:
     waits neither for the device nor for the other processes.
     """
 
-    def __init__(self, us: Team, signals: Signals) -> None:
-        self.us, self.signals = us, signals
+    def __init__(self, world: World, signals: Signals) -> None:
+        self.world, self.signals = world, signals
         self.saved_at = self.asked_at = time.monotonic()
         self.steps_between = self.steps_left = 1
 
@@ -74,14 +74,14 @@ class Agreement:
             return False, False
         now = time.monotonic()
         of_leader = [float(now - self.saved_at >= SAVE_EVERY), float(self._steps_to_next(now))]
-        mine = torch.tensor([float(self.signals.asked), *(of_leader if self.us.leads else (0.0, 0.0))])
-        stop, save, steps = self.us.sum(mine).tolist()
+        mine = torch.tensor([float(self.signals.asked), *(of_leader if self.world.is_main else (0.0, 0.0))])
+        stop, save, steps = self.world.sum(mine).tolist()
         self.asked_at, self.steps_between = now, int(steps)
         self.steps_left = self.steps_between
         return bool(stop), bool(save)
 
     def _steps_to_next(self, now: float) -> int:
-        if self.us.world == 1:
+        if self.world.size == 1:
             return 1
         seconds_a_step = (now - self.asked_at) / self.steps_between
         return max(1, min(LONGEST_WAIT, int(ASK_EVERY / max(seconds_a_step, 1e-6))))

@@ -6,35 +6,35 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.loaders import evaluation_batches, on_device
+from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
-from cam_repro.devices import Team, autocast
+from cam_repro.distributed import World, autocast
 from cam_repro.localization.maps import top_classes
 
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, split: Split, size: int, batch_size: int, team: Team,
+    network: nn.Module, split: Split, size: int, batch_size: int, world: World,
     *, workers: int | None = None, limit: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first `limit` images."""
     network.eval()
     counts = torch.zeros(4, dtype=torch.float64)  # loss, top-1 right, top-5 right, images
     batches = evaluation_batches(
-        split, size, batch_size, limit=limit, rank=team.rank, world=team.world, workers=workers,
-        pin=team.device.type == "cuda",
+        split, size, batch_size, limit=limit, rank=world.rank, world=world.size, workers=workers,
+        pin=world.device.type == "cuda",
     )  # fmt: skip
-    total = -(-min(limit or len(split), len(split)) // (batch_size * team.world))
-    batches = on_device(batches, team.device)
-    for batch in tqdm(batches, "validate", total, leave=False, disable=None if team.leads else True):
-        with autocast(team.device):
+    total = -(-min(limit or len(split), len(split)) // (batch_size * world.size))
+    batches = on_device(batches, world.device)
+    for batch in tqdm(batches, "validate", total, leave=False, disable=None if world.is_main else True):
+        with autocast(world.device):
             logits = network(normalise(batch.pixels)).float()
         right = top_classes(logits) == batch.labels[:, None]
         loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
         images = loss.new_full((), len(batch))
         counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), images]).cpu()
-    loss, top1, top5, images = team.sum(counts).tolist()
+    loss, top1, top5, images = world.sum(counts).tolist()
     return {
         "val_loss": loss / images,
         "val_top1_error": 100 * (1 - top1 / images),

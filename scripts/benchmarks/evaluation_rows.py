@@ -15,8 +15,8 @@ from benchmarks.timing import Row, by_turns, quiet, row, seconds
 from cam_repro.config import CONFIGS, Config, ProtocolConfig, register_schema, validated
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.views import normalise
+from cam_repro.evaluation.evaluate import Evaluation, evaluations, localize
 from cam_repro.networks import build_network
-from cam_repro.reporting.evaluate import Evaluation, evaluations, localize
 from cam_repro.training.checkpoint import CHECKPOINT
 
 FEW = 64  # images of the network that takes longest

@@ -18,8 +18,8 @@ from benchmarks.evaluation_rows import configured
 from benchmarks.pictures import make_tree, wnid
 from benchmarks.timing import Row, seconds
 from cam_repro.data import load_split
-from cam_repro.devices import team
-from cam_repro.localization.evaluation import draw, look_at_split
+from cam_repro.distributed import join_world
+from cam_repro.evaluation.drawing import draw, look_at_split
 from cam_repro.networks.network import CamNetwork
 
 SCRIPTS = Path(__file__).resolve().parent.parent
@@ -74,11 +74,11 @@ def _evaluations(tree: Path, work: Path) -> list[tuple[float, float]]:
     network = CamNetwork(trunk, nn.Identity(), nn.Linear(16, 10), "average", 0.0)
     torch.set_num_threads(1)
     measured = []
-    with team("cpu") as us:
-        split = load_split(config.data, "val", work / "cache", us)
+    with join_world("cpu") as world:
+        split = load_split(config.data, "val", work / "cache", world)
         for images in (FEW, FEW, HALF, MANY):  # the first warms up
             part, began = split.subset(range(images)), time.perf_counter()
-            draw(look_at_split(network, part, "squash", 64, ["cam"], us), [config.protocol], 64, part, us)
+            draw(look_at_split(network, part, "squash", 64, ["cam"], world), [config.protocol], 64, part, world)
             measured.append((time.perf_counter() - began, _peak_megabytes()))
     return measured[1:]
 
@@ -98,8 +98,8 @@ def _index(work: Path) -> Iterator[Row]:
     config = configured(tree, work, "data.name=index")
 
     def load() -> None:
-        with team("cpu") as us:
-            load_split(config.data, "train", work / "cache-index", us)
+        with join_world("cpu") as world:
+            load_split(config.data, "train", work / "cache-index", world)
 
     first, again = seconds(load), median(seconds(load) for _ in range(5))
     for what, took, wanted in (("first", first, "≤ 10"), ("again", again, "≤ 1")):

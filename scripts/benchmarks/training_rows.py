@@ -10,7 +10,7 @@ from benchmarks.evaluation_rows import configured
 from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, on_device, training_batches
-from cam_repro.devices import team
+from cam_repro.distributed import join_world
 from cam_repro.training.loop import Run
 
 STEPS = {112: 12, 224: 5}  # pixels a side: steps a round
@@ -27,16 +27,16 @@ def _row(work: Path, size: int, steps: int) -> Row:
     config = configured(
         work / "shapes", work, "data=shapes", "model=alexnet_gap", "data.generate.train=640", "data.generate.val=20",
     )  # fmt: skip
-    with team("cpu") as us:
-        splits = [load_split(config.data, name, work / "cache", us) for name in ("train", "val")]
-        run = Run(config, us, work / "run", *splits)
+    with join_world("cpu") as world:
+        splits = [load_split(config.data, name, work / "cache", world) for name in ("train", "val")]
+        run = Run(config, world, work / "run", *splits)
 
         def stepping(batches: Iterator[Batch], first: int) -> float:
             took = [seconds(lambda: run._step(next(batches), run.network)) for _ in range(first + steps)]
             return sum(took[first:])
 
         def loaded(epoch: int) -> Iterator[Batch]:
-            return on_device(training_batches(splits[0], config.recipe, size, seed=0, epoch=epoch), us.device)
+            return on_device(training_batches(splits[0], config.recipe, size, seed=0, epoch=epoch), world.device)
 
         in_memory = repeat(next(loaded(0)))
         times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]

@@ -26,14 +26,14 @@ from cam_repro import UserError
 from cam_repro.config import CONFIGS, DataConfig, DownloadConfig
 from cam_repro.data import imagenette, load_split
 from cam_repro.data.imagenette import CLASSES, make_imagenette
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 
 XML = """<annotation><filename>{}</filename><size><width>12</width><height>8</height><depth>3</depth></size>
 <object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>7</ymax></bndbox></object></annotation>
 """
 VAL_NAMES = {wnid: [f"ILSVRC2012_val_{900 - 10 * i + j:08d}" for j in (0, 1)] for i, wnid in enumerate(CLASSES)}
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 
 Files = dict[str, bytes]
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
-from cam_repro.data.ilsvrc import Split, open_split
+from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
+from cam_repro.data.split import Split
 from cam_repro.data.views import normalise, squash, training_crop
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")

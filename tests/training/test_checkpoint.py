@@ -21,12 +21,12 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, DownloadConfig, model_config
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.training import checkpoint
 from cam_repro.training.progress import Progress, Window
 from cam_repro.training.state import restore, snapshot
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 NAMES = (checkpoint.CHECKPOINT, checkpoint.PREVIOUS)
 
 

@@ -14,11 +14,11 @@ from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data import Split
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import training_batches
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.training import checkpoint
 from cam_repro.training.loop import Run, train
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def config(folder: Path, root: Path, model: str = "alexnet_gap", **recipe: object) -> Config:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.training.progress import Progress, Window
 from cam_repro.training.state import restore, seed_process, snapshot
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -32,7 +32,7 @@ def test_another_number_of_processes_draws_anew() -> None:
     state = snapshot(*parts(), Progress(step=3), Window(), ALONE)
     goes_on, drawn = torch.rand(4), []
     for rank in (0, 1, 0):
-        restore(state, *parts(), Team(rank, 2, torch.device("cpu")), seed=0)
+        restore(state, *parts(), World(rank, 2, torch.device("cpu")), seed=0)
         drawn.append(torch.rand(4))
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], goes_on)

@@ -8,11 +8,11 @@ import signal
 import pytest
 import torch
 
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.training import stopping
 from cam_repro.training.stopping import Agreement, Signals, Stop
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -58,8 +58,8 @@ def test_processes_ask_each_other_about_once_a_second(monkeypatch: pytest.Monkey
     """Not at each step, which would make all wait for the slowest."""
     now, asked = [0.0], []
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(Team, "sum", lambda _, numbers: asked.append(now[0]) or numbers)
-    agreement = Agreement(Team(0, 2, torch.device("cpu")), Signals())
+    monkeypatch.setattr(World, "sum", lambda _, numbers: asked.append(now[0]) or numbers)
+    agreement = Agreement(World(0, 2, torch.device("cpu")), Signals())
     for step in range(1, 101):
         now[0] = 0.1 * step
         agreement.after_step()

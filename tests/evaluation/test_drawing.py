@@ -12,13 +12,14 @@ from PIL import Image
 from torch import nn
 
 from cam_repro.config import CHOICES, DataConfig, ProtocolConfig
-from cam_repro.data.ilsvrc import Split, open_split
-from cam_repro.devices import Team
-from cam_repro.localization.evaluation import Drawings, draw, look_at_split, rule_of
-from cam_repro.localization.map_cache import MapCache
+from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.split import Split
+from cam_repro.distributed import World
+from cam_repro.evaluation.drawing import Drawings, draw, look_at_split, rule_of
+from cam_repro.evaluation.kept_maps import MapCache
 from cam_repro.networks.network import CamNetwork
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"))
 BLOB = (300, 40, 419, 99)
 PAPER = ProtocolConfig(name="paper", threshold=0.5)
 RELEASE = ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110])

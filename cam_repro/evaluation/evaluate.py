@@ -15,33 +15,33 @@ from cam_repro import UserError
 from cam_repro.config import Config, ProtocolConfig, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import crops_in
-from cam_repro.devices import Team, team
+from cam_repro.distributed import World, join_world
+from cam_repro.evaluation.drawing import Drawings, draw, look_at_split, rule_of
+from cam_repro.evaluation.kept_maps import MapCache
+from cam_repro.evaluation.predictions import GUESSES, LOOSE, TIGHT, five_guesses, write_predictions
+from cam_repro.evaluation.subjects import Subject, subject_of, trained_models
 from cam_repro.localization.errors import centre_boxes, read_blacklist, score_images, whole_image_boxes
-from cam_repro.localization.evaluation import Drawings, draw, look_at_split, rule_of
-from cam_repro.localization.map_cache import MapCache
 from cam_repro.localization.methods import COMPARED, refusal
-from cam_repro.localization.predictions import GUESSES, LOOSE, TIGHT, five_guesses, write_predictions
 from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuracies
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import code_of
 from cam_repro.reporting import results
 from cam_repro.reporting.figures import example_images, write_figure
 from cam_repro.reporting.results import CLASSIFICATION, LOCALIZATION, Measured, input_size, result_folder
-from cam_repro.reporting.subjects import Subject, subject_of, trained_models
 
 # The code from a picture to its maps: with a change in it kept maps are no longer those of the network.
-MAKE_THE_MAPS = ("data", "networks", "devices.py", "localization/methods.py", "localization/maps.py",
-                 "localization/placement.py", "localization/evaluation.py")  # fmt: skip
+MAKE_THE_MAPS = ("data", "networks", "distributed.py", "localization/methods.py", "localization/maps.py",
+                 "localization/placement.py", "evaluation/drawing.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network on a split, by the processes of a team; `origin` is `results.origin`'s."""
+    """A network on a split, `origin` is `results.origin`'s."""
 
     config: Config
     subject: Subject
     split: Split
-    us: Team
+    world: World
     origin: dict[str, Any]
 
 
@@ -93,12 +93,12 @@ def evaluate_localization(config: Config) -> list[dict[str, Any]]:
 def evaluations(config: Config) -> Iterator[Evaluation]:
     """The configured network, or every trained one, loaded and ready."""
     models = [config.model] if config.model else trained_models(config)
-    with team(config.device, config.deterministic) as us:
-        split = load_split(config.data, "val", Path(config.cache), us)
+    with join_world(config.device, config.deterministic) as world:
+        split = load_split(config.data, "val", Path(config.cache), world)
         for model in models:
-            subject = subject_of(config, model, split.wnids, us)
-            origin = results.origin(config, subject.model, subject.weights, split, str(us.device))
-            yield Evaluation(config, subject, split, us, origin)
+            subject = subject_of(config, model, split.wnids, world)
+            origin = results.origin(config, subject.model, subject.weights, split, str(world.device))
+            yield Evaluation(config, subject, split, world, origin)
 
 
 def _classify(evaluation: Evaluation) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _can_be_localized(evaluation: Evaluation) -> bool:
     if classes < GUESSES:
         raise UserError(f"data={config.data.name} has {classes} classes; localization takes {GUESSES} guesses an image")
     reason = refusal(_methods(config, subject.network)[0], subject.network)
-    if reason and config.model is None and evaluation.us.leads:
+    if reason and config.model is None and evaluation.world.is_main:
         print(f"{subject.model.name} is left out: {reason}", flush=True)
     return not reason or config.model is not None
 
@@ -163,8 +163,8 @@ def _done_before(
 ) -> dict[str, Any] | None:
     """The record of this evaluation if nothing has changed since, as the leading process finds it."""
     whole = all(file.is_file() for file in beside) and not evaluation.config.force
-    record = evaluation.us.share(results.unchanged(path, head, evaluation.origin) if whole else None)
-    if record and evaluation.us.leads:
+    record = evaluation.world.broadcast(results.unchanged(path, head, evaluation.origin) if whole else None)
+    if record and evaluation.world.is_main:
         _print(record, f"{path} (nothing has changed since; force=true evaluates again)")
     return record
 
@@ -184,18 +184,18 @@ def _run(evaluation: Evaluation, view: str, size: int, jobs: list[Job]) -> list[
 def _see(
     evaluation: Evaluation, view: str, size: int, methods: Sequence[str], rules: list[ProtocolConfig], title: str
 ) -> Drawings:
-    config, split, us = evaluation.config, evaluation.split, evaluation.us
+    config, split, world = evaluation.config, evaluation.split, evaluation.world
     batches = look_at_split(
-        evaluation.subject.network, split, view, size, methods, us,
+        evaluation.subject.network, split, view, size, methods, world,
         batch_size=config.eval_batch_size, workers=config.data.workers, cache=_map_cache(evaluation, view, size),
     )  # fmt: skip
-    return draw(batches, rules, size, split, us, examples=example_images(len(split)), title=title)
+    return draw(batches, rules, size, split, world, examples=example_images(len(split)), title=title)
 
 
 def _map_cache(evaluation: Evaluation, view: str, size: int) -> MapCache | None:
     """One process sees every image; several, each with its share, keep nothing."""
     config = evaluation.config
-    if evaluation.us.world > 1:
+    if evaluation.world.size > 1:
         return None
     decides = ("network", "weights", "data", "settings", "decoder", "versions", "device")
     identity = {key: evaluation.origin[key] for key in decides}
@@ -204,7 +204,7 @@ def _map_cache(evaluation: Evaluation, view: str, size: int) -> MapCache | None:
 
 
 def _report(evaluation: Evaluation, job: Job, drawings: Drawings, rule: int, seconds: float) -> dict[str, Any]:
-    if not evaluation.us.leads:
+    if not evaluation.world.is_main:
         return {}
     drawn, examples = drawings.drawn[job.method, rule], drawings.examples[job.method, rule]
     if job.protocol.boxes == "sweep":
@@ -262,7 +262,7 @@ def sweep_floors(split: Split, sizes: np.ndarray) -> dict[str, float]:
 
 
 def _write(evaluation: Evaluation, path: Path, head: dict[str, Any], found: Measured, seconds: float) -> dict[str, Any]:
-    if not evaluation.us.leads:
+    if not evaluation.world.is_main:
         return {}
     record = results.write_result(path, head, evaluation.origin, found, seconds)
     _print(record, str(path))

@@ -11,17 +11,17 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage, read_size
-from cam_repro.devices import team
+from cam_repro.distributed import join_world
+from cam_repro.evaluation.predictions import read_predictions
 from cam_repro.localization.errors import bootstrap_intervals, read_blacklist, score_images, summarise
-from cam_repro.localization.predictions import read_predictions
 
 
 def score(config: Config) -> dict[str, float]:
     """Print and return the errors of `config.predictions` on the val split, in percent. Raises UserError."""
     if config.predictions is None:
         raise UserError("predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt")
-    with team("cpu") as us:
-        split = load_split(config.data, "val", Path(config.cache), us)
+    with join_world("cpu") as world:
+        split = load_split(config.data, "val", Path(config.cache), world)
     sizes = image_sizes(split)
     labels, boxes = read_predictions(config.predictions, len(split), len(split.wnids), sizes)
     scored = score_images(

@@ -12,14 +12,14 @@ from cam_repro.config import Config
 from cam_repro.data.ilsvrc import read_synset_mapping
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import crops_in, normalise, take_view
-from cam_repro.devices import team
-from cam_repro.localization.evaluation import heatmap_boxes
+from cam_repro.distributed import join_world
+from cam_repro.evaluation.drawing import heatmap_boxes
+from cam_repro.evaluation.predictions import LOOSE
+from cam_repro.evaluation.subjects import subject_of
 from cam_repro.localization.methods import look
 from cam_repro.localization.placement import picture_heatmaps
-from cam_repro.localization.predictions import LOOSE
 from cam_repro.reporting.figures import panel, save_picture
 from cam_repro.reporting.results import input_size
-from cam_repro.reporting.subjects import subject_of
 
 
 def predict(config: Config) -> Path:
@@ -30,11 +30,11 @@ def predict(config: Config) -> Path:
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     picture, protocol, method = _read(Path(config.image)), config.protocol, config.method or "cam"
     wnids, words = class_names(config)
-    with team(config.device, config.deterministic) as us:
-        subject = subject_of(config, config.model, wnids, us)
+    with join_world(config.device, config.deterministic) as world:
+        subject = subject_of(config, config.model, wnids, world)
         size, crops = input_size(protocol, subject.model), crops_in(protocol.view)
         pixels = torch.from_numpy(np.ascontiguousarray(take_view(picture, protocol.view, size)))
-        images = normalise(pixels.permute(0, 3, 1, 2).to(us.device))
+        images = normalise(pixels.permute(0, 3, 1, 2).to(world.device))
         seen = look(subject.network.eval(), images, methods=[method], crops=crops)
     shares = (seen.scores if crops > 1 else seen.scores.softmax(1))[0]
     width, height = picture.shape[1::-1]

@@ -15,16 +15,16 @@ import torch
 from tqdm import tqdm
 
 from cam_repro.config import ProtocolConfig
-from cam_repro.data.ilsvrc import Split
 from cam_repro.data.loaders import Batch, evaluation_batches, on_device
+from cam_repro.data.split import Split
 from cam_repro.data.views import crops_in, normalise
-from cam_repro.devices import Team
+from cam_repro.distributed import World
+from cam_repro.evaluation.kept_maps import MapCache, Seen
+from cam_repro.evaluation.predictions import LOOSE, TIGHT
 from cam_repro.localization.boxes import paper_boxes, release_boxes_of
-from cam_repro.localization.map_cache import MapCache, Seen
 from cam_repro.localization.maps import resize_maps
 from cam_repro.localization.methods import OF_THE_PIXELS, look, refuse
 from cam_repro.localization.placement import picture_heatmaps
-from cam_repro.localization.predictions import LOOSE, TIGHT
 from cam_repro.localization.wsol import MAP_SIDE, boxes_on_map, normalised, right_by_threshold
 from cam_repro.networks import CamNetwork
 
@@ -56,7 +56,7 @@ def rule_of(protocol: ProtocolConfig) -> ProtocolConfig:
 
 
 def look_at_split(
-    network: CamNetwork, split: Split, view: str, size: int, methods: Sequence[str], team: Team,
+    network: CamNetwork, split: Split, view: str, size: int, methods: Sequence[str], world: World,
     *, batch_size: int = 64, workers: int | None = None, cache: MapCache | None = None,
 ) -> Iterator[Seen]:  # fmt: skip
     """This process's images of the split through the network once, each seen by one process; from `cache` if there."""
@@ -65,16 +65,16 @@ def look_at_split(
         yield from cache.read(methods, batch_size)
         return
     network.eval()
-    lanes = 1 if team.device.type == "cuda" else torch.get_num_threads()
+    lanes = 1 if world.device.type == "cuda" else torch.get_num_threads()
     gradients = GRADIENTS_TAKE if set(methods) & {*OF_THE_PIXELS} else 1
     pictures = max(1, batch_size // crops_in(view) // gradients // lanes)
     batches = evaluation_batches(
         split, size, pictures, view=view,
-        rank=team.rank, world=team.world, workers=workers, pin=team.device.type == "cuda",
+        rank=world.rank, world=world.size, workers=workers, pin=world.device.type == "cuda",
     )  # fmt: skip
     with nullcontext() if cache is None else cache.recording(methods, len(split)) as record:
         look_at = partial(_look_at, network, crops=crops_in(view), methods=methods)
-        for seen in _in_lanes(look_at, on_device(batches, team.device), lanes):
+        for seen in _in_lanes(look_at, on_device(batches, world.device), lanes):
             if record:
                 record(seen)
             yield seen
@@ -109,7 +109,7 @@ def _look_at(network: CamNetwork, batch: Batch, crops: int, methods: Sequence[st
 
 
 def draw(
-    batches: Iterator[Seen], rules: Sequence[ProtocolConfig], size: int, split: Split, team: Team,
+    batches: Iterator[Seen], rules: Sequence[ProtocolConfig], size: int, split: Split, world: World,
     *, examples: Sequence[int] = (), title: str = "",
 ) -> Drawings:  # fmt: skip
     """What each rule draws from each method's maps of crops of `size` pixels, one batch while the next is looked at.
@@ -119,15 +119,15 @@ def draw(
     drawn: list[Chunk] = []
     with (
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        tqdm(total=len(split), desc=title, unit="image", disable=None if team.leads else True) as bar,
+        tqdm(total=len(split), desc=title, unit="image", disable=None if world.is_main else True) as bar,
     ):
         pending: list[Future] = []
         for seen in batches:
             drawn += _together(pending)
             pending = [pool.submit(_draw_image, seen, k, rules, size, split, examples) for k in range(len(seen.images))]
-            bar.update(min(len(pending) * team.world, bar.total - bar.n))
+            bar.update(min(len(pending) * world.size, bar.total - bar.n))
         drawn += _together(pending)
-    return _in_order(team.gather(drawn), len(split))
+    return _in_order(world.gather(drawn), len(split))
 
 
 def _draw_image(

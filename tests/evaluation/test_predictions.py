@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cam_repro import UserError
-from cam_repro.localization.predictions import five_guesses, read_predictions, write_predictions
+from cam_repro.evaluation.predictions import five_guesses, read_predictions, write_predictions
 
 LABELS = np.array([[0, 1, 2, 3, 4], [9, 8, 7, 6, 5]])
 BOXES = np.tile(np.array([3, 4, 30, 40]), (2, 5, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from cam_repro import UserError
 from cam_repro.agreement import check_sizes
 from cam_repro.config import Config, ModelConfig
-from cam_repro.devices import Team
+from cam_repro.distributed import World
 from cam_repro.networks import CamNetwork, build_network
 from cam_repro.networks.weights import read_state
 from cam_repro.training.checkpoint import CHECKPOINT
@@ -35,7 +35,7 @@ def trained_models(config: Config) -> list[ModelConfig]:
     return [ModelConfig(name=path.name) for path in found]
 
 
-def subject_of(config: Config, model: ModelConfig, wnids: list[str], us: Team) -> Subject:
+def subject_of(config: Config, model: ModelConfig, wnids: list[str], world: World) -> Subject:
     """The network with its trained weights, checked to be wholly trained and for these classes."""
     weights = Path(config.weights) if config.weights else Path(config.runs) / config.data.name / model.name / CHECKPOINT
     if not config.weights and not weights.is_file():
@@ -52,7 +52,7 @@ def subject_of(config: Config, model: ModelConfig, wnids: list[str], us: Team) -
             f"weights={weights}: {network.untrained} of {model.name} is not trained; train it first (make train "
             f"model={model.name} weights=…), or name the network's own class order with data.synset_mapping="
         )
-    return Subject(model, network.to(us.device), weights)
+    return Subject(model, network.to(world.device), weights)
 
 
 def _as_trained(model: ModelConfig, weights: Path, wnids: list[str]) -> ModelConfig:

@@ -19,59 +19,59 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Team:
+class World:
     """This process among all: rank 0 writes, each computes its share."""
 
     rank: int
-    world: int
+    size: int
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
         total = numbers.detach().to("cpu", torch.float64)
-        if self.world > 1:
+        if self.size > 1:
             dist.all_reduce(total)
         return total
 
     def gather(self, rows: list[Any]) -> list[Any]:
         """Every process's rows, in all processes."""
-        if self.world == 1:
+        if self.size == 1:
             return rows
-        shares: list[list[Any]] = [[] for _ in range(self.world)]
+        shares: list[list[Any]] = [[] for _ in range(self.size)]
         dist.all_gather_object(shares, rows)
         return [row for share in shares for row in share]
 
-    def share(self, value: T) -> T:
-        """The leader's value, in all processes."""
-        if self.world == 1:
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, in all processes."""
+        if self.size == 1:
             return value
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         self.gather([])
 
 
 @contextmanager
-def team(device: str, deterministic: bool = False) -> Iterator[Team]:
+def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
 
     Where one process fails, the others end with a UserError that points at its message.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = _device(device)
     with _same_bits() if deterministic else nullcontext():
-        if world == 1:
-            yield Team(0, 1, chosen)
+        if size == 1:
+            yield World(0, 1, chosen)
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
         try:
-            yield Team(dist.get_rank(), world, chosen)
+            yield World(dist.get_rank(), size, chosen)
         except RuntimeError as error:
             if not _lost_another(error):
                 raise

@@ -12,12 +12,12 @@ from cam_repro import UserError
 from cam_repro.config import CHOICES, Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
-from cam_repro.devices import team
-from cam_repro.localization.evaluation import draw, look_at_split, rule_of
-from cam_repro.localization.predictions import LOOSE
+from cam_repro.distributed import join_world
+from cam_repro.evaluation.drawing import draw, look_at_split, rule_of
+from cam_repro.evaluation.predictions import LOOSE
+from cam_repro.evaluation.subjects import subject_of
 from cam_repro.reporting.figures import TRUE, example_images, save_picture
 from cam_repro.reporting.results import input_size, result_folder
-from cam_repro.reporting.subjects import subject_of
 
 PICTURES, COLUMNS, CELL, LEGEND = 20, 5, 256, 24  # pixels but for the first two
 COLOURS = {"squash": (255, 50, 50), "center_crop": (60, 130, 255), "ten_crop": (255, 200, 0),
@@ -29,15 +29,15 @@ def compare_views(config: Config) -> Path:
     if config.protocol.boxes == "sweep" or config.protocol.name == "all":
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     method = config.method or "cam"
-    with team(config.device, config.deterministic) as us:
-        whole = load_split(config.data, "val", Path(config.cache), us)
+    with join_world(config.device, config.deterministic) as world:
+        whole = load_split(config.data, "val", Path(config.cache), world)
         split = whole.subset(example_images(len(whole), PICTURES))
-        subject = subject_of(config, config.model, split.wnids, us)
+        subject = subject_of(config, config.model, split.wnids, world)
         size, boxes = input_size(config.protocol, subject.model), {}
         for view in CHOICES["protocol.view"]:
             rule = rule_of(replace(config.protocol, view=view))
-            seen = look_at_split(subject.network, split, view, size, [method], us, workers=config.data.workers)
-            boxes[view] = draw(seen, [rule], size, split, us, title=view).drawn[method, 0][:, -1, LOOSE]
+            seen = look_at_split(subject.network, split, view, size, [method], world, workers=config.data.workers)
+            boxes[view] = draw(seen, [rule], size, split, world, title=view).drawn[method, 0][:, -1, LOOSE]
     path = result_folder(config, subject.model.name) / f"views-{method}-{config.protocol.name}.png"
     save_picture(path, _sheet(split, boxes))
     print(f"{len(split)} pictures, true boxes and those of {', '.join(boxes)}: {path}")
