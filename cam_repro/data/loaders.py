@@ -18,7 +18,7 @@ from cam_repro import UserError
 from cam_repro.config import RecipeConfig
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.split import Split
-from cam_repro.data.views import take_view, training_crop
+from cam_repro.data.views import VIEWS, training_crop
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _EvaluationPictures(_Pictures):
 
     def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = read_image(self.split.path(image))
-        return take_view(pixels, self.view, self.size), pixels.shape[1::-1]
+        return VIEWS[self.view].take(pixels, self.size), pixels.shape[1::-1]
 
 
 def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str], size: int) -> Batch:
@@ -145,11 +145,11 @@ def training_batches(
 
 def evaluation_batches(
     split: Split, size: int, batch_size: int,
-    *, view: str = "squash", limit: int | None = None, rank: int = 0, world: int = 1, workers: int | None = None,
+    *, view: str = "squash", limit: int | None = None, rank: int = 0, world_size: int = 1, workers: int | None = None,
     pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
     """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
-    mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world]
+    mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world_size]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
     for batch in _loader(_EvaluationPictures(split, view, size), batches, workers, pin) if batches else ():
         if batch.corrupt:

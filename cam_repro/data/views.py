@@ -1,27 +1,39 @@
-"""Which part of a picture the network sees, as uint8 pixels; normalised on the device."""
+"""Which part of a picture the network sees, as uint8 pixels, and where in the picture its maps lie."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from cam_repro.config import RecipeConfig
 
-Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
-Pixels = tuple[int, int, int, int]  # the same in whole pixels
+Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VIEWS = ("squash", "center_crop", "ten_crop", "ten_crop_averaged")
+cv2.setNumThreads(1)  # boxes are drawn in a process a core; OpenCV's own threads would not survive the fork
+INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 
-def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
-    """The whole picture warped to (size,size,3)."""
-    return resize(image_hwc, size, size)
+@dataclass(frozen=True)
+class View:
+    """A part of the picture, or several, that an evaluation shows to the network, and the way back from there.
+
+    crops: how many it takes of a picture.
+    take(image (H,W,3), size) -> (crops,size,size,3) uint8.
+    place(maps (crops,M,h,w) of crops of `size` pixels, (width, height), size, interpolation) -> (M,height,width).
+    """
+
+    crops: int
+    take: Callable[[np.ndarray, int], np.ndarray]
+    place: Callable[[np.ndarray, tuple[int, int], int, str], np.ndarray]
 
 
 def resize(image_hwc: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -33,15 +45,19 @@ def resize(image_hwc: np.ndarray, width: int, height: int) -> np.ndarray:
     return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def take_view(image_hwc: np.ndarray, view: str, size: int) -> np.ndarray:
-    """(V,size,size,3): the V = crops_in(view) crops of the picture that an evaluation shows to the network."""
-    if view == "squash":
-        return squash(image_hwc, size)[None]
-    return center_crop(image_hwc, size)[None] if view == "center_crop" else ten_crop(image_hwc, size)
+def resize_maps(maps: np.ndarray, width: int, height: int, interpolation: str = "bicubic") -> np.ndarray:
+    """(M,h,w) float32 -> (M,height,width), by OpenCV, as the WSOL benchmark does; torch gives the same values."""
+    flag = INTERPOLATIONS[interpolation]
+    return np.stack([cv2.resize(of_class, (width, height), interpolation=flag) for of_class in maps])
 
 
-def crops_in(view: str) -> int:
-    return 10 if view.startswith("ten_crop") else 1
+def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
+    """The whole picture warped to (size,size,3)."""
+    return resize(image_hwc, size, size)
+
+
+def _place_squash(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
+    return resize_maps(maps[0], *picture, interpolation)
 
 
 def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
@@ -51,8 +67,8 @@ def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
     return resize(image_hwc, new_width, new_height)[top : top + size, left : left + size]
 
 
-def center_crop_window(width: int, height: int, size: int) -> Window:
-    """The part of a (height,width) picture that `center_crop` shows, in the picture's pixels."""
+def center_crop_window(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of what `center_crop` shows of a (height,width) picture, in the picture's pixels."""
     (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
     x_scale, y_scale = width / new_width, height / new_height
     return left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale
@@ -64,6 +80,15 @@ def _center_crop_geometry(width: int, height: int, size: int) -> tuple[tuple[int
     long = int(short * max(width, height) / min(width, height))
     new_width, new_height = (short, long) if width <= height else (long, short)
     return (new_width, new_height), round((new_width - size) / 2), round((new_height - size) / 2)
+
+
+def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
+    """What lies outside the crop was not seen and is 0: not salient. The crop's edges go to whole pixels."""
+    width, height = picture
+    left, top, right, bottom = (round(edge) for edge in center_crop_window(width, height, size))
+    placed = np.zeros((maps.shape[1], height, width), maps.dtype)
+    placed[:, top:bottom, left:right] = resize_maps(maps[0], right - left, bottom - top, interpolation)
+    return placed
 
 
 def ten_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
@@ -84,6 +109,45 @@ def ten_crop_places(size: int) -> list[tuple[int, int]]:
     return [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
 
 
+def ten_crop_coverage(size: int) -> np.ndarray:
+    """(256,256): how many of the ten crops see each pixel of the warped square."""
+    coverage = np.zeros((ten_crop_side(size), ten_crop_side(size)), np.float32)
+    for left, top in ten_crop_places(size):
+        coverage[top : top + size, left : left + size] += 2
+    return coverage
+
+
+def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
+    """The release's merge of ten crops' maps (10,M,h,w) in the warped square: (M,256,256).
+
+    Each is resized to the crop if smaller (bicubic), un-mirrored, and its absolute value added at its place. The sum
+    is not divided by how many crops see a pixel (10, 6, 4 or 2).
+    """
+    side = ten_crop_side(size)
+    merged = np.zeros((maps.shape[1], side, side), np.float32)
+    for number, (left, top) in enumerate(2 * ten_crop_places(size)):
+        seen = resize_maps(maps[number], size, size)
+        seen = seen[..., ::-1] if number >= 5 else seen
+        merged[:, top : top + size, left : left + size] += np.abs(seen)
+    return merged
+
+
+def _place_ten_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
+    return resize_maps(sum_ten_crops(maps, size), *picture, interpolation)
+
+
+def _place_ten_crop_averaged(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
+    return resize_maps(sum_ten_crops(maps, size) / ten_crop_coverage(size), *picture, interpolation)
+
+
+VIEWS = {
+    "squash": View(1, lambda image, size: squash(image, size)[None], _place_squash),
+    "center_crop": View(1, lambda image, size: center_crop(image, size)[None], _place_center_crop),
+    "ten_crop": View(10, ten_crop, _place_ten_crop),
+    "ten_crop_averaged": View(10, ten_crop, _place_ten_crop_averaged),
+}
+
+
 def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
     """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
     height, width = image_hwc.shape[:2]
@@ -92,20 +156,12 @@ def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: n
     return torch.from_numpy(crop).flip(1).numpy() if recipe.mirror and rng.random() < 0.5 else crop
 
 
-def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
-    draw = _squash_window if recipe.crop == "squash" else _resized_window
-    return draw(width, height, recipe, rng)
-
-
-def _squash_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
-    """224 of 256 pixels of the warped picture (release), in the picture's own pixels."""
-    left, top = rng.integers(0, 33, 2)
-    edges = np.array([left, top, left + 224, top + 224]) / 256 * (width, height, width, height)
-    return _whole_pixels(*edges)
-
-
-def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Pixels:
-    """Inception's crop: an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
+def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
+    """Of a `squash` crop the release's 224 of 256 pixels of the warped picture; of a `resized` one Inception's crop:
+    an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
+    if recipe.crop == "squash":
+        x, y = rng.integers(0, 33, 2)
+        return _whole_pixels(*np.array([x, y, x + 224, y + 224]) / 256 * (width, height, width, height))
     for _ in range(10):
         area = width * height * rng.uniform(recipe.crop_area, 1.0)
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -118,14 +174,14 @@ def _resized_window(width: int, height: int, recipe: RecipeConfig, rng: np.rando
     return _whole_pixels(left, top, left + side, top + side)
 
 
-def _whole_pixels(left: float, top: float, right: float, bottom: float) -> Pixels:
+def _whole_pixels(left: float, top: float, right: float, bottom: float) -> Window:
     """The nearest window of whole pixels; one pixel where it would be none."""
-    (x1, x2), (y1, y2) = _nearest(left, right), _nearest(top, bottom)
+
+    def nearest(low: float, high: float) -> tuple[int, int]:
+        return (round(low), round(high)) if round(low) < round(high) else (math.floor(low), math.floor(low) + 1)
+
+    (x1, x2), (y1, y2) = nearest(left, right), nearest(top, bottom)
     return x1, y1, x2, y2
-
-
-def _nearest(low: float, high: float) -> tuple[int, int]:
-    return (round(low), round(high)) if round(low) < round(high) else (math.floor(low), math.floor(low) + 1)
 
 
 def normalise(pixels_nchw: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Five guesses an image: the result sets of the release, and the devkit's submission format on disk.
 
-`predictions.txt` has one line an image, in the data set's order: `label x1 y1 x2 y2` five times, best guess first.
+`predictions.txt` has one line an image, in the data set's order: `label x1 y1 x2 y2` five times, best guess first, or
+fewer times, the same in all lines.
 Labels are 1-based, as the devkit's; label i is line i of `LOC_synset_mapping.txt` (class index i − 1), not the
 devkit's own `ILSVRC2014_ID`, which only its `meta_clsloc.mat` knows. Corners are pixels of the original image
 counted from 0, both inside the box.
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cam_repro import UserError
+from cam_repro.config import check_choice
 from cam_repro.files import write_text
+from cam_repro.localization.boxes import LOOSE, TIGHT
 
 GUESSES = 5
-NUMBERS_A_LINE = 5 * GUESSES  # label x1 y1 x2 y2
+NUMBERS_A_GUESS = 5  # label x1 y1 x2 y2
 
-LOOSE, TIGHT = 0, 1  # the release's boxes of a map, by falling area
 RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of its boxes)
     "loose": tuple((place, LOOSE) for place in range(GUESSES)),
     "tight": tuple((place, TIGHT) for place in range(GUESSES)),
@@ -25,23 +27,23 @@ RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of
 }
 
 
-def five_guesses(labels: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple[np.ndarray, np.ndarray]:
-    """The guesses of N images: top classes (N, 5) with their boxes (N, 5, B, 4) -> labels (N, 5), boxes (N, 5, 4).
+def guesses_of(classes: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple[np.ndarray, np.ndarray]:
+    """The guesses of N images: best classes (N, G), G ≤ 5, with their boxes (N, G, B, 4) -> (N, K), (N, K, 4), K ≤ 5.
 
-    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
+    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3). Guesses of classes that
+    a data set of fewer than five does not have are left out.
     """
-    if result_set not in RESULT_SETS:
-        raise ValueError(f"unknown result set {result_set!r}, expected one of {', '.join(RESULT_SETS)}")
-    places, which = np.array(RESULT_SETS[result_set]).T
-    return labels[:, places], boxes[:, places, which]
+    check_choice("protocol.guesses", result_set, RESULT_SETS)
+    places, which = np.array([guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]).T
+    return classes[:, places], boxes[:, places, which]
 
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:
-    """Write labels (N, 5), 0-based class indices, and boxes (N, 5, 4) as a submission, whole or not at all."""
+    """Write labels (N, K), 0-based class indices, and boxes (N, K, 4), K ≤ 5, as a submission, whole or not at all."""
     labels, boxes = np.asarray(labels), np.asarray(boxes)
-    if labels.shape[1:] != (GUESSES,) or boxes.shape != (*labels.shape, 4):
-        raise ValueError(f"expected labels (N, 5) and boxes (N, 5, 4), got {labels.shape} and {boxes.shape}")
-    rows = np.concatenate([labels[..., None] + 1, boxes], axis=-1).reshape(len(labels), NUMBERS_A_LINE)
+    if labels.ndim != 2 or labels.shape[1] > GUESSES or boxes.shape != (*labels.shape, 4):
+        raise ValueError(f"expected labels (N, ≤ 5) and boxes (N, ≤ 5, 4), got {labels.shape} and {boxes.shape}")
+    rows = np.concatenate([labels[..., None] + 1, boxes], axis=-1).reshape(len(labels), -1)
     lines = (" ".join(f"{number:.10g}" for number in row) + "\n" for row in rows.tolist())
     write_text(Path(path), "".join(lines))
 
@@ -49,10 +51,10 @@ def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> 
 def read_predictions(
     path: str | Path, images: int, classes: int, sizes: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read and check a submission for N = `images` images: -> labels (N, 5), 0-based, and boxes (N, 5, 4).
+    """Read and check a submission for N = `images` images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
 
     classes: how many there are. sizes (N, 2): the images' (width, height) in pixels; without them only a corner
-    below 0 is known to be outside. The devkit also takes fewer than five guesses a line; this reader does not.
+    below 0 is known to be outside.
     UserError naming file, line and reason: wrong counts, labels out of range, reversed or out-of-image boxes.
     """
     path = Path(path)
@@ -63,18 +65,19 @@ def read_predictions(
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
         raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
-    numbers = np.array([_parsed(path, number, line) for number, line in enumerate(lines, start=1)])
-    guesses = numbers.reshape(images, GUESSES, 5)
+    guesses = max(1, min(GUESSES, len(lines[0].split()) // NUMBERS_A_GUESS)) if lines else GUESSES
+    numbers = np.array([_parsed(path, number, line, guesses) for number, line in enumerate(lines, start=1)])
+    guesses = numbers.reshape(images, guesses, NUMBERS_A_GUESS)
     labels, boxes = guesses[..., 0], guesses[..., 1:]
     _refuse_labels(path, labels, classes)
     _refuse_boxes(path, boxes, sizes)
     return labels.astype(np.int64) - 1, boxes
 
 
-def _parsed(path: Path, line_number: int, line: str) -> list[float]:
+def _parsed(path: Path, line_number: int, line: str, guesses: int) -> list[float]:
     words = line.split()
-    if len(words) != NUMBERS_A_LINE:
-        expected = f"expected {NUMBERS_A_LINE}: `label x1 y1 x2 y2` five times"
+    if len(words) != guesses * NUMBERS_A_GUESS:
+        expected = f"expected {guesses * NUMBERS_A_GUESS}: `label x1 y1 x2 y2`, {guesses} times as in line 1"
         raise UserError(f"{path}, line {line_number}: {len(words)} numbers, {expected}")
     try:
         return [float(word) for word in words]

@@ -9,19 +9,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cam_repro import UserError
-from cam_repro.config import CHOICES, Config
+from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
+from cam_repro.data.views import VIEWS
 from cam_repro.distributed import join_world
-from cam_repro.evaluation.drawing import draw, look_at_split, rule_of
-from cam_repro.evaluation.predictions import LOOSE
-from cam_repro.evaluation.subjects import subject_of
+from cam_repro.evaluation.draw import draw_boxes
+from cam_repro.evaluation.maps import predict_split
+from cam_repro.evaluation.trained import load_trained
+from cam_repro.localization.boxes import LOOSE
 from cam_repro.reporting.figures import TRUE, example_images, save_picture
 from cam_repro.reporting.results import input_size, result_folder
 
 PICTURES, COLUMNS, CELL, LEGEND = 20, 5, 256, 24  # pixels but for the first two
-COLOURS = {"squash": (255, 50, 50), "center_crop": (60, 130, 255), "ten_crop": (255, 200, 0),
-           "ten_crop_averaged": (230, 80, 255)}  # fmt: skip
+COLOURS = ((255, 50, 50), (60, 130, 255), (255, 200, 0), (230, 80, 255), (80, 230, 230), (255, 140, 60))
 
 
 def compare_views(config: Config) -> Path:
@@ -32,13 +33,15 @@ def compare_views(config: Config) -> Path:
     with join_world(config.device, config.deterministic) as world:
         whole = load_split(config.data, "val", Path(config.cache), world)
         split = whole.subset(example_images(len(whole), PICTURES))
-        subject = subject_of(config, config.model, split.wnids, world)
-        size, boxes = input_size(config.protocol, subject.model), {}
-        for view in CHOICES["protocol.view"]:
-            rule = rule_of(replace(config.protocol, view=view))
-            seen = look_at_split(subject.network, split, view, size, [method], world, workers=config.data.workers)
-            boxes[view] = draw(seen, [rule], size, split, world, title=view).drawn[method, 0][:, -1, LOOSE]
-    path = result_folder(config, subject.model.name) / f"views-{method}-{config.protocol.name}.png"
+        trained = load_trained(config, config.model, split.wnids, world)
+        size, boxes = input_size(config.protocol, trained.model), {}
+        for view in VIEWS:
+            batches = predict_split(trained.network, split, view, size, [method], world, workers=config.data.workers)
+            (drawn,) = draw_boxes(
+                batches, [replace(config.protocol, view=view)], size, split, world, title=view
+            ).true_class_boxes.values()
+            boxes[view] = drawn[:, LOOSE]
+    path = result_folder(config, trained.model.name) / f"views-{method}-{config.protocol.name}.png"
     save_picture(path, _sheet(split, boxes))
     print(f"{len(split)} pictures, true boxes and those of {', '.join(boxes)}: {path}")
     return path
@@ -62,8 +65,8 @@ def _cell(picture: np.ndarray, true_boxes: np.ndarray, boxes: dict[str, np.ndarr
     draw_on, scale = ImageDraw.Draw(cell), cell.width / picture.shape[1]
     for box in true_boxes:
         draw_on.rectangle(_scaled(box, scale), outline=TRUE, width=4)
-    for view, box in boxes.items():
-        draw_on.rectangle(_scaled(box, scale), outline=COLOURS[view], width=2)
+    for box, colour in zip(boxes.values(), COLOURS, strict=False):
+        draw_on.rectangle(_scaled(box, scale), outline=colour, width=2)
     return cell
 
 
@@ -75,7 +78,7 @@ def _scaled(box: np.ndarray, scale: float) -> tuple[float, ...]:
 
 def _legend(draw_on: ImageDraw.ImageDraw, top: int) -> None:
     left = 8
-    for name, colour in {"true box": TRUE, **COLOURS}.items():
+    for name, colour in zip(["true box", *VIEWS], [TRUE, *COLOURS], strict=False):
         draw_on.rectangle((left, top + 6, left + 18, top + 18), fill=colour)
         draw_on.text((left + 24, top + 5), name.replace("_", " "), fill="black")
         left += 170

@@ -1,6 +1,5 @@
 """maps → heatmap → boxes → errors."""
 
-from cam_repro.localization.maps import class_activation_maps
-from cam_repro.localization.placement import merge_ten_crops
+from cam_repro.localization.maps import class_activation_maps, merge_ten_crops
 
 __all__ = ["class_activation_maps", "merge_ten_crops"]

@@ -5,53 +5,31 @@ A heatmap in which nothing stands out (constant, or nowhere above zero) has the 
 both rules; one that is not 2-D, is empty, or holds NaN or infinity is a ValueError.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
-from cam_repro.localization.components import runs
-from cam_repro.localization.contours import EIGHT_CONNECTED, contour_rectangles, contour_rectangles_of
-from cam_repro.localization.erosion import slightly_eroded
-from cam_repro.localization.level_sets import cuts_below, level_sets
+from cam_repro.config import ProtocolConfig
 
 Box = tuple[int, int, int, int]
+LOOSE, TIGHT = 0, 1  # the release's boxes of a map, by falling area
 
 
 def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
     """The paper's box of a heatmap (H, W), from a class activation map (Zhou et al. 2016, §3.2).
 
     "Segment the regions of which the value is above 20% of the max value of the CAM", then "take the bounding
-    box that covers the largest connected component": the one with the most pixels; of equals, the first in
-    raster order. When no pixel is kept, the box is the whole image.
+    box that covers the largest connected component": the one with the most pixels; of equals, the topmost, then
+    the leftmost. When no pixel is kept, the box is the whole image.
     """
     heatmap = checked_heatmap(heatmap)
-    kept = heatmap > float(threshold) * heatmap.max()
-    if not kept.any():
+    kept = (heatmap > float(threshold) * heatmap.max()).astype(np.uint8)
+    components = cv2.connectedComponentsWithStats(kept, connectivity=8)[2][1:].tolist()  # x, y, w, h, pixels
+    if not components:
         return whole_image_box(heatmap)
-    components, _ = ndimage.label(kept, structure=EIGHT_CONNECTED)
-    pixels = np.bincount(components.ravel())
-    largest = 1 + np.argmax(pixels[1:])
-    rows, columns = ndimage.find_objects(components, largest)[-1]
-    return columns.start, rows.start, columns.stop - 1, rows.stop - 1
-
-
-def paper_boxes(heatmaps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
-    """`paper_box` of each of M heatmaps (M, H, W), all at once: -> (M, 4) int64."""
-    heatmaps = _floating(_of_shape(heatmaps, ("maps", "height", "width")))
-    count, height, width = heatmaps.shape
-    lowest, highest = (find(heatmaps.reshape(count, height * width), axis=1) for find in (np.min, np.max))
-    _refuse_infinite(lowest, highest)
-    inside = runs(heatmaps, above=float(threshold) * highest[:, None, None])
-    if len(inside.starts) > heatmaps.size // 8:  # noise: its pixels are labelled faster than its runs
-        return np.array([paper_box(heatmap, threshold) for heatmap in heatmaps])
-    components = inside.components(diagonal=True)
-    of_heatmap, boxes = inside.boxes(components)
-    pixels = np.bincount(components, inside.ends - inside.starts)
-    largest_last = np.argsort(-pixels, kind="stable")[::-1]  # of equals, the first in raster order last
-    drawn = np.tile([0, 0, width - 1, height - 1], (count, 1))
-    drawn[of_heatmap[largest_last]] = boxes[largest_last]
-    return drawn
+    x, y, w, h, _ = min(components, key=lambda component: (-component[4], component[1], component[0]))
+    return x, y, x + w - 1, y + h - 1
 
 
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
@@ -63,32 +41,48 @@ def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110
     The rule's clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
     """
     heatmap = eight_bit(heatmap)
-    masks = [_slightly_eroded(heatmap > threshold) for threshold in thresholds]
-    return _loose_first(heatmap, [contour_rectangles(mask) for mask in masks])
+    height, width = heatmap.shape
+    found = []
+    for threshold in thresholds:
+        mask = _slightly_eroded((heatmap > threshold).astype(np.uint8))
+        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)  # outer borders and holes
+        for x, y, w, h in map(cv2.boundingRect, contours):
+            # Sizes go by the corner before it is clipped, as in the release, so they can be negative.
+            found.append((min(x, width - 5), min(y, height - 5), min(w, width - x - 5), min(h, height - y - 5)))
+    if not found or heatmap.min() == heatmap.max():
+        return [whole_image_box(heatmap)]
+    found.sort(key=lambda rectangle: -rectangle[2] * rectangle[3])
+    kept = _without_overlaps(np.array(found)).tolist()
+    return [(min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h)) for x, y, w, h in kept]
 
 
-def release_boxes_of(heatmaps: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[list[Box]]:
-    """`release_boxes` of each of M heatmaps (M, H, W), the contours of all of them at once."""
-    stored = [eight_bit(heatmap) for heatmap in heatmaps]
-    masks = [slightly_eroded(np.stack([heatmap > threshold for threshold in thresholds])) for heatmap in stored]
-    contours = iter(contour_rectangles_of(np.concatenate(masks)) if masks else ())
-    return [_loose_first(heatmap, [next(contours) for _ in thresholds]) for heatmap in stored]
+def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
+    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest one go."""
+    if mask.all() or not mask.any():
+        return mask
+    depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    rounded_half_up = np.floor(depth * (255.0 / depth.max()) + 0.5)
+    return (rounded_half_up > 10).astype(np.uint8)
 
 
-def threshold_sweep(heatmap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """`paper_box` of a heatmap (H, W) at each of T thresholds (T,), in one pass: -> (T, 4) int64."""
-    heatmap = checked_heatmap(heatmap)
-    cuts = np.asarray(thresholds).astype(heatmap.dtype) * heatmap.max()
-    rising = np.argsort(cuts)
-    components = level_sets(cuts_below(heatmap, cuts[rising]), len(cuts), heatmap)
-    *box, first = components.extents()
-    # The most pixels; of equals, the first in raster order.
-    rank = np.where(components.alive, components.pixels() * components.levels.size - first, -1)
-    largest = np.argmax(rank, axis=0)
-    boxes = np.empty((len(cuts), 4), dtype=np.int64)
-    boxes[rising] = np.stack(box, axis=-1)[largest, np.arange(len(cuts))]
-    boxes[heatmap.max() <= cuts] = whole_image_box(heatmap)
-    return boxes
+def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
+    """Each of the rectangles (n, 4), the largest first, removes the smaller ones it overlaps by over half of its area.
+
+    After a removal the release's loop steps past the rectangle that has moved into the gap: it is not compared.
+    """
+    i = 0
+    while i < len(rectangles):
+        x, y, w, h = rectangles[i]
+        others_x, others_y, others_w, others_h = rectangles[i + 1 :].T
+        across = np.minimum(x + w, others_x + others_w) - np.maximum(x, others_x)
+        down = np.minimum(y + h, others_y + others_h) - np.maximum(y, others_y)
+        removed: list[int] = []
+        for j in np.flatnonzero(np.maximum(across, 0) * np.maximum(down, 0) > int(0.5 * w * h)):
+            if not removed or j > removed[-1] + 1:
+                removed.append(j)
+        i += 1
+        rectangles = np.delete(rectangles, [i + j for j in removed], axis=0)
+    return rectangles
 
 
 def eight_bit(heatmap: np.ndarray) -> np.ndarray:
@@ -96,13 +90,26 @@ def eight_bit(heatmap: np.ndarray) -> np.ndarray:
 
     Integers are an 8-bit map already. A map that is nowhere positive becomes all 0.
     """
-    heatmap = _of_shape(heatmap, ("height", "width"))
-    if not np.issubdtype(heatmap.dtype, np.floating):
+    heatmap = np.asarray(heatmap)
+    if not np.issubdtype(heatmap.dtype, np.floating) and heatmap.ndim == 2 and heatmap.size:
         return heatmap
-    maximum = checked_heatmap(heatmap).max()
+    heatmap = checked_heatmap(heatmap)
+    maximum = heatmap.max()
     if maximum <= 0:
         return np.zeros(heatmap.shape, dtype=np.uint8)
     return np.floor(255.0 * np.maximum(heatmap / maximum, 0) + 0.5).astype(np.uint8)
+
+
+def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
+    """The heatmap itself, in float32 or better; ValueError for what cannot have a box."""
+    heatmap = np.asarray(heatmap)
+    if heatmap.ndim != 2 or heatmap.size == 0:
+        raise ValueError(f"a heatmap has the shape (height, width), got {heatmap.shape}")
+    floating = np.issubdtype(heatmap.dtype, np.floating)
+    heatmap = heatmap.astype(np.promote_types(heatmap.dtype, np.float32) if floating else np.float64, copy=False)
+    if not (np.isfinite(heatmap.min()) and np.isfinite(heatmap.max())):
+        raise ValueError("a heatmap has finite values, got NaN or infinity")
+    return heatmap
 
 
 def whole_image_box(heatmap: np.ndarray) -> Box:
@@ -110,85 +117,8 @@ def whole_image_box(heatmap: np.ndarray) -> Box:
     return 0, 0, width - 1, height - 1
 
 
-def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
-    """The heatmap itself, in float32 or better; ValueError for what cannot have a box."""
-    heatmap = _floating(_of_shape(heatmap, ("height", "width")))
-    _refuse_infinite(heatmap.min(), heatmap.max())
-    return heatmap
-
-
-def _of_shape(heatmap: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
-    heatmap = np.asarray(heatmap)
-    if heatmap.ndim != len(axes) or 0 in heatmap.shape[-2:]:
-        raise ValueError(f"a heatmap has the shape ({', '.join(axes)}), got {heatmap.shape}")
-    return heatmap
-
-
-def _floating(heatmap: np.ndarray) -> np.ndarray:
-    if not np.issubdtype(heatmap.dtype, np.floating):
-        return heatmap.astype(np.float64)
-    return heatmap.astype(np.promote_types(heatmap.dtype, np.float32), copy=False)
-
-
-def _refuse_infinite(lowest: np.ndarray, highest: np.ndarray) -> None:
-    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-        raise ValueError("a heatmap has finite values, got NaN or infinity")
-
-
-def _loose_first(heatmap: np.ndarray, contours: list[np.ndarray]) -> list[Box]:
-    """The boxes left of a heatmap's contours (n, 4) at each threshold, x, y, w, h: clipped, ranked, compared."""
-    rectangles = np.concatenate([_clipped(of_threshold, heatmap.shape) for of_threshold in contours])
-    if len(rectangles) == 0 or heatmap.min() == heatmap.max():
-        return [whole_image_box(heatmap)]
-    by_area = np.argsort(-_area(rectangles), kind="stable")
-    return [_corners(*rectangle) for rectangle in _without_overlaps(rectangles[by_area]).tolist()]
-
-
-def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
-    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest one go."""
-    if mask.all() or not mask.any():
-        return mask
-    depth = ndimage.distance_transform_edt(mask)
-    rounded_half_up = np.floor(depth * (255.0 / depth.max()) + 0.5)
-    return rounded_half_up > 10
-
-
-def _clipped(rectangles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """5 pixels off the far edges; the sizes go by the unclipped corner, so they can be negative."""
-    size = np.array(shape[::-1])
-    corner, extent = rectangles[:, :2], rectangles[:, 2:]
-    return np.hstack([np.minimum(corner, size - 5), np.minimum(extent, size - corner - 5)])
-
-
-def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
-    """Each rectangle removes the smaller ones it overlaps too much, but for those the release's loop skips.
-
-    rectangles (n, 4), the largest first. The loop steps on after a removal, past the rectangle that has just moved
-    into the gap: of a run of rectangles that all overlap too much, every second one survives.
-    """
-    position = 0
-    while position < len(rectangles):
-        too_much = _overlaps_too_much(rectangles[position], rectangles[position + 1 :])
-        position += 1
-        if too_much.any():
-            index = np.arange(len(too_much))
-            place_in_run = index - np.maximum.accumulate(np.where(too_much, -1, index))  # 1, 2, 3 … within a run
-            removed = too_much & (place_in_run % 2 == 1)
-            rectangles = np.concatenate([rectangles[:position], rectangles[position:][~removed]])
-    return rectangles
-
-
-def _overlaps_too_much(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Is the intersection more than half of the larger area, that half cut to an integer?"""
-    first = np.maximum(largest[:2], others[:, :2])
-    last = np.minimum(largest[:2] + largest[2:], others[:, :2] + others[:, 2:])
-    across, down = np.maximum(last - first, 0).T
-    return across * down > int(0.5 * _area(largest))
-
-
-def _area(rectangles: np.ndarray) -> np.ndarray:
-    return rectangles[..., 2] * rectangles[..., 3]
-
-
-def _corners(x: int, y: int, w: int, h: int) -> Box:
-    return min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h)
+# The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes, loose one first.
+BOX_RULES: dict[str, Callable[[np.ndarray, ProtocolConfig], list[Box]]] = {
+    "paper": lambda heatmap, protocol: [paper_box(heatmap, protocol.threshold)],
+    "release": lambda heatmap, protocol: release_boxes(heatmap, protocol.thresholds),
+}

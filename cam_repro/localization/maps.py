@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import numpy as np
 import torch
-from torch.nn import functional as F
+
+from cam_repro.data.views import sum_ten_crops, ten_crop_coverage
 
 
 def class_activation_maps(
@@ -23,23 +21,19 @@ def class_activation_maps(
     return (chosen @ maps_nkp).unflatten(2, maps.shape[2:])
 
 
-def resize_maps(maps: np.ndarray, size: tuple[int, int], mode: str = "bicubic") -> np.ndarray:
-    """(M,h,w) float → (M,*size): height and width in pixels; the same pixels as F.interpolate, corners not aligned.
-
-    Interpolation is separable, so that it is two small matrix products.
-    """
-    rows = interpolation_matrix(maps.shape[-2], size[0], mode)
-    columns = interpolation_matrix(maps.shape[-1], size[1], mode)
-    return rows @ maps @ columns.T
-
-
-@lru_cache(maxsize=4096)
-def interpolation_matrix(small: int, large: int, mode: str) -> np.ndarray:
-    """(large, small): what each of `large` samples takes of each of `small`."""
-    unit = torch.eye(small)[None, None]
-    return F.interpolate(unit, size=(large, small), mode=mode, align_corners=False)[0, 0].numpy()
-
-
 def top_classes(logits: torch.Tensor, count: int = 5) -> torch.Tensor:
     """(N,C) → (N,min(count,C)) classes by falling logit; of equal logits the lower class number comes first."""
     return logits.sort(dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def merge_ten_crops(maps: torch.Tensor, crop: int = 224, *, average: bool = False) -> torch.Tensor:
+    """The release's merge of `data.views.ten_crop`'s maps (N,10,M,h,w) into the warped square: (N,M,256,256).
+
+    Maps smaller than the crop are resized to it first. The sum of absolute values is not divided by how many crops
+    see a pixel (10, 6, 4 or 2), unless `average`.
+    """
+    if maps.shape[1] != 10 or max(maps.shape[-2:]) > crop:
+        raise ValueError(f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}")
+    coverage = ten_crop_coverage(crop) if average else 1.0
+    merged = [torch.from_numpy(sum_ten_crops(picture, crop) / coverage) for picture in maps.cpu().float().numpy()]
+    return torch.stack(merged).to(maps.device)

@@ -1,138 +1,38 @@
-"""Maps of where, by name: class activation maps, Grad-CAM and backpropagation, for several classes of each picture."""
+"""Maps of where, by name: class activation maps, Grad-CAM and backpropagation, for several classes of each picture.
+
+A method is one function and one entry of METHODS; nothing else knows its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from cam_repro import UserError
-from cam_repro.distributed import autocast
+from cam_repro.config import check_choice
 from cam_repro.localization.maps import class_activation_maps, top_classes
-from cam_repro.localization.placement import mean_softmax
 from cam_repro.networks import CamNetwork
 
-METHODS = ("cam", "gradcam", "backprop", "backprop_sum")
-COMPARED = ("cam", "gradcam", "backprop")  # what protocol=all runs: backprop's sum over colour is the release's variant
-OF_THE_PIXELS = ("backprop", "backprop_sum")  # their maps are as large as what the network sees
 
+@dataclass(frozen=True)
+class Method:
+    """How a method makes its maps, and what of.
 
-@dataclass
-class Look:
-    """What a network sees in P pictures.
-
-    scores (P,C): logits, or with several crops a picture the mean of their softmax; guesses (P,G): the best
-    G = min(count, C) classes; heat: method -> (P,M,h,w), with several crops (P,crops,M,h,w): the maps of the
-    guesses, then (M = G + 1) of the true class where labels were given; float32, at the method's own resolution.
+    takes "classifier": function(maps (N,K,h,w), classifier's weight (C,K), classes (N,M)) -> (N,M,h,w).
+    takes "gradient of the maps" or "gradient of the pixels": function(that gradient of one class's score, (N,K,h,w)
+    or (N,3,H,W); maps (N,K,h,w)) -> (N,h,w) or (N,H,W).
+    in_all: whether protocol=all runs it.
     """
 
-    scores: torch.Tensor
-    guesses: torch.Tensor
-    heat: dict[str, torch.Tensor]
+    function: Callable[..., torch.Tensor]
+    takes: Literal["classifier", "gradient of the maps", "gradient of the pixels"]
+    in_all: bool = True
 
 
-def look(
-    network: CamNetwork, images: torch.Tensor, labels: torch.Tensor | None = None,
-    *, methods: Sequence[str] = ("cam",), crops: int = 1, count: int = 5,
-) -> Look:  # fmt: skip
-    """P·crops normalised images, a picture's crops one after the other, through the network; labels (P,).
-
-    All methods share one forward pass, but that backpropagation has its own where the others' is in bfloat16.
-    Without a method there are scores alone, of any network. The network must be in evaluation mode; no parameter's
-    gradient is touched. All crops of a picture are asked for the same classes: those of its merged scores.
-    UserError for a method that the network cannot serve.
-    """
-    refuse(methods, network)
-
-    scores: list[torch.Tensor] = []  # of the first pass: another's rounding may order near-equal classes otherwise
-
-    def choose(logits: torch.Tensor) -> torch.Tensor:
-        scores.append(picture_scores(logits, crops))
-        guesses = top_classes(scores[0], count)
-        wanted = guesses if labels is None else torch.cat([guesses, labels[:, None]], dim=1)
-        return wanted.repeat_interleave(crops, dim=0)
-
-    heat: dict[str, torch.Tensor] = {}
-    for together in _forward_passes(methods, images.device):
-        heat |= _see(network, images, choose, together)
-    if crops > 1:
-        heat = {method: maps.unflatten(0, (-1, crops)) for method, maps in heat.items()}
-    return Look(scores[0], top_classes(scores[0], count), heat)
-
-
-def picture_scores(logits: torch.Tensor, crops: int) -> torch.Tensor:
-    """(P·crops,C) logits → (P,C): the logits themselves, or the mean of the softmax over a picture's crops."""
-    return logits if crops == 1 else mean_softmax(logits.unflatten(0, (-1, crops)))
-
-
-def refuse(methods: Sequence[str], network: CamNetwork) -> None:
-    for method in methods:
-        if reason := refusal(method, network):
-            raise UserError(reason)
-
-
-def refusal(method: str, network: CamNetwork) -> str:
-    """Why the network cannot serve the method, in one line; empty if it can."""
-    if method not in METHODS:
-        return f"method={method} is unknown; choose one of: {', '.join(METHODS)}"
-    if method == "cam" and network.cam_obstacle:
-        others = " or ".join(f"method={name}" for name in METHODS if name != "cam")
-        return f"method=cam cannot serve this network: {network.cam_obstacle}; choose {others}"
-    return ""
-
-
-def _forward_passes(methods: Sequence[str], device: torch.device) -> list[list[str]]:
-    """Which methods share a forward pass: all, unless bfloat16 would send backpropagation other ways.
-
-    Its rounding opens and closes other ReLUs and moves pooling maxima, and with them whole boxes.
-    """
-    if device.type != "cuda":
-        return [list(methods)]
-    of_the_pixels = [method for method in methods if method in OF_THE_PIXELS]
-    others = [method for method in methods if method not in OF_THE_PIXELS]
-    return [others, of_the_pixels] if of_the_pixels else [others]
-
-
-def _see(
-    network: CamNetwork, images: torch.Tensor, choose: Callable[[torch.Tensor], torch.Tensor], methods: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """One forward pass → each method's maps (N,M,h,w) of the classes (N,M) chosen by its logits (N,C)."""
-    through_gradients = [method for method in methods if method in GRADIENT_METHODS]
-    exact = any(method in OF_THE_PIXELS for method in methods)
-    with torch.inference_mode(not through_gradients), torch.set_grad_enabled(bool(through_gradients)):
-        if through_gradients:  # a copy: the caller's images stay as they are, and may come from inference mode
-            images = images.detach().clone().requires_grad_()
-        with nullcontext() if exact else autocast(images.device):
-            logits, maps = network.forward_with_maps(images)
-        classes = choose(logits.detach().float())
-        heat = _gradient_maps(logits, classes, maps, images, through_gradients)
-    if "cam" in methods:
-        heat["cam"] = class_activation_maps(maps.detach().float(), network.classifier_weight.detach(), classes)
-    return heat
-
-
-def _gradient_maps(
-    logits: torch.Tensor, classes: torch.Tensor, maps: torch.Tensor, images: torch.Tensor, methods: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """method → (N,M,h,w), every class's score propagated back once for all methods.
-
-    Scores are summed over the batch first: in evaluation mode no picture's logits depend on another picture.
-    """
-    if not methods:
-        return {}
-    inputs = [maps] * ("gradcam" in methods) + [images] * any(method in OF_THE_PIXELS for method in methods)
-    rows: dict[str, list[torch.Tensor]] = {method: [] for method in methods}
-    for position, score in enumerate(logits.float().gather(1, classes).sum(0), start=1):
-        gradients = torch.autograd.grad(score, inputs, retain_graph=position < classes.shape[1])
-        for method in methods:
-            gradient = gradients[-1 if method in OF_THE_PIXELS else 0].float()
-            rows[method].append(GRADIENT_METHODS[method](gradient, maps.detach().float()))
-    return {method: torch.stack(row, dim=1) for method, row in rows.items()}
-
-
-def _gradcam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def gradcam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """ReLU(Σ_k a_k f_k), a_k = the class score's gradient averaged over the map f_k (Selvaraju et al. 2017, eq. 1–2).
 
     The maps are those after the last ReLU. With average pooling a_k = w_k / (h·w): ReLU(CAM) / (h·w).
@@ -141,7 +41,7 @@ def _gradcam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return (weights @ maps.flatten(2))[:, 0].unflatten(1, maps.shape[2:]).relu()
 
 
-def _backprop(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def backprop(gradient: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """|∂ logit_c / ∂ image|, the colour channels' maximum (Simonyan et al. 2014, §3.1).
 
     The gradient is that of the normalised image; the channels' deviations differ by 2 %.
@@ -149,13 +49,91 @@ def _backprop(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return gradient.abs().amax(1)
 
 
-def _backprop_sum(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def backprop_sum(gradient: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """The same with the colour channels' sum, which the release's merge implies."""
     return gradient.abs().sum(1)
 
 
-GRADIENT_METHODS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "gradcam": _gradcam,  # of the last maps
-    "backprop": _backprop,  # of the pixels
-    "backprop_sum": _backprop_sum,
+METHODS = {
+    "cam": Method(class_activation_maps, takes="classifier"),
+    "gradcam": Method(gradcam, takes="gradient of the maps"),
+    "backprop": Method(backprop, takes="gradient of the pixels"),
+    "backprop_sum": Method(backprop_sum, takes="gradient of the pixels", in_all=False),
 }
+
+
+@dataclass
+class Prediction:
+    """What a network says of P pictures, float32.
+
+    scores (P,C): class probabilities, of several crops a picture their mean; classes (P,G): the best G = min(5, C),
+    best first; maps: method -> (P,crops,G,h,w), those classes' maps at the method's own resolution; true_class_maps:
+    method -> (P,crops,h,w) where labels were given, else empty.
+    """
+
+    scores: torch.Tensor
+    classes: torch.Tensor
+    maps: dict[str, torch.Tensor]
+    true_class_maps: dict[str, torch.Tensor]
+
+
+def predict(
+    network: CamNetwork, images: torch.Tensor, labels: torch.Tensor | None = None,
+    *, methods: Sequence[str] = ("cam",), crops: int = 1, count: int = 5,
+) -> Prediction:  # fmt: skip
+    """P·crops normalised images, a picture's crops one after the other, through the network once; labels (P,).
+
+    Without a method there are scores alone, of any network. The network must be in evaluation mode; no parameter's
+    gradient is touched. All crops of a picture are asked for the same classes: those of its mean scores.
+    UserError for a method that the network cannot serve.
+    """
+    for method in methods:
+        if reason := refusal(method, network):
+            raise UserError(reason)
+    with_gradient = [method for method in methods if METHODS[method].takes != "classifier"]
+    with torch.inference_mode(not with_gradient), torch.set_grad_enabled(bool(with_gradient)):
+        if with_gradient:  # a copy: the caller's images stay as they are, and may come from inference mode
+            images = images.detach().clone().requires_grad_()
+        logits, maps = network.forward_with_maps(images)
+        scores = logits.detach().softmax(1).unflatten(0, (-1, crops)).mean(1)
+        # By the logits where there is one crop: the softmax rounds near-equal classes to equal ones.
+        classes = top_classes(logits.detach() if crops == 1 else scores, count)
+        wanted = classes if labels is None else torch.cat([classes, labels[:, None]], dim=1)
+        of_crops = wanted.repeat_interleave(crops, dim=0)
+        heat = _maps_from_gradients(logits, of_crops, maps, images, with_gradient)
+    for method in set(methods) - set(with_gradient):
+        weight = network.classifier_weight.detach()
+        heat[method] = METHODS[method].function(maps.detach(), weight, of_crops)
+    heat = {method: of_method.unflatten(0, (-1, crops)) for method, of_method in heat.items()}
+    if labels is None:
+        return Prediction(scores, classes, heat, {})
+    best = {method: of_method[:, :, :-1] for method, of_method in heat.items()}
+    return Prediction(scores, classes, best, {method: of_method[:, :, -1] for method, of_method in heat.items()})
+
+
+def _maps_from_gradients(
+    logits: torch.Tensor, classes: torch.Tensor, maps: torch.Tensor, images: torch.Tensor, methods: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """method → (N,M,h,w): every class's score is propagated back once for all methods, and no further than needed.
+
+    Scores are summed over the batch first: in evaluation mode no picture's logits depend on another picture.
+    """
+    sources = {"gradient of the maps": maps, "gradient of the pixels": images}
+    sources = {name: of for name, of in sources.items() if any(METHODS[method].takes == name for method in methods)}
+    rows: dict[str, list[torch.Tensor]] = {method: [] for method in methods}
+    for place, score in enumerate(logits.gather(1, classes).sum(0) if methods else ()):
+        found = torch.autograd.grad(score, [*sources.values()], retain_graph=place + 1 < classes.shape[1])
+        gradients = dict(zip(sources, found, strict=True))
+        for method in methods:
+            gradient = gradients[METHODS[method].takes]
+            rows[method].append(METHODS[method].function(gradient, maps.detach()))
+    return {method: torch.stack(row, dim=1) for method, row in rows.items()}
+
+
+def refusal(method: str, network: CamNetwork) -> str:
+    """Why the network cannot serve the method, in one line; empty if it can. UserError for an unknown method."""
+    check_choice("method", method, METHODS)
+    if METHODS[method].takes == "classifier" and network.cam_obstacle:
+        others = " or ".join(f"method={name}" for name, other in METHODS.items() if other.takes != "classifier")
+        return f"method={method} cannot serve this network: {network.cam_obstacle}; choose {others}"
+    return ""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cam_repro.config import RecipeConfig
@@ -13,11 +14,10 @@ from cam_repro.data.views import (
     VIEWS,
     center_crop,
     center_crop_window,
-    crops_in,
     random_window,
     resize,
+    resize_maps,
     squash,
-    take_view,
     ten_crop,
     ten_crop_places,
 )
@@ -88,7 +88,7 @@ def test_ten_crops_of_other_sizes_keep_the_releases_proportions(size: int) -> No
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_gives_as_many_crops_as_it_says(view: str) -> None:
-    assert take_view(noise(40, 30), view, 64).shape == (crops_in(view), 64, 64, 3)
+    assert VIEWS[view].take(noise(40, 30), 64).shape == (VIEWS[view].crops, 64, 64, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -96,6 +96,24 @@ def test_a_resized_window_has_pillows_pixels_but_for_one_level(width: int, heigh
     window = noise(width, height)[height // 4 : height - 2, width // 5 : width - 3]
     pillows = Image.fromarray(window).resize((64, 48), Image.Resampling.BILINEAR)
     assert np.abs(resize(window, 64, 48).astype(int) - np.asarray(pillows)).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (13, 13), (9, 5), (100, 75)])
+def test_maps_are_enlarged_as_torch_does(width: int, height: int, interpolation: str) -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 13, 13)).astype(np.float32)
+    options = {"size": (height, width), "mode": interpolation, "align_corners": False}
+    expected = F.interpolate(torch.from_numpy(maps)[None], **options)[0].numpy()
+    np.testing.assert_allclose(resize_maps(maps, width, height, interpolation), expected, atol=5e-6)
+
+
+def test_what_the_center_crop_cuts_off_has_no_heat() -> None:
+    maps = np.full((1, 2, 13, 13), 3.0, np.float32)
+    placed = VIEWS["center_crop"].place(maps, (300, 200), 224, "bicubic")
+    left, top, right, bottom = (round(edge) for edge in center_crop_window(300, 200, 224))
+    assert (left, top, right, bottom) == (62, 12, 238, 188)
+    np.testing.assert_allclose(placed[:, top:bottom, left:right], 3, rtol=1e-5)
+    assert placed.sum(dtype=float) == pytest.approx(2 * 3 * (right - left) * (bottom - top))
 
 
 @pytest.mark.parametrize("crop", ["squash", "resized"])

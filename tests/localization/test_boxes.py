@@ -1,25 +1,13 @@
 """Boxes from heatmaps: the paper's rule and the release's, on maps small enough to check by eye."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
-from cam_repro.localization.boxes import (
-    _slightly_eroded,
-    _without_overlaps,
-    eight_bit,
-    paper_box,
-    paper_boxes,
-    release_boxes,
-    release_boxes_of,
-    threshold_sweep,
-)
-from cam_repro.localization.contours import contour_rectangles, contour_rectangles_of
-from cam_repro.localization.erosion import slightly_eroded
+from cam_repro.localization.boxes import _slightly_eroded, _without_overlaps, eight_bit, paper_box, release_boxes
 
 UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
 VALUES = {".": 0, "a": 60, "b": 105, "#": 255}  # below all, above the first, above the second, above all thresholds
@@ -46,19 +34,6 @@ def heatmaps(smallest_side: int = 1) -> st.SearchStrategy[np.ndarray]:
     """Few distinct values, so that plateaus, ties and constant maps are common."""
     shape = hnp.array_shapes(min_dims=2, max_dims=2, min_side=smallest_side, max_side=smallest_side + 11)
     return hnp.arrays(np.float64, shape, elements=st.integers(-2, 9).map(float))
-
-
-def batches(elements: st.SearchStrategy, dtype: type = np.float64, largest_side: int = 10) -> st.SearchStrategy:
-    """Up to five maps of one shape, 1×1, 1×N and N×1 among them."""
-    shape = st.tuples(st.integers(0, 5), st.integers(1, largest_side), st.integers(1, largest_side))
-    return hnp.arrays(dtype, shape, elements=elements)
-
-
-def smooth_heatmaps(count: int, height: int, width: int) -> np.ndarray:
-    from scipy.ndimage import zoom
-
-    small = np.random.default_rng(count).random((count, 13, 13)) ** 2
-    return zoom(small, (1, height / 13, width / 13), order=3).astype(np.float32)
 
 
 def slow_release_boxes(rectangles: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
@@ -149,95 +124,17 @@ def test_paper_box_of_a_rectangle_is_the_rectangle(x: int, y: int, width: int, h
     assert paper_box(heatmap) == (x, y, x + width, y + height)
 
 
-# --- many maps at once
-
-
-@settings(UNHURRIED, max_examples=150)
-@given(batches(st.integers(-1, 4).map(float)), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
-def test_paper_boxes_of_many_maps_are_those_of_each(heatmaps: np.ndarray, threshold: float) -> None:
-    boxes = paper_boxes(heatmaps, threshold)
-    assert boxes.dtype == np.int64
-    assert boxes.shape == (len(heatmaps), 4)
-    assert [tuple(box) for box in boxes.tolist()] == [paper_box(heatmap, threshold) for heatmap in heatmaps]
-
-
-@settings(UNHURRIED, max_examples=150)
-@given(batches(st.sampled_from([0, 20, 21, 105, 255]), np.uint8))
-def test_release_boxes_of_many_maps_are_those_of_each(heatmaps: np.ndarray) -> None:
-    assert release_boxes_of(heatmaps) == [release_boxes(heatmap) for heatmap in heatmaps]
-
-
-@pytest.mark.parametrize("shape", [(4, 224, 224), (3, 150, 301)])
-def test_boxes_of_many_smooth_maps_are_those_of_each(shape: tuple[int, int, int]) -> None:
-    heatmaps = smooth_heatmaps(*shape)
-    assert [tuple(box) for box in paper_boxes(heatmaps).tolist()] == [paper_box(heatmap) for heatmap in heatmaps]
-    assert release_boxes_of(heatmaps) == [release_boxes(heatmap) for heatmap in heatmaps]
-
-
-@pytest.mark.parametrize("rule", [paper_boxes, release_boxes_of])
-def test_one_broken_map_among_many_is_refused(rule: Callable) -> None:
-    heatmaps = np.ones((3, 4, 4))
-    for broken in (np.nan, np.inf, -np.inf):
-        heatmaps[1, 2, 3] = broken
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            rule(heatmaps)
-    with pytest.raises(ValueError, match="shape"):
-        rule(np.ones((3, 3)))
-    with pytest.raises(ValueError, match="shape"):
-        rule(np.ones((2, 0, 3)))
-
-
-@settings(UNHURRIED, max_examples=150)
-@given(batches(st.booleans(), bool))
-def test_contours_of_many_masks_are_those_of_each(masks: np.ndarray) -> None:
-    listed = [rectangles.tolist() for rectangles in contour_rectangles_of(masks)]
-    assert listed == [contour_rectangles(mask).tolist() for mask in masks]
-
-
-@settings(UNHURRIED, max_examples=100)
-@given(st.data())
-def test_erosion_of_many_masks_is_that_of_each_distance_transform(data: st.DataObject) -> None:
-    """Masks thick enough to lose pixels: more than 24 deep."""
-    height, width = data.draw(st.integers(1, 160)), data.draw(st.integers(1, 160))
-    masks = np.ones((3, height, width), dtype=bool)
-    for mask in masks[: data.draw(st.integers(0, 3))]:
-        for _ in range(data.draw(st.integers(1, 6))):
-            top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-            mask[top : top + data.draw(st.sampled_from([1, 2, 30])), left : left + data.draw(st.integers(1, 60))] = (
-                False
-            )
-    assert np.array_equal(slightly_eroded(masks), [_slightly_eroded(mask) for mask in masks])
-
-
-def test_erosion_rounds_as_the_release_where_a_depth_is_just_at_the_limit() -> None:
-    mask = np.zeros((341, 399), dtype=bool)
-    mask[1:340, 1:390] = True  # 170 deep: a pixel 7 deep scales to 10.5 exactly, and is rounded up
-    eroded = slightly_eroded(mask[None])[0]
-    assert np.array_equal(eroded, _slightly_eroded(mask))
-    assert eroded[7, 200] and not eroded[6, 200]
-
-
-# --- the sweep
-
-
-@settings(UNHURRIED, max_examples=200)
-@given(heatmaps(), st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=9))
-def test_sweep_equals_single_paper_boxes(heatmap: np.ndarray, thresholds: list[float]) -> None:
-    expected = [paper_box(heatmap, threshold) for threshold in thresholds]
-    assert [tuple(box) for box in threshold_sweep(heatmap, thresholds).tolist()] == expected
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sweep_equals_single_paper_boxes_on_a_smooth_map(dtype: type) -> None:
-    heatmap = smooth_heatmaps(1, 70, 90)[0].astype(dtype)
-    thresholds = np.linspace(0, 1, 256, endpoint=False)
-    swept = threshold_sweep(heatmap, thresholds)
-    assert swept.dtype == np.int64
-    assert swept.tolist() == [list(paper_box(heatmap, float(threshold))) for threshold in thresholds]
-
-
-def test_sweep_over_no_threshold_is_empty() -> None:
-    assert threshold_sweep(np.eye(3), []).shape == (0, 4)
+@UNHURRIED
+@given(heatmaps(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+def test_paper_box_is_that_of_the_largest_component_as_scipy_labels_it(heatmap: np.ndarray, threshold: float) -> None:
+    components, count = ndimage.label(heatmap > threshold * heatmap.max(), structure=np.ones((3, 3)))
+    if not count:
+        assert paper_box(heatmap, threshold) == (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
+        return
+    pixels = np.bincount(components.ravel())[1:]
+    largest = [ndimage.find_objects(components)[number] for number in np.flatnonzero(pixels == pixels.max())]
+    boxes = [(columns.start, rows.start, columns.stop - 1, rows.stop - 1) for rows, columns in largest]
+    assert paper_box(heatmap, threshold) == min(boxes, key=lambda box: (box[1], box[0]))
 
 
 # --- the release's rule
@@ -349,45 +246,18 @@ def test_release_boxes_lie_in_the_image_from_9_pixels_on(heatmap: np.ndarray) ->
 
 
 @UNHURRIED
-@given(hnp.arrays(np.uint8, (14, 17), elements=st.sampled_from([0, 30, 105, 255])))
-def test_release_removes_boxes_as_its_own_loop_does(heatmap: np.ndarray) -> None:
-    rectangles = contour_rectangles(heatmap > 20)
-    rectangles = rectangles[np.argsort(-rectangles[:, 2] * rectangles[:, 3], kind="stable")]
-    expected = slow_release_boxes(rectangles.tolist())
-    assert _without_overlaps(rectangles).tolist() == [list(rectangle) for rectangle in expected]
+@given(st.lists(st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(-3, 9)] * 2), min_size=1, max_size=12))
+def test_release_removes_boxes_as_its_own_loop_does(rectangles: list[tuple[int, int, int, int]]) -> None:
+    rectangles = sorted(rectangles, key=lambda rectangle: -rectangle[2] * rectangle[3])
+    expected = slow_release_boxes(rectangles)
+    assert _without_overlaps(np.array(rectangles)).tolist() == [list(rectangle) for rectangle in expected]
 
 
-def test_contours_come_in_opencv_s_order_with_holes_one_pixel_larger() -> None:
-    mask = drawn("""
-        #####..
-        #.#.#..
-        #####..
-        .......
-        ....###
-        .##.#.#
-        ....###""")
-    assert contour_rectangles(mask > 0).tolist() == [
-        [1, 5, 2, 1],
-        [4, 4, 3, 3],
-        [4, 4, 3, 3],  # its hole
-        [0, 0, 5, 3],
-        [2, 0, 3, 3],  # the later hole first
-        [0, 0, 3, 3],
-    ]
-
-
-def test_a_gap_that_touches_the_image_border_or_opens_diagonally_is_judged_as_opencv_does() -> None:
-    open_at_the_border = drawn("""
-        #####
-        #...#
-        #.###
-        #.###""")
-    diagonal_corner = drawn("""
-        .##
-        #.#
-        ##.""")
-    assert contour_rectangles(open_at_the_border > 0).tolist() == [[0, 0, 5, 4]]
-    assert contour_rectangles(diagonal_corner > 0).tolist() == [[0, 0, 3, 3], [0, 0, 3, 3]]
+def test_erosion_rounds_as_the_release_where_a_depth_is_just_at_the_limit() -> None:
+    mask = np.zeros((341, 399), dtype=np.uint8)
+    mask[1:340, 1:390] = 1  # 170 deep: a pixel 7 deep scales to 10.5 exactly, and is rounded up
+    eroded = _slightly_eroded(mask)
+    assert eroded[7, 200] and not eroded[6, 200]
 
 
 def test_eight_bit_divides_by_the_maximum_and_rounds() -> None:
@@ -414,10 +284,7 @@ def test_eight_bit_divides_by_the_maximum_and_rounds() -> None:
 def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(heatmap: np.ndarray) -> None:
     whole = (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
     assert paper_box(heatmap) == whole
-    assert paper_boxes(heatmap[None]).tolist() == [list(whole)]
     assert release_boxes(heatmap) == [whole]
-    assert release_boxes_of(heatmap[None]) == [[whole]]
-    assert threshold_sweep(heatmap, [0.2, 0.5]).tolist() == [list(whole)] * 2
 
 
 @pytest.mark.parametrize(
@@ -426,7 +293,7 @@ def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(he
     ids=["nan", "infinite", "empty", "1-D", "3-D"],
 )
 def test_a_broken_heatmap_is_refused_in_one_line(heatmap: np.ndarray) -> None:
-    for rule in (paper_box, release_boxes, lambda broken: threshold_sweep(broken, [0.2])):
+    for rule in (paper_box, release_boxes):
         with pytest.raises(ValueError, match="heatmap") as refusal:
             rule(heatmap)
         assert "\n" not in str(refusal.value)

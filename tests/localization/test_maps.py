@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from cam_repro.localization.maps import class_activation_maps, resize_maps, top_classes
+from cam_repro.data.views import ten_crop_coverage
+from cam_repro.localization.maps import class_activation_maps, merge_ten_crops, top_classes
 
 MAPS = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [0.0, 0.0]]]])  # (1,2,2,2)
 WEIGHT = torch.tensor([[1.0, 1.0], [2.0, -1.0], [0.0, 0.5]])  # (3,2)
@@ -26,15 +26,57 @@ def test_asked_classes_come_in_the_asked_order_for_each_picture() -> None:
     assert torch.equal(cams[1], every[1, [1, 1]])
 
 
-@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("size", [(1, 1), (13, 13), (5, 9), (75, 100)])
-def test_resizing_gives_the_pixels_of_torchs_interpolation(mode: str, size: tuple[int, int]) -> None:
-    maps = np.random.default_rng(0).normal(size=(2, 13, 13)).astype(np.float32)
-    expected = F.interpolate(torch.from_numpy(maps)[None], size=size, mode=mode, align_corners=False)[0].numpy()
-    np.testing.assert_allclose(resize_maps(maps, size, mode), expected, atol=2e-6)
-
-
 def test_of_equal_logits_the_lower_class_comes_first() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0, 2.0, 1.0, 0.0]])
     assert top_classes(logits).tolist() == [[1, 3, 2, 4, 0]]
     assert top_classes(logits[:, :3]).tolist() == [[1, 2, 0]]
+
+
+# --- the release's ten crops
+
+
+@pytest.mark.parametrize("side", [1, 13, 224])
+def test_constant_maps_merge_into_how_many_crops_see_each_pixel(side: int) -> None:
+    merged = merge_ten_crops(torch.ones(1, 10, 2, side, side))
+    assert merged.shape == (1, 2, 256, 256)
+    torch.testing.assert_close(merged[0, 1], torch.from_numpy(ten_crop_coverage(224)))
+    counts, pixels = merged[0, 0].round().unique(return_counts=True)
+    assert counts.tolist() == [2, 4, 6, 10]
+    assert (100 * pixels / 256**2).tolist() == pytest.approx([4.7, 20.3, 18.8, 56.3], abs=0.06)
+    torch.testing.assert_close(
+        merge_ten_crops(-torch.ones(1, 10, 2, side, side), average=True), torch.ones(1, 2, 256, 256)
+    )
+
+
+def test_crops_of_227_pixels_are_29_and_14_apart() -> None:
+    merged = merge_ten_crops(torch.ones(1, 10, 1, 13, 13), crop=227)[0, 0].round()
+    assert merged.shape == (256, 256)
+    middle = torch.zeros(256, 256)
+    for left, top in ((0, 0), (0, 29), (29, 0), (29, 29), (14, 14)):
+        middle[top : top + 227, left : left + 227] += 2
+    assert torch.equal(merged, middle)
+
+
+@pytest.mark.parametrize(("number", "left", "top"), [(0, 0, 0), (1, 0, 32), (2, 32, 0), (3, 32, 32), (4, 16, 16)])
+def test_a_crop_and_its_mirror_are_added_at_the_same_place(number: int, left: int, top: int) -> None:
+    asymmetric = torch.arange(224.0 * 224).view(224, 224)
+    maps = torch.zeros(1, 10, 1, 224, 224)
+    maps[0, number, 0] = asymmetric
+    maps[0, number + 5, 0] = -asymmetric.flip(-1)  # the magnitude counts, not the sign
+    expected = torch.zeros(256, 256)
+    expected[top : top + 224, left : left + 224] = 2 * asymmetric
+    assert torch.equal(merge_ten_crops(maps)[0, 0], expected)
+
+
+def test_small_maps_are_resized_bicubically_before_their_magnitude_is_taken() -> None:
+    maps = torch.randn(2, 10, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    one_crop = torch.zeros_like(maps)
+    one_crop[:, 0] = maps[:, 0]
+    expected = F.interpolate(maps[:, 0], size=(224, 224), mode="bicubic", align_corners=False).abs()
+    torch.testing.assert_close(merge_ten_crops(one_crop)[..., :224, :224], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 1, 13, 13), (1, 10, 1, 227, 227)])
+def test_maps_that_are_not_of_ten_crops_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected maps \(N,10,M,h,w\) of at most 224×224"):
+        merge_ten_crops(torch.zeros(shape))

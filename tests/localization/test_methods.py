@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.localization import methods
 from cam_repro.localization.maps import class_activation_maps, top_classes
-from cam_repro.localization.methods import METHODS, look, refusal
+from cam_repro.localization.methods import METHODS, Prediction, predict, refusal
 from cam_repro.networks.network import CamNetwork
 
 CLASSES = 7
@@ -30,39 +29,47 @@ def some_images(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, 16, 12, generator=torch.Generator().manual_seed(1))
 
 
+def all_maps(found: Prediction, method: str) -> torch.Tensor:
+    """(P,G+1,h,w) of single crops: of the guesses, then of the true class."""
+    return torch.cat([found.maps[method], found.true_class_maps[method][:, :, None]], dim=2)[:, 0]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_map_of_each_guess_and_of_the_true_class(method: str) -> None:
     network, images = tiny_network(), some_images()
-    seen = look(network, images, LABELS, methods=[method])
-    torch.testing.assert_close(seen.scores, network(images).detach())
-    assert torch.equal(seen.guesses, top_classes(seen.scores))
-    heat = seen.heat[method]
+    found = predict(network, images, LABELS, methods=[method])
+    torch.testing.assert_close(found.scores, network(images).detach().softmax(1))
+    assert torch.equal(found.classes, top_classes(network(images)))
+    heat = all_maps(found, method)
     assert heat.shape == ((3, 6, 16, 12) if method.startswith("backprop") else (3, 6, 4, 3))
     assert heat.dtype == torch.float32
     assert not heat.requires_grad
-    assert torch.equal(look(network, images, methods=[method]).heat[method], heat[:, :5])
+    unlabelled = predict(network, images, methods=[method])
+    assert torch.equal(unlabelled.maps[method][:, 0], heat[:, :5]) and not unlabelled.true_class_maps
 
 
 def test_scores_alone_are_the_same_without_maps() -> None:
-    seen, with_maps = (look(tiny_network(), some_images(), LABELS, methods=asked) for asked in ([], ["cam"]))
-    assert torch.equal(seen.scores, with_maps.scores)
-    assert torch.equal(seen.guesses, with_maps.guesses)
-    assert seen.heat == {}
+    found, with_maps = (predict(tiny_network(), some_images(), LABELS, methods=asked) for asked in ([], ["cam"]))
+    assert torch.equal(found.scores, with_maps.scores)
+    assert torch.equal(found.classes, with_maps.classes)
+    assert found.maps == {}
 
 
 def test_cam_weighs_the_maps_with_the_classifier() -> None:
     network, images = tiny_network(), some_images()
-    seen = look(network, images, LABELS)
+    found = predict(network, images, LABELS)
     logits, maps = network.forward_with_maps(images)
     every = class_activation_maps(maps, network.classifier_weight)
     for picture, label in enumerate(LABELS):
-        torch.testing.assert_close(seen.heat["cam"][picture, 0], every[picture, logits[picture].argmax()])
-        torch.testing.assert_close(seen.heat["cam"][picture, -1], every[picture, label])
+        torch.testing.assert_close(all_maps(found, "cam")[picture, 0], every[picture, logits[picture].argmax()])
+        torch.testing.assert_close(all_maps(found, "cam")[picture, -1], every[picture, label])
 
 
 def test_gradcam_of_average_pooling_is_the_positive_part_of_cam_over_the_number_of_positions() -> None:
     network, images = tiny_network(), some_images()
-    cams, gradcams = (look(network, images, LABELS, methods=[method]).heat[method] for method in ("cam", "gradcam"))
+    cams, gradcams = (
+        all_maps(predict(network, images, LABELS, methods=[method]), method) for method in ("cam", "gradcam")
+    )
     assert (cams < 0).any()
     assert (cams > 0).any()
     torch.testing.assert_close(gradcams, cams.relu() / (4 * 3))
@@ -71,21 +78,21 @@ def test_gradcam_of_average_pooling_is_the_positive_part_of_cam_over_the_number_
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_gradcam_of_a_batch_is_that_of_each_picture_and_class_alone(pool: str) -> None:
     network, images = tiny_network(pool), some_images()
-    seen = look(network, images, LABELS, methods=["gradcam"])
-    for picture, classes in enumerate(torch.cat([seen.guesses, LABELS[:, None]], 1).tolist()):
+    found = predict(network, images, LABELS, methods=["gradcam"])
+    for picture, classes in enumerate(torch.cat([found.classes, LABELS[:, None]], 1).tolist()):
         for position, label in enumerate(classes):
             logits, maps = network.forward_with_maps(images[picture : picture + 1])
             maps.retain_grad()
             logits[0, label].backward()
             by_hand = (maps * maps.grad.mean((2, 3), keepdim=True)).sum(1).relu()[0]
-            torch.testing.assert_close(seen.heat["gradcam"][picture, position], by_hand.detach())
+            torch.testing.assert_close(all_maps(found, "gradcam")[picture, position], by_hand.detach())
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_backprop_of_a_batch_is_that_of_each_picture_and_class_alone(pool: str) -> None:
     network, images = tiny_network(pool), some_images()
     largest, total = (
-        look(network, images, LABELS, methods=[method]).heat[method] for method in ("backprop", "backprop_sum")
+        all_maps(predict(network, images, LABELS, methods=[method]), method) for method in ("backprop", "backprop_sum")
     )
     guesses = top_classes(network(images))
     for picture, classes in enumerate(torch.cat([guesses, LABELS[:, None]], 1).tolist()):
@@ -107,16 +114,16 @@ def test_backprop_is_the_change_of_the_score_with_a_pixel() -> None:
         with torch.inference_mode():
             difference = network(images + nudge) - network(images - nudge)
         changes.view(-1)[pixel] = difference[0, 2] / (2 * step)
-    heat = look(network, images, torch.tensor([2]), methods=["backprop"]).heat["backprop"][0, -1]
+    heat = predict(network, images, torch.tensor([2]), methods=["backprop"]).true_class_maps["backprop"][0, 0]
     torch.testing.assert_close(heat, changes[0].abs().amax(0), rtol=0.02, atol=2e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_looking_leaves_images_and_parameters_as_they_were(method: str) -> None:
+def test_a_prediction_leaves_images_and_parameters_as_they_were(method: str) -> None:
     network, images = tiny_network(), some_images()
     before = images.clone()
     network.classifier.weight.grad = torch.ones_like(network.classifier.weight)
-    look(network, images, LABELS, methods=[method])
+    predict(network, images, LABELS, methods=[method])
     assert torch.equal(images, before)
     assert not images.requires_grad
     assert [p.grad is None for p in network.parameters()].count(False) == 1
@@ -126,41 +133,30 @@ def test_looking_leaves_images_and_parameters_as_they_were(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_parameters_and_inference_mode_change_nothing(method: str) -> None:
     network = tiny_network()
-    expected = look(network, some_images(), LABELS, methods=[method]).heat[method]
+    expected = predict(network, some_images(), LABELS, methods=[method]).maps[method]
     network.requires_grad_(False)
     with torch.inference_mode():
         images = some_images()
-        assert torch.equal(look(network, images, LABELS, methods=[method]).heat[method], expected)
+        assert torch.equal(predict(network, images, LABELS, methods=[method]).maps[method], expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(method: str) -> None:
     network, images = tiny_network(), 3 * some_images(6)
-    seen = look(network, images, LABELS[:2], methods=[method], crops=3, count=2)
+    found = predict(network, images, LABELS[:2], methods=[method], crops=3, count=2)
     scores = network(images).detach().softmax(1).view(2, 3, CLASSES).mean(1)
-    torch.testing.assert_close(seen.scores, scores)
-    assert torch.equal(seen.guesses, top_classes(scores, 2))
-    assert seen.heat[method].shape[:3] == (2, 3, 3)
-    crop_alone = look(network, images[4:5], seen.guesses[1, 1:], methods=[method])  # its true class: the second guess
-    torch.testing.assert_close(seen.heat[method][1, 1, 1], crop_alone.heat[method][0, -1])
+    torch.testing.assert_close(found.scores, scores)
+    assert torch.equal(found.classes, top_classes(scores, 2))
+    assert found.maps[method].shape[:3] == (2, 3, 2) and found.true_class_maps[method].shape[:2] == (2, 3)
+    crop_alone = predict(network, images[4:5], found.classes[1, 1:], methods=[method])  # its true class: the second guess
+    torch.testing.assert_close(found.maps[method][1, 1, 1], crop_alone.true_class_maps[method][0, 0])
 
 
 def test_cam_serves_maximum_pooling_as_in_the_papers_table_2() -> None:
     network, images = tiny_network("max"), some_images()
     _, maps = network.forward_with_maps(images)
     expected = class_activation_maps(maps, network.classifier_weight, LABELS[:, None])
-    torch.testing.assert_close(look(network, images, LABELS).heat["cam"][:, -1:], expected.detach())
-
-
-def test_backprop_is_in_full_precision_where_the_rest_is_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, images = tiny_network(), some_images()
-    full = {method: look(network, images, LABELS, methods=[method]) for method in METHODS}
-    monkeypatch.setattr(methods, "autocast", lambda device: torch.autocast("cpu", dtype=torch.bfloat16))
-    half = {method: look(network, images, LABELS, methods=[method]) for method in METHODS}
-    assert torch.equal(half["backprop"].heat["backprop"], full["backprop"].heat["backprop"])
-    assert not torch.equal(half["cam"].heat["cam"], full["cam"].heat["cam"])
-    assert torch.equal(half["gradcam"].scores, half["cam"].scores)
-    assert all(half[method].heat[method].dtype == half[method].scores.dtype == torch.float32 for method in METHODS)
+    torch.testing.assert_close(predict(network, images, LABELS).true_class_maps["cam"], expected.detach())
 
 
 def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_and_served_the_rest() -> None:
@@ -169,39 +165,31 @@ def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_
     layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES))
     connected = CamNetwork(network.trunk, network.head, layers, "none", 0.5).eval()
     with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or method=backprop"):
-        look(connected, some_images(), LABELS)
-    assert look(connected, some_images(), LABELS, methods=["gradcam"]).heat["gradcam"].max() > 0
-    assert look(connected, some_images(), LABELS, methods=["backprop"]).heat["backprop"].shape == (3, 6, 16, 12)
+        predict(connected, some_images(), LABELS)
+    assert predict(connected, some_images(), LABELS, methods=["gradcam"]).maps["gradcam"].max() > 0
+    assert predict(connected, some_images(), methods=["backprop"]).maps["backprop"].shape == (3, 1, 5, 16, 12)
 
 
 def test_methods_asked_together_give_what_each_gives_alone() -> None:
     network, images = tiny_network(), some_images(4)
-    together = look(network, images, LABELS[:2], methods=METHODS, crops=2)
+    together = predict(network, images, LABELS[:2], methods=METHODS, crops=2)
     for method in METHODS:
-        assert torch.equal(
-            together.heat[method], look(network, images, LABELS[:2], methods=[method], crops=2).heat[method]
-        )
+        alone = predict(network, images, LABELS[:2], methods=[method], crops=2)
+        assert torch.equal(together.maps[method], alone.maps[method])
+        assert torch.equal(together.true_class_maps[method], alone.true_class_maps[method])
 
 
 def test_a_wrong_method_is_refused_with_the_right_ones() -> None:
     with pytest.raises(UserError, match=r"method=grad is unknown; .* cam, gradcam, backprop, backprop_sum"):
-        look(tiny_network(), some_images(), methods=["grad"])
+        predict(tiny_network(), some_images(), methods=["grad"])
 
 
-def test_methods_in_passes_of_their_own_are_asked_for_the_same_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where another pass's rounding orders near-equal classes otherwise."""
-    network, images = tiny_network(), some_images()
-    together = look(network, images, methods=["cam", "backprop"])
-    forward, passes = network.forward_with_maps, []
-
-    def another_order_each_time(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, maps = forward(images)
-        passes.append(logits)
-        return (logits if len(passes) == 1 else -logits), maps
-
-    monkeypatch.setattr(network, "forward_with_maps", another_order_each_time)
-    monkeypatch.setattr(methods, "_forward_passes", lambda *_: [["cam"], ["backprop"]])
-    apart = look(network, images, methods=["cam", "backprop"])
-    assert len(passes) == 2
-    assert torch.equal(apart.guesses, together.guesses)
-    torch.testing.assert_close(apart.heat["backprop"], together.heat["backprop"])  # |gradient|: the sign is gone
+def test_the_mean_over_crops_is_of_their_softmax_not_of_their_logits() -> None:
+    network = tiny_network()
+    logits = torch.zeros(10, CLASSES)
+    logits[0, 0] = 100.0  # one crop is certain of class 0,
+    logits[1:, 1] = 3.0  # nine lean to class 1: the mean of the logits would be for class 0
+    network.forward_with_maps = lambda images: (logits, images)
+    found = predict(network, torch.zeros(10, 3, 4, 4), methods=[], crops=10)
+    torch.testing.assert_close(found.scores, logits.softmax(1).mean(0, keepdim=True))
+    assert found.classes[0, 0] == 1 and logits.mean(0).argmax() == 0

@@ -1,5 +1,6 @@
 """MaxBoxAcc (Choe et al. 2020) on hand-worked maps, and against a labelling of every cut."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cam_repro.localization.contours import contour_rectangles
 from cam_repro.localization.errors import box_iou, boxes_on_map, max_box_accuracy
 
 TOUCHING = np.ones((3, 3))
@@ -26,7 +26,8 @@ def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
     if not mask.any():
         return np.zeros(4), np.zeros((1, 4))
     limit = np.array(mask.shape[::-1]) - 1
-    rectangles = contour_rectangles(mask)
+    borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    rectangles = np.array([cv2.boundingRect(border) for border in borders])
     contours = np.hstack([rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)])
     components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=TOUCHING)
     ranked = []
