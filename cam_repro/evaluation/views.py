@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cam_repro import UserError
-from cam_repro.config import CHOICES, Config
+from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
+from cam_repro.data.views import VIEWS
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.drawing import draw, look_at_split, rule_of
 from cam_repro.evaluation.predictions import LOOSE
@@ -34,7 +35,7 @@ def compare_views(config: Config) -> Path:
         split = whole.subset(example_images(len(whole), PICTURES))
         subject = subject_of(config, config.model, split.wnids, world)
         size, boxes = input_size(config.protocol, subject.model), {}
-        for view in CHOICES["protocol.view"]:
+        for view in VIEWS:
             rule = rule_of(replace(config.protocol, view=view))
             seen = look_at_split(subject.network, split, view, size, [method], world, workers=config.data.workers)
             boxes[view] = draw(seen, [rule], size, split, world, title=view).drawn[method, 0][:, -1, LOOSE]

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cam_repro.config import CHOICES, DataConfig, ProtocolConfig
+from cam_repro.config import DataConfig, ProtocolConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.split import Split
+from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World
 from cam_repro.evaluation.drawing import Drawings, draw, look_at_split, rule_of
 from cam_repro.evaluation.kept_maps import MapCache
@@ -75,7 +76,7 @@ def drawings(split: Split, view: str, *rules: ProtocolConfig, **options: object)
     return draw(batches, rules, 224, split, ALONE, examples=[1])
 
 
-@pytest.mark.parametrize("view", CHOICES["protocol.view"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_every_view_finds_the_box_of_a_blob_in_original_pixels(tmp_path: Path, view: str) -> None:
     split = tree_with_bright_blobs(tmp_path / "tree", ((320, 240), (120, 80, 219, 159)))
     rule = ProtocolConfig(name="paper", threshold=0.5, view=view)
