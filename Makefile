@@ -1,5 +1,5 @@
-# Every target sets up .venv from requirements.txt on first use. Options: data= model= recipe= protocol= method= weights= image=
-# predictions=, and anything else of configs/ through args="recipe.epochs=4 seed=1".
+# Every target sets up .venv on first use. Options: data= model= recipe= protocol= method= weights= image= predictions=,
+# and anything else of configs/ through args="recipe.epochs=4 seed=1".
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -16,11 +16,15 @@ else
 endif
 CHOSEN = $(foreach option,data model recipe protocol method weights image predictions,$(if $($(option)),$(option)='$($(option))')) $(args)
 
+SCRIPTS := data check-data train eval-classification eval-localization tables score cam views export
+
 .DEFAULT_GOAL := help
-.PHONY: help reproduce data check-data train eval-classification eval-localization tables score cam views export bench test lint
+.PHONY: help setup reproduce $(SCRIPTS) bench test lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
+
+setup: $(READY) ## .venv with everything, which every other target does first
 
 reproduce: override data := shapes
 reproduce: override model := alexnet_gap
@@ -31,45 +35,26 @@ reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, 
 	@$(RUN) scripts/eval_localization.py $(CHOSEN)
 	@$(RUN) scripts/tables.py $(CHOSEN)
 
-data: $(READY) ## download and unpack data=imagenette (1.5 GB), resumable; shapes makes itself
-	@echo "$(WHICH)"
-	@$(RUN) scripts/get_data.py $(CHOSEN)
+data: ## download and unpack data=imagenette (1.5 GB), resumable; shapes makes itself
+check-data: ## every picture and annotation of data= read and checked, against ILSVRC's known counts
+train: ## fine-tune one network, model=vgg_gap; run again to resume
+eval-classification: ## top-1/top-5 classification error, of model= or of every trained network
+eval-localization: ## top-1/top-5 localization error from the boxes of class activation maps
+tables: ## paper | reproduced | difference, into results/<data>/
+score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
+cam: ## one picture, image=cat.jpg model=alexnet_gap: top-5, box, heatmap in a PNG beside it
+views: ## one figure: each view's box of model= beside the true boxes, on 20 pictures
+export: ## the trained weights of model= as safetensors, to publish
 
-check-data: $(READY) ## every picture and annotation of data= read and checked, against ILSVRC's known counts
+# Each runs the script of its name, but for four.
+SCRIPT = $(subst -,_,$@)
+data:   SCRIPT := get_data
+cam:    SCRIPT := predict
+views:  SCRIPT := compare_views
+export: SCRIPT := export_weights
+$(SCRIPTS): $(READY)
 	@echo "$(WHICH)"
-	@$(RUN) scripts/check_data.py $(CHOSEN)
-
-train: $(READY) ## fine-tune one network, model=vgg_gap; run again to resume
-	@echo "$(WHICH)"
-	@$(RUN) scripts/train.py $(CHOSEN)
-
-eval-classification: $(READY) ## top-1/top-5 classification error, of model= or of every trained network
-	@echo "$(WHICH)"
-	@$(RUN) scripts/eval_classification.py $(CHOSEN)
-
-eval-localization: $(READY) ## top-1/top-5 localization error from the boxes of class activation maps
-	@echo "$(WHICH)"
-	@$(RUN) scripts/eval_localization.py $(CHOSEN)
-
-tables: $(READY) ## paper | reproduced | difference, into results/<data>/
-	@echo "$(WHICH)"
-	@$(RUN) scripts/tables.py $(CHOSEN)
-
-score: $(READY) ## the devkit's errors of any file of guesses, predictions=guesses.txt
-	@echo "$(WHICH)"
-	@$(RUN) scripts/score.py $(CHOSEN)
-
-cam: $(READY) ## one picture, image=cat.jpg model=alexnet_gap: top-5, box, heatmap in a PNG beside it
-	@echo "$(WHICH)"
-	@$(RUN) scripts/predict.py $(CHOSEN)
-
-views: $(READY) ## one figure: each view's box of model= beside the true boxes, on 20 pictures
-	@echo "$(WHICH)"
-	@$(RUN) scripts/compare_views.py $(CHOSEN)
-
-export: $(READY) ## the trained weights of model= as safetensors, to publish
-	@echo "$(WHICH)"
-	@$(RUN) scripts/export_weights.py $(CHOSEN)
+	@$(RUN) scripts/$(SCRIPT).py $(CHOSEN)
 
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
 	@$(RUN) scripts/bench.py $(args)
@@ -85,9 +70,9 @@ $(VENV)/.bench: $(READY) scripts/benchmarks/requirements.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r scripts/benchmarks/requirements.txt -c requirements.txt
 	@touch $@
 
-$(READY): requirements.txt
+$(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is %d.%d; choose one with make PYTHON=python3.11" % v)'
 	@echo "setting up $(VENV) (once; torch is the large part)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -1,17 +1,18 @@
-"""Settings that are right alone but not together, each refused with the nearest that is; nothing heavy is imported."""
+"""To be dropped when cam_repro/networks checks this itself.
+
+Settings that are right alone but not together, each refused with the nearest that is; nothing heavy is imported."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from cam_repro import UserError
 from cam_repro.mistakes import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from cam_repro.config import Config, ModelConfig, ProtocolConfig, RecipeConfig
+    from cam_repro.config import ModelConfig
 
 V1 = ("IMAGENET1K_V1", "DEFAULT")
 NEW_CONVOLUTION = ("units", "groups", "conv_init", "conv_bias")  # keys of model. that set it
@@ -38,22 +39,6 @@ LIMITS = {
     "squeezenet1_0": Limits((512,), 21, 21, "class maps"),
     "nin": Limits((384,), 23, 39, "class maps", ()),
 }
-
-
-def check_agreement(config: Config, makes_maps: bool = False) -> None:
-    """UserError where two settings contradict each other.
-
-    makes_maps: the work draws class maps, so that the default method counts as if it were asked for.
-    """
-    if config.model:
-        check_model(config.model)
-        check_sizes(config.model, "protocol.size", config.protocol.size)
-        check_sizes(config.model, "recipe.sizes", config.recipe.sizes)
-        _check_method(config, makes_maps)
-        if config.weights is not None and is_published(config.weights):
-            check_published(config.model.backbone, config.weights)
-    _check_recipe(config.recipe)
-    (_check_all if config.protocol.name == "all" else _check_protocol)(config.protocol)
 
 
 def check_model(model: ModelConfig) -> None:
@@ -111,17 +96,6 @@ def check_sizes(model: ModelConfig, key: str, sizes: int | list[int] | None) -> 
         )
 
 
-def _check_method(config: Config, makes_maps: bool) -> None:
-    model, chosen = config.model, config.method == "cam"
-    by_default = makes_maps and config.method is None and config.protocol.name != "all"
-    whole = model.native and LIMITS[model.backbone].ends_in == "fully connected layers"
-    if whole and (chosen or by_default):
-        raise UserError(
-            f"method=cam{'' if chosen else ' (the default)'} cannot serve model={model.name}: {NO_CAM}; "
-            "type method=gradcam (or backprop), or choose a …_gap network"
-        )
-
-
 def is_published(weights: str) -> bool:
     """Whether weights= names a version of torchvision's, not a file."""
     return weights == "DEFAULT" or weights.startswith("IMAGENET")
@@ -139,50 +113,3 @@ def check_published(backbone: str, version: str) -> None:
             f"weights={shown(version)} is neither a file nor weights of {backbone}; {did_you_mean(version, known)}"
             f"choose one of: {', '.join(known)}"
         )
-
-
-def _check_recipe(recipe: RecipeConfig) -> None:
-    sizes, starts, milestones = recipe.sizes, recipe.size_starts, recipe.milestones
-    if len(sizes) != len(starts) or not sizes:
-        raise UserError(
-            f"recipe.sizes={shown(sizes)} and recipe.size_starts={shown(starts)} must be lists of one length, 1 or more"
-        )
-    if starts[0] != 0 or not _rises(starts) or starts[-1] >= 1:
-        raise UserError(f"recipe.size_starts={shown(starts)} must begin with 0 and rise, each below 1")
-    if not _rises(milestones) or not all(0 < milestone < 1 for milestone in milestones):
-        nearest = sorted({milestone for milestone in milestones if 0 < milestone < 1})
-        raise UserError(
-            f"recipe.milestones={shown(milestones)} must rise, each between 0 and 1, the two left out: fractions of "
-            f"training; type recipe.milestones={shown(nearest)}"
-        )
-
-
-def _rises(numbers: list[int] | list[float]) -> bool:
-    return all(one < next_one for one, next_one in pairwise(numbers))
-
-
-def _check_protocol(protocol: ProtocolConfig) -> None:
-    takes = {"paper": "threshold", "release": "thresholds", "sweep": None}[protocol.boxes]
-    for key in ("threshold", "thresholds"):
-        given = getattr(protocol, key) is not None
-        if given != (key == takes):
-            needs = "needs" if key == takes else "takes no"
-            raise UserError(f"protocol.boxes={protocol.boxes} {needs} protocol.{key}=")
-    if protocol.thresholds is not None and not (protocol.thresholds and _rises(protocol.thresholds)):
-        nearest = sorted(set(protocol.thresholds)) or [20, 100, 110]
-        raise UserError(
-            f"protocol.thresholds={shown(protocol.thresholds)} must be one level of 255 or more, each above the one "
-            f"before it; type protocol.thresholds={shown(nearest)}"
-        )
-    if protocol.boxes != "release" and protocol.guesses != "loose":
-        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
-    if protocol.boxes == "sweep" and protocol.view != "squash":
-        raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")
-
-
-def _check_all(protocol: ProtocolConfig) -> None:
-    """protocol=all stands for the others as they are, but for the size of what the network sees."""
-    defaults = {field.name: field.default for field in fields(protocol)}
-    changed = [key for key, value in asdict(protocol).items() if value != defaults[key]]
-    if given := [key for key in changed if key not in ("name", "size")]:
-        raise UserError(f"protocol=all runs every protocol as written; leave protocol.{given[0]}= out, or name one")

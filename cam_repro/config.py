@@ -1,48 +1,75 @@
-"""Every setting, its type and its range, checked before anything heavy is imported."""
+"""Every setting on one line: its type, its default, what it may be, what it means; checked without importing torch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from hydra.errors import OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cam_repro import UserError
-from cam_repro.agreement import check_agreement, check_model
-from cam_repro.mistakes import did_you_mean, in_one_line, keys_of, shown, unknown_option
+from cam_repro.mistakes import check_choice, did_you_mean, shown
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIGS = REPOSITORY / "configs"
+INSTALLED = Path(__file__).resolve().parent / "configs"  # where `pip install .` puts them
+CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
+
+NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
+FOLDER = r"[^\0]+", "give a folder"
+DEVICE = r"auto|cpu|cuda(:\d{1,3})?", "choose auto, cpu, cuda or cuda:<number>"
+
+
+def number(default: Any, low: float, high: float) -> Any:
+    """A number, or a list of numbers, each from `low` to `high`."""
+    metadata = {"range": (low, high)}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def choice(default: str, *others: str) -> Any:
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def word(form: tuple[str, str], default: str = MISSING) -> Any:
+    """A word of a form: the regular expression of the whole value, and what a wrong one is told."""
+    return field(default=default, metadata={"form": form})
+
+
+def file() -> Any:
+    """The path of a file that must be there before the work begins, or none."""
+    return field(default=None, metadata={"file": True})
 
 
 @dataclass
 class ModelConfig:
     """A network: a backbone cut at its last wanted maps, and the head put on it (Zhou et al. 2016, §3)."""
 
-    name: str = MISSING
+    name: str = word(NAME)
     backbone: str = MISSING  # a key of networks.trunks.BACKBONES
     native: bool = False  # keep the backbone whole, with its own classifier: no surgery, no added convolution
-    units: int = 1024  # of the added 3×3 convolution
-    groups: int = 1  # 1: the paper's text; 2: the authors' release
-    pool: str = "average"  # average (GAP) | max (GMP)
-    dropout: float = 0.0  # on the pooled vector; the release: 0.5 for VGG and AlexNet*
-    conv_init: str = "he"  # he | gaussian (standard deviation 0.01: the release)
-    conv_bias: float = 0.0  # initial bias of the added convolution; the release: 1 for GoogLeNet
-    input_size: int = 224  # pixels a side at evaluation
+    units: int = number(1024, 1, 65536)  # of the added 3×3 convolution
+    groups: int = number(1, 1, 65536)  # 1: the paper's text; 2: the authors' release
+    pool: str = choice("average", "max")  # GAP | GMP
+    dropout: float = number(0.0, 0.0, 0.99)  # on the pooled vector; the release: 0.5 for VGG and AlexNet*
+    conv_init: str = choice("he", "gaussian")  # gaussian: standard deviation 0.01, as the release
+    conv_bias: float = number(0.0, -100.0, 100.0)  # initial bias of the added convolution; the release: 1 for GoogLeNet
+    input_size: int = number(224, 1, 2048)  # pixels a side at evaluation
 
 
 @dataclass
 class GenerateConfig:
     """The built-in data set: how many pictures, from which seed."""
 
-    seed: int = 0
-    train: int = 2000
-    val: int = 500
+    seed: int = number(0, 0, 2**32 - 1)
+    train: int = number(2000, 1, 10**6)
+    val: int = number(500, 1, 10**5)
 
 
 @dataclass
@@ -53,46 +80,46 @@ class DownloadConfig:
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
     boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
     boxes_checksum: str | None = None
-    timeout: float = 30.0  # seconds without an answer before a try is given up
-    tries: int = 5
+    timeout: float = number(30.0, 0.1, 3600.0)  # seconds without an answer before a try is given up
+    tries: int = number(5, 1, 100)
 
 
 @dataclass
 class DataConfig:
     """A tree in ILSVRC's CLS-LOC layout."""
 
-    name: str = MISSING  # names the data set in runs/ and results/
+    name: str = word(NAME)  # names the data set in runs/ and results/
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     synset_mapping: str | None = None  # the network's class order, if not the tree's own
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
-    workers: int | None = None  # decoding processes; none: one per core, at most 16
+    workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 16
 
 
 @dataclass
 class RecipeConfig:
     """How a network is trained; every schedule is a fraction of `epochs`, so that one number rescales it."""
 
-    name: str = MISSING
-    epochs: int = 8
-    batch_size: int = 64  # over all processes
-    sizes: list[int] = field(default_factory=lambda: [224])  # pixels a side of a training crop
-    size_starts: list[float] = field(default_factory=lambda: [0.0])  # fraction of training at which each begins
-    crop: str = "squash"  # squash: warp to 256/224 of the size, crop anywhere | resized: random area and aspect
-    crop_area: float = 0.25  # smallest share of the picture in a `resized` crop
+    name: str = word(NAME)
+    epochs: int = number(8, 1, 100000)
+    batch_size: int = number(64, 1, 65536)  # over all processes
+    sizes: list[int] = number([224], 1, 2048)  # pixels a side of a training crop
+    size_starts: list[float] = number([0.0], 0.0, 1.0)  # fraction of training at which each begins
+    crop: str = choice("squash", "resized")  # warp to 256/224 of the size, crop anywhere | random area and aspect
+    crop_area: float = number(0.25, 0.01, 1.0)  # smallest share of the picture in a `resized` crop
     mirror: bool = True
-    optimizer: str = "sgd"  # sgd (momentum 0.9) | adamw
-    lr: float = 1e-3
-    bias_lr: float = 2.0  # factor on the learning rate of biases
-    weight_decay: float = 5e-4  # weights only, never biases or batch-norm parameters
-    schedule: str = "step"  # step: ×0.1 at each milestone | cosine: to zero
-    milestones: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # fractions of training; []: constant
-    warmup: float = 0.0  # fraction of training with a linearly rising learning rate
-    label_smoothing: float = 0.0
-    clip: float = 0.0  # largest gradient norm; 0: no clipping
-    init: str = "pretrained"  # pretrained: keep what `weights` or torchvision gives | he: scale every convolution
-    batch_norm: str = "train"  # train | frozen (running statistics kept)
+    optimizer: str = choice("sgd", "adamw")  # sgd: momentum 0.9
+    lr: float = number(1e-3, 1e-8, 100.0)
+    bias_lr: float = number(2.0, 0.0, 100.0)  # factor on the learning rate of biases
+    weight_decay: float = number(5e-4, 0.0, 10.0)  # weights only, never biases or batch-norm parameters
+    schedule: str = choice("step", "cosine")  # ×0.1 at each milestone | to zero
+    milestones: list[float] = number([0.25, 0.5, 0.75], 0.0, 1.0)  # fractions of training; []: constant
+    warmup: float = number(0.0, 0.0, 1.0)  # fraction of training with a linearly rising learning rate
+    label_smoothing: float = number(0.0, 0.0, 0.9)
+    clip: float = number(0.0, 0.0, 1e6)  # largest gradient norm; 0: no clipping
+    init: str = choice("pretrained", "he")  # keep what `weights` gives | scale every convolution
+    batch_norm: str = choice("train", "frozen")  # frozen: running statistics kept
     compile: bool = False  # in place, CUDA only
 
 
@@ -100,14 +127,14 @@ class RecipeConfig:
 class ProtocolConfig:
     """From a picture to a scored box (view, boxes, scoring)."""
 
-    name: str = MISSING
-    view: str = "squash"  # squash | center_crop | ten_crop (summed, as released) | ten_crop_averaged
+    name: str = word(NAME)
+    view: str = "squash"  # what the network sees of a picture: a key of the views
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one | sweep: every threshold (MaxBoxAcc)
-    threshold: float | None = None  # paper: of the map's maximum
-    thresholds: list[int] | None = None  # release: of 255, rising
-    guesses: str = "loose"  # which boxes of which classes: loose | tight | heuristics (release only)
-    resize: str = "bicubic"  # of the map, to the original pixels
-    size: int | None = None  # pixels a side of what the network sees; none: the network's own
+    threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
+    thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
+    guesses: str = choice("loose", "tight", "heuristics")  # which boxes of which classes (release only)
+    resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
+    size: int | None = number(None, 1, 2048)  # pixels a side of what the network sees; none: the network's own
 
 
 @dataclass
@@ -116,18 +143,18 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
-    weights: str | None = None  # IMAGENET1K_V1 | a file | none: random, or at evaluation the trained checkpoint
+    weights: str | None = file()  # or a name: IMAGENET1K_V1; none: random, or at evaluation the trained checkpoint
     method: str | None = None  # none: cam; with protocol=all every one that the network can serve
-    seed: int = 0
+    seed: int = number(0, 0, 2**32 - 1)
     deterministic: bool = False  # the same bits twice on the same machine
-    device: str = "auto"  # auto: CUDA where there is any | cpu | cuda | cuda:1
-    eval_batch_size: int = 64
-    blacklist: str | None = None  # the devkit's file of val images left out of localization
-    runs: str = "runs"
-    results: str = "results"
-    cache: str = "cache"
-    image: str | None = None  # the picture of `make cam`
-    predictions: str | None = None  # the file that `make score` scores
+    device: str = word(DEVICE, "auto")  # auto: CUDA where there is any
+    eval_batch_size: int = number(64, 1, 65536)
+    blacklist: str | None = file()  # the devkit's list of val images left out of localization
+    runs: str = word(FOLDER, "runs")
+    results: str = word(FOLDER, "results")
+    cache: str = word(FOLDER, "cache")
+    image: str | None = file()  # the picture of `make cam`
+    predictions: str | None = file()  # five guesses a line, for `make score`
     force: bool = False  # evaluate again what has not changed
 
 
@@ -136,162 +163,120 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-CHOICES = {
-    "model.pool": ("average", "max"),
-    "model.conv_init": ("he", "gaussian"),
-    "recipe.crop": ("squash", "resized"),
-    "recipe.optimizer": ("sgd", "adamw"),
-    "recipe.schedule": ("step", "cosine"),
-    "recipe.init": ("pretrained", "he"),
-    "recipe.batch_norm": ("train", "frozen"),
-    "protocol.view": ("squash", "center_crop", "ten_crop", "ten_crop_averaged"),
-    "protocol.boxes": ("paper", "release", "sweep"),
-    "protocol.guesses": ("loose", "tight", "heuristics"),
-    "protocol.resize": ("bicubic", "bilinear"),
-    "method": ("cam", "gradcam", "backprop", "backprop_sum"),
-}
-RANGES = {  # of every number, and of each number in a list
-    "model.units": (1, 65536),
-    "model.groups": (1, 65536),
-    "model.dropout": (0.0, 0.99),
-    "model.conv_bias": (-100.0, 100.0),
-    "model.input_size": (1, 2048),
-    "recipe.epochs": (1, 100000),
-    "recipe.batch_size": (1, 65536),
-    "recipe.sizes": (1, 2048),
-    "recipe.size_starts": (0.0, 1.0),
-    "recipe.crop_area": (0.01, 1.0),
-    "recipe.lr": (1e-8, 100.0),
-    "recipe.bias_lr": (0.0, 100.0),
-    "recipe.weight_decay": (0.0, 10.0),
-    "recipe.milestones": (0.0, 1.0),
-    "recipe.warmup": (0.0, 1.0),
-    "recipe.label_smoothing": (0.0, 0.9),
-    "recipe.clip": (0.0, 1e6),
-    "protocol.size": (1, 2048),
-    "protocol.threshold": (0.0, 1.0),
-    "protocol.thresholds": (0, 254),
-    "data.download.timeout": (0.1, 3600.0),
-    "data.download.tries": (1, 100),
-    "data.workers": (0, 256),
-    "data.generate.seed": (0, 2**32 - 1),
-    "data.generate.train": (1, 10**6),
-    "data.generate.val": (1, 10**5),
-    "seed": (0, 2**32 - 1),
-    "eval_batch_size": (1, 65536),
-}
-NAME = (r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them")
-FOLDER = (r"[^\0]+", "give a folder")
-FORMS = {  # regular expression of the whole value, and what it says
-    "model.name": NAME,
-    "data.name": NAME,
-    "recipe.name": NAME,
-    "protocol.name": NAME,
-    "device": (r"auto|cpu|cuda(:\d{1,3})?", "choose auto, cpu, cuda or cuda:<number>"),
-    "runs": FOLDER,
-    "results": FOLDER,
-    "cache": FOLDER,
-}
+def names_in(group: str) -> list[str]:
+    """What can be chosen of a folder of configs/."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def validated(raw: DictConfig, makes_maps: bool = False) -> Config:
-    """The typed configuration; a UserError of one line names the key, what was found and what is allowed.
-
-    makes_maps: the work draws class maps, so that the default method must suit the network.
-    """
-    try:
-        _check_keys(raw)
-        config: Config = OmegaConf.to_object(raw)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise UserError(in_one_line(error, keys_of(Config))) from None
-    settings = _flat(asdict(config))
-    for key, value in settings.items():
-        _check_value(key, value)
-    check_agreement(config, makes_maps)
-    return config
+def model_names() -> list[str]:
+    return names_in("model")
 
 
-def _check_keys(raw: DictConfig) -> None:
-    """Hydra lets unknown keys in with a plus, and values out with `???`."""
-    known = keys_of(Config)
-    for key in _flat(OmegaConf.to_container(raw, resolve=False)):  # type: ignore[arg-type]
-        if key not in known:
-            raise UserError(unknown_option(key, known))
-    if missing := sorted(OmegaConf.missing_keys(raw)):
-        raise UserError(f"{missing[0]} has no value; type {missing[0]}=…")
+def model_config(name: str, **changes: Any) -> ModelConfig:
+    """The network of `configs/model/<name>.yaml`. Raises UserError."""
+    check_choice("model", name, model_names())
+    return stored_model(OmegaConf.load(CONFIGS / "model" / f"{name}.yaml"), changes)
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key → value."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _check_value(key: str, value: Any) -> None:
-    """A value by itself: one of its choices, in its range, of its form; none is right wherever its type allows it."""
-    if value is None:
-        return
-    if key in CHOICES and value not in CHOICES[key]:
-        near, allowed = did_you_mean(value, CHOICES[key]), ", ".join(CHOICES[key])
-        raise UserError(f"{key}={shown(value)} is unknown; {near}choose one of: {allowed}")
-    if key in FORMS and not re.fullmatch(FORMS[key][0], value):
-        raise UserError(f"{key}={shown(value)} is not allowed; {FORMS[key][1]}")
-    if key in RANGES:
-        for number in value if isinstance(value, list) else [value]:
-            _check_number(key, value, number)
-
-
-def _check_number(key: str, value: Any, number: Any) -> None:
-    low, high = RANGES[key]
-    whole = isinstance(low, int)
-    if isinstance(number, bool) or not isinstance(number, int if whole else int | float):
-        raise UserError(f"{key}={shown(value)}: expected {'whole numbers' if whole else 'numbers'} in one list")
-    if not low <= number <= high:  # nor is NaN
-        raise UserError(f"{key}={shown(value)} is out of range; it must lie between {low} and {high}")
+def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
+    """The network that settings from a file describe, the later ones over the earlier. Raises UserError."""
+    return _typed(ModelConfig, "model.", *settings)
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
     """The protocol itself, or for `all` every other one of configs/protocol, with the same `size`."""
     if protocol.name != "all":
         return [protocol]
-    names = sorted(path.stem for path in (CONFIGS / "protocol").glob("*.yaml") if path.stem != "all")
-    return [_protocol_config(name, protocol.size) for name in names]
+    files = [CONFIGS / "protocol" / f"{name}.yaml" for name in names_in("protocol") if name != "all"]
+    return [_typed(ProtocolConfig, "protocol.", OmegaConf.load(path), {"size": protocol.size}) for path in files]
 
 
-def _protocol_config(name: str, size: int | None) -> ProtocolConfig:
-    known = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), _protocol_file(name), {"size": size})
-    return OmegaConf.to_object(known)  # type: ignore[return-value]
+def validated(raw: DictConfig) -> Config:
+    """The typed configuration. Raises UserError of one line: the option, what was found, what is allowed."""
+    config: Config = _typed(Config, "", raw)
+    _check_recipe(config.recipe)
+    _check_protocol(config.protocol)
+    return config
 
 
-def _protocol_file(name: str) -> DictConfig:
-    """A protocol's own lines over those of the protocols it builds on; Hydra is busy with the command line."""
-    file = OmegaConf.load(CONFIGS / "protocol" / f"{name}.yaml")
-    bases = [_protocol_file(base) for base in file.pop("defaults", []) if base != "_self_"]
-    return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
-
-
-def model_names() -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
-
-
-def model_config(name: str, **changes: Any) -> ModelConfig:
-    """The network of `configs/model/<name>.yaml`."""
-    if name not in model_names():
-        near = did_you_mean(name, model_names())
-        raise UserError(f"unknown model {name!r}; {near}choose one of: {', '.join(model_names())}")
-    return stored_model(OmegaConf.load(CONFIGS / "model" / f"{name}.yaml"), changes)
-
-
-def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
-    """The network that settings from a file describe, the later ones over the earlier. Raises UserError."""
+def _typed(schema: type, prefix: str, *settings: Mapping[str, Any] | DictConfig) -> Any:
+    """Settings over the schema's defaults, each of its type and in its range; `prefix` stands before their names."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), *settings)
-        model: ModelConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        plain = [OmegaConf.to_container(OmegaConf.create(one), throw_on_missing=True) for one in settings]
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *plain))
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"model: {in_one_line(error, keys_of(ModelConfig))}") from None
-    for key, value in asdict(model).items():
-        _check_value(f"model.{key}", value)
-    check_model(model)
-    return model
+        raise UserError(explained(error, prefix)) from None
+    _check_values(typed, prefix)
+    return typed
+
+
+def explained(error: Exception, prefix: str = "") -> str:
+    """What Hydra or OmegaConf refused, in one line; `prefix` stands before the name of the option."""
+    if isinstance(error, OverrideParseException):
+        return f"{shown(error.override)} is not key=value, or its value needs quotes of its own: 'key=\"value\"'"
+    cause = error.__cause__ or error
+    if not isinstance(cause, OmegaConfBaseException):
+        return " ".join(str(error).split())
+    option = f"{prefix}{cause.full_key or ''}"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"unknown option {shown(option)}; {did_you_mean(option, keys_of(Config))}see --help"
+    typed = option if cause is error else str(error).removeprefix("Error merging override ")
+    return f"{typed}: {str(cause).splitlines()[0]}"
+
+
+def keys_of(schema: type, prefix: str = "") -> list[str]:
+    """Every dotted key of a dataclass of dataclasses, those of its optional parts included."""
+    keys = []
+    for key, kind in get_type_hints(schema).items():
+        parts = [part for part in (kind, *get_args(kind)) if is_dataclass(part)]
+        keys += [prefix + key, *(inner for part in parts for inner in keys_of(part, f"{prefix}{key}."))]
+    return keys
+
+
+def _check_values(settings: Any, prefix: str) -> None:
+    """UserError for a value that its own line does not allow; none is right wherever its type allows it."""
+    for setting in fields(settings):
+        option, value, allowed = prefix + setting.name, getattr(settings, setting.name), setting.metadata
+        if is_dataclass(value):
+            _check_values(value, f"{option}.")
+        if value is None:
+            continue
+        if "choices" in allowed:
+            check_choice(option, value, allowed["choices"])
+        if "form" in allowed and not re.fullmatch(allowed["form"][0], value):
+            raise UserError(f"{option}={shown(value)} is not allowed; {allowed['form'][1]}")
+        if "range" in allowed:
+            low, high = allowed["range"]
+            numbers = value if isinstance(value, list) else [value]
+            if not all(isinstance(one, int | float) and low <= one <= high for one in numbers):  # nor is NaN
+                raise UserError(f"{option}={shown(value)} is out of range; it must lie between {low} and {high}")
+
+
+def _check_recipe(recipe: RecipeConfig) -> None:
+    sizes, starts, milestones = recipe.sizes, recipe.size_starts, recipe.milestones
+    if len(sizes) != len(starts) or starts[:1] != [0] or [*starts, 1] != sorted({*starts, 1}):
+        found = f"recipe.sizes={shown(sizes)} recipe.size_starts={shown(starts)}"
+        raise UserError(f"{found}: one start for each size is needed, the first 0, each above the last and below 1")
+    if [0, *milestones, 1] != sorted({0, *milestones, 1}):
+        nearest = shown(sorted({*milestones} - {0, 1}))
+        raise UserError(
+            f"recipe.milestones={shown(milestones)} must rise within 0 and 1; type recipe.milestones={nearest}"
+        )
+
+
+def _check_protocol(protocol: ProtocolConfig) -> None:
+    if protocol.name == "all":
+        as_written = asdict(ProtocolConfig(name="all", size=protocol.size))
+        if changed := [key for key, value in asdict(protocol).items() if value != as_written[key]]:
+            raise UserError(f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one")
+        return
+    boxes, levels = protocol.boxes, protocol.thresholds
+    for key, rule in (("threshold", "paper"), ("thresholds", "release")):
+        if (getattr(protocol, key) is not None) != (boxes == rule):
+            raise UserError(f"protocol.boxes={boxes} {'needs' if boxes == rule else 'takes no'} protocol.{key}=")
+    if levels is not None and levels != (nearest := sorted(set(levels)) or [20, 100, 110]):
+        raise UserError(f"protocol.thresholds={shown(levels)} must rise; type protocol.thresholds={shown(nearest)}")
+    if boxes != "release" and protocol.guesses != "loose":
+        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
+    if boxes == "sweep" and protocol.view != "squash":
+        raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")

@@ -26,7 +26,7 @@ def git_state() -> tuple[str, bool]:
 
 def _git(*arguments: str) -> str:
     try:
-        command = ["git", "-C", str(REPOSITORY), *arguments]
+        command = ["git", "-C", str(REPOSITORY), "--git-dir=.git", *arguments]  # not that of a folder around it
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

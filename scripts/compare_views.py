@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from cam_repro.command import command
 from cam_repro.config import Config
 
@@ -18,4 +13,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main, needs_model=True, makes_maps=True)
+    command(main, needs_model=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,13 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_line(tiny_shape
     assert not [name for name in left if name.endswith(".tmp") or name.startswith("checkpoint")]
 
 
+def test_a_sweep_trains_one_network_after_the_other(script: Script, tmp_path: Path) -> None:
+    runs = f"runs={tmp_path}/${{recipe.lr}}"
+    out = succeeds(script("train", "--multirun", "model=alexnet_gap", "recipe.lr=1e-3,1e-4", runs, "recipe.epochs=1"))
+    assert out.count("trained 1 epochs") == 2
+    assert all((tmp_path / rate / "shapes/alexnet_gap/checkpoint.pt").is_file() for rate in ("0.001", "0.0001"))
+
+
 def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
     succeeds(script("train", "model=alexnet_gap", "recipe.epochs=1"))
     line = says(script("train", "model=alexnet_gap", "recipe.epochs=1", "recipe.label_smoothing=0.3"), 1)
@@ -99,25 +107,17 @@ def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
     ("name", "arguments", "code", "message"),
     [
         ("train", (), 2, "model= is needed; choose one of: alexnet, alexnet_gap"),
-        ("train", ("model=vgg_gp",), 2, "unknown model 'vgg_gp'; did you mean vgg_gap?"),
-        ("train", ("model=vgg_gap", "data=shape"), 2, "unknown data 'shape'; did you mean shapes?"),
-        ("train", ("model=vgg_gap", "recipe=fine"), 2, "unknown recipe 'fine'"),
-        ("eval_localization", ("protocol=papr",), 2, "unknown protocol 'papr'; did you mean paper?"),
         ("train", ("model=vgg_gap", "recipe.epoch=3"), 2, "unknown option recipe.epoch; did you mean recipe.epochs?"),
-        ("train", ("model=vgg_gap", "recipe.epochs=many"), 2, "recipe.epochs=many"),
-        ("train", ("model=vgg_gap", "recipe.epochs=0"), 2, "recipe.epochs=0 is out of range"),
-        ("train", ("model=vgg_gap", "recipe.optimizer=adam"), 2, "choose one of: sgd, adamw"),
-        ("train", ("model=vgg_gap", "model.groups=3"), 2, "model.groups=3 does not divide"),
+        ("eval_localization", ("protocol=papr",), 2, "protocol=papr is unknown; did you mean paper?"),
         ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=null"), 1, "set ILSVRC_ROOT or data.root="),
         ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=/nowhere"), 1, "no ILSVRC/Data/CLS-LOC under"),
         ("eval_classification", ("model=vgg_gap",), 1, "vgg_gap is not trained on shapes"),
         ("eval_localization", (), 1, "no trained network in"),
         ("tables", (), 1, "does not exist; type `make eval-classification data=shapes` first"),
         ("train", ("model=vgg_gap", "weights=/nowhere.pth"), 1, "weights=/nowhere.pth is not a file"),
+        ("train", ("model=vgg_gap", "weights=IMAGENET1K_V9"), 1, "weights=IMAGENET1K_V9 is neither a file nor"),
         ("train", ("model=vgg_gap", "runs=/proc/runs"), 1, "cannot write to /proc/runs"),
-        ("eval_localization", ("model.groups=2",), 2, "model= is needed for model.groups=2"),
         ("predict", ("model=vgg_gap",), 1, "image= is needed"),
-        ("predict", ("model=vgg_gap", "image=/nowhere.jpg"), 1, "image=/nowhere.jpg: No such file"),
     ],
 )
 def test_a_mistake_ends_in_one_line(script: Script, name: str, arguments: tuple, code: int, message: str) -> None:
@@ -140,9 +140,35 @@ def test_a_corrupt_picture_is_skipped_by_training_and_refused_by_evaluation(
     assert f"corrupt image {bad}" in says(script("eval_localization", f"data.root={root}"), 1)
 
 
-def test_help_shows_the_choices() -> None:
+EXAMPLE = """
+import torch, cam_repro
+from cam_repro.localization import class_activation_maps
+from cam_repro.localization.boxes import paper_box
+from cam_repro.networks import build_network
+from cam_repro.provenance import git_state
+network = build_network("alexnet_gap", num_classes=10).eval()
+with torch.inference_mode():
+    logits, maps = network.forward_with_maps(torch.rand(1, 3, 224, 224))
+    heat = class_activation_maps(maps, network.classifier_weight, logits.topk(5).indices)
+print(cam_repro.__file__, len(paper_box(heat[0, 0].numpy())), git_state())
+"""
+
+
+def test_what_pip_installs_works_without_a_checkout(tmp_path: Path) -> None:
+    """The package is read from nothing but its wheel, unpacked, in a folder that is a git repository of its own."""
+    for name in ("cam_repro", "configs"):
+        shutil.copytree(REPOSITORY / name, tmp_path / "source" / name)
+    for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path / "source")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    installed = tmp_path / "elsewhere"
+    subprocess.run([*pip, "--target", str(installed), str(tmp_path / "source")], check=True, timeout=120)
+    subprocess.run(["git", "init", "--quiet", str(installed)], check=True)
+    shutil.rmtree(tmp_path / "source")
     done = subprocess.run(
-        [sys.executable, "scripts/train.py", "--help"], capture_output=True, text=True, cwd=REPOSITORY
-    )
-    assert done.returncode == 0
-    assert "alexnet_gap" in done.stdout and "recipe" in done.stdout
+        [sys.executable, "-c", EXAMPLE], capture_output=True, text=True, cwd=installed, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    assert succeeds(done).split(maxsplit=2) == [str(installed / "cam_repro/__init__.py"), "4", "('unknown', True)\n"]
+    rooms = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "cam_repro").rglob("*.py")}
+    assert all((installed / path).is_file() for path in rooms)
