@@ -26,8 +26,16 @@ from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuraci
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import code_of
 from cam_repro.reporting import results
-from cam_repro.reporting.figures import example_images, write_figure
-from cam_repro.reporting.results import CLASSIFICATION, LOCALIZATION, Measured, input_size, result_folder
+from cam_repro.reporting.figures import example_images, write_curve, write_curve_csv, write_figure
+from cam_repro.reporting.results import (
+    CLASSIFICATION,
+    LOCALIZATION,
+    Measured,
+    file_name,
+    input_size,
+    protocol_name,
+    result_folder,
+)
 
 # The code from a picture to its maps: with a change in it kept maps are no longer those of the network.
 MAKE_THE_MAPS = ("data", "networks", "distributed.py", "localization/methods.py", "localization/maps.py",
@@ -66,7 +74,7 @@ class Job:
     @property
     def predictions(self) -> Path:
         """predictions.txt is the paper's own way to a box; the others say what they are."""
-        way = f"{self.method}-{self.protocol.name}"
+        way = self.path.stem.removeprefix("localization-")
         return self.path.with_name("predictions.txt" if way == "cam-paper" else f"predictions-{way}.txt")
 
     @property
@@ -97,13 +105,13 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
         split = load_split(config.data, "val", Path(config.cache), world)
         for model in models:
             subject = subject_of(config, model, split.wnids, world)
-            origin = results.origin(config, subject.model, subject.weights, split, str(world.device))
+            origin = results.origin(config, subject, split, str(world.device))
             yield Evaluation(config, subject, split, world, origin)
 
 
 def _classify(evaluation: Evaluation) -> dict[str, Any]:
     config, subject = evaluation.config, evaluation.subject
-    path = result_folder(config, subject.model.name) / "classification.json"
+    path = result_folder(config, subject.model.name) / file_name(None, protocol_name(config.protocol))
     head = results.heading(config, subject.model, config.protocol, None)
     if record := _done_before(evaluation, path, head):
         return record
@@ -141,7 +149,7 @@ def _jobs(evaluation: Evaluation) -> list[Job]:
     folder, jobs = result_folder(config, model.name), []
     for method in _methods(config, evaluation.subject.network):
         for protocol in protocols_of(config.protocol):
-            path = folder / f"localization-{method}-{protocol.name}.json"
+            path = folder / file_name(method, protocol_name(protocol))
             head = results.heading(config, model, protocol, method)
             jobs.append(Job(method, protocol, input_size(protocol, model), path, head))
     return jobs
@@ -237,8 +245,6 @@ def _devkit(
 
 
 def _report_sweep(evaluation: Evaluation, job: Job, sizes: np.ndarray, right: np.ndarray) -> Measured:
-    from cam_repro.reporting.curves import write_curve, write_curve_csv  # matplotlib takes a while to import
-
     right = np.unpackbits(right, axis=-1).astype(bool)
     found, floors = accuracies(right), sweep_floors(evaluation.split, sizes)
     write_curve_csv(job.curve, found["thresholds"], found["curve_v1"], found["curve_v2"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from cam_repro import UserError
 from cam_repro.agreement import check_sizes
 from cam_repro.config import Config, ModelConfig
 from cam_repro.distributed import World
 from cam_repro.networks import CamNetwork, build_network
-from cam_repro.networks.weights import read_state
-from cam_repro.training.checkpoint import CHECKPOINT
+from cam_repro.networks.weights import read_state, sha256_of
+from cam_repro.training.checkpoint import CHECKPOINT, ENVIRONMENT, METRICS, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,22 @@ class Subject:
     model: ModelConfig
     network: CamNetwork
     weights: Path
+
+    @property
+    def sha256(self) -> str:
+        return sha256_of(self.weights) if self.weights.is_file() else str(self.weights)
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """How a checkpoint of ours was trained: its recipe and how far, where it started from, and at which commit."""
+        files = [self.weights.parent / name for name in (SETTINGS, ENVIRONMENT, METRICS)]
+        if self.weights.name != CHECKPOINT or not all(path.is_file() for path in files):
+            return None
+        settings, environment, metrics = (path.read_text() for path in files)
+        run, environment, metrics = yaml.safe_load(settings), yaml.safe_load(environment), metrics.splitlines()
+        done = json.loads(metrics[-1])["epoch"] if metrics else 0
+        begun = {"seed": run["seed"], "weights": run["weights"], "commit": environment["commit"]}
+        return run["recipe"] | {"epochs_done": done} | begun
 
 
 def trained_models(config: Config) -> list[ModelConfig]:
