@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -12,24 +13,26 @@ from pathlib import Path
 from cam_repro.config import REPOSITORY
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "hydra-core")
+SOURCES = ("cam_repro", "configs", "scripts")  # a new file in them takes part, whether git knows it or not
 
 
 def git_state() -> tuple[str, bool]:
-    """The commit of this repository and whether tracked files differ from it; ("unknown", True) outside git."""
+    """The commit of this repository, and whether its files differ from it; ("unknown", True) outside git."""
     commit = _git("rev-parse", "HEAD")
-    return (
-        (commit, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!results")))
-        if commit
-        else ("unknown", True)
-    )
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    new = _git("status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
+    return (commit, bool(changed or new)) if commit else ("unknown", True)
 
 
 def _git(*arguments: str) -> str:
+    """What git says of this very repository, whichever one the environment or a folder above names."""
+    here = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", f"--git-dir={REPOSITORY / '.git'}", f"--work-tree={REPOSITORY}", *arguments]
     try:
-        command = ["git", "-C", str(REPOSITORY), "--git-dir=.git", *arguments]  # not that of a folder around it
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=here)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:

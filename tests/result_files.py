@@ -6,32 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cam_repro.reporting.results import file_name
+
 METRICS = {
     "classification": {"cls_top1_error": 41.2, "cls_top5_error": 7.4},
     "localization": {
-        "cls_top1_error": 41.2,
-        "cls_top5_error": 7.4,
-        "loc_top1_error": 58.0,
-        "loc_top5_error": 33.6,
-        "gt_known_loc": 63.4,
-        "loc_given_cls": 71.43,
-        "floor_whole_image": 8.8,
-        "floor_centre_box": 21.6,
+        "cls_top1_error": 41.2, "cls_top5_error": 7.4, "loc_top1_error": 58.0, "loc_top5_error": 33.6,
+        "gt_known_loc": 63.4, "loc_given_cls": 71.43, "floor_whole_image": 8.8, "floor_centre_box": 21.6,
     },
     "sweep": {
-        "max_box_acc_v1": 66.0,
-        "max_box_acc_v2": 60.5,
-        "max_box_acc_v1_at_20": 62.2,
-        "max_box_acc_v2_at_20": 57.7,
-        "floor_whole_image": 8.6,
-        "floor_centre_box": 21.4,
-        "floor_whole_image_v2": 9.1,
-        "floor_centre_box_v2": 24.3,
+        "max_box_acc_v1": 66.0, "max_box_acc_v2": 60.5, "max_box_acc_v1_at_20": 62.2, "max_box_acc_v2_at_20": 57.7,
+        "floor_whole_image": 8.6, "floor_centre_box": 21.4, "floor_whole_image_v2": 9.1, "floor_centre_box_v2": 24.3,
     },
-}
+}  # fmt: skip
 PROTOCOL = {"name": "paper", "view": "squash", "boxes": "paper", "threshold": 0.2}
 RELEASE = {"name": "release", "view": "ten_crop", "boxes": "release", "thresholds": [20, 100, 110], "guesses": "loose"}
-TIGHT = RELEASE | {"name": "release_tight", "guesses": "tight"}
 HEURISTICS = RELEASE | {"name": "release_heuristics", "guesses": "heuristics"}
 SWEEP = {"name": "wsol", "view": "squash", "boxes": "sweep"}
 PROVENANCE = {
@@ -54,27 +43,16 @@ def writer(results: Path) -> Writer:
         kind = "classification" if method is None else "sweep" if protocol["boxes"] == "sweep" else "localization"
         metrics = METRICS[kind] | changes.pop("metrics", {})
         document = {"schema": 1, "model": model, "data": data, "split": "val", "images": 500, "input_size": 224}
-        document |= {"method": method, "protocol": protocol, "metrics": metrics, "provenance": PROVENANCE}
-        document["confidence"] = {name: [38.1, 44.3] for name in metrics if not name.startswith("floor")}
+        document |= {"method": method or "cam", "protocol": protocol, "metrics": metrics, "provenance": PROVENANCE}
+        document["confidence"] = {name: [value - 1, value + 1] for name, value in metrics.items() if value}
         document |= {"thresholds": {"v1": 0.345, "v2": 0.301}} if kind == "sweep" else {}
-        name = file or (f"localization-{method}-{protocol['name']}.json" if method else "classification.json")
+        name = file or file_name(method, protocol["name"])
         path = results / data / model / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document | changes))
         return path
 
     return write
-
-
-def row(text: str, title: str) -> list[str]:
-    """The cells of the only row with this title in a Markdown text."""
-    (found,) = rows(text, title)
-    return found
-
-
-def rows(text: str, title: str) -> list[list[str]]:
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    return [cells[1:] for cells in lines if cells[0] == title]
 
 
 def csv_rows(path: Path, key: str = "network") -> dict[str, dict[str, str]]:

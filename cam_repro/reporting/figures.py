@@ -1,7 +1,9 @@
-"""Pictures of where a network looks: heatmap, predicted box (red), true boxes (green)."""
+"""Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from cam_repro.data.split import Split
 from cam_repro.files import replacing
 from cam_repro.localization.overlay import overlay
 
-COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels
+COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels but for the first two
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
+PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
+FLOORS = {"floor_whole_image": ("the whole image (V1)", ":"), "floor_centre_box": ("a centred box (V1)", "--")}
 
 
 def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_boxes: np.ndarray) -> Image.Image:
@@ -43,16 +47,58 @@ def write_figure(
         cell.thumbnail((CELL - 4, CELL - 4))
         left, top = place % COLUMNS * CELL, place // COLUMNS * (CELL + CAPTION)
         sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
-        _caption(sheet, left, top + CELL, split, int(split.labels[image]), int(guesses[image]))
+        true, guess = (split.words[label].split(",")[0] for label in (split.labels[image], guesses[image]))
+        caption = true if split.labels[image] == guesses[image] else f"{true} (guess: {guess})"
+        ImageDraw.Draw(sheet).text((left + 4, top + CELL), caption[:32], fill="black")
     save_picture(path, sheet)
-
-
-def _caption(sheet: Image.Image, left: int, top: int, split: Split, true: int, guessed: int) -> None:
-    name, wrong = (split.words[label].split(",")[0] for label in (true, guessed))
-    text = name if true == guessed else f"{name} (guess: {wrong})"
-    ImageDraw.Draw(sheet).text((left + 4, top), text[:32], fill="black")
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     with replacing(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
+
+
+def write_curve(
+    path: Path, thresholds: np.ndarray, v1: np.ndarray, v2: np.ndarray,
+    *, best: Mapping[str, float], floors: Mapping[str, float], title: str,
+) -> None:  # fmt: skip
+    """A PNG of both curves (T,), in percent, over thresholds (T,), fractions of the maximum; the same bytes each time.
+
+    best: {"v1": threshold, "v2": threshold}; floors: V1 in percent of the boxes that ignore the picture, by the names
+    of their metrics. The point at 20 % of the maximum, the paper's, is marked on both curves.
+    """
+    from matplotlib import style  # takes a second to import, and nothing else needs it
+    from matplotlib.figure import Figure
+
+    curves = (
+        ("v1", np.asarray(v1), "tab:blue", "V1: largest contour, IoU ≥ 0.5"),
+        ("v2", np.asarray(v2), "tab:red", "V2: any contour, IoU 0.3, 0.5, 0.7"),
+    )
+    with style.context("default"):  # no machine's own settings; the font comes with matplotlib
+        figure = Figure(figsize=(7.0, 4.8), dpi=110, layout="constrained")
+        axes = figure.add_subplot()
+        for name, curve, colour, label in curves:
+            axes.plot(thresholds, curve, color=colour, label=label)
+            for threshold, marker, what in ((best[name], "*", "best, at"), (PAPER_THRESHOLD, "o", "fixed at")):
+                height = curve[np.abs(np.asarray(thresholds) - threshold).argmin()]
+                label = f"{height:.1f} %, {what} {threshold:.3g}"
+                axes.plot(threshold, height, marker, color=colour, markeredgecolor="black", markersize=9, label=label)
+        for name, height in floors.items():
+            label, line = FLOORS[name]
+            axes.axhline(height, color="black", linewidth=1, linestyle=line, label=f"{height:.1f} %, {label}")
+        axes.set(xlim=(0, 1), xlabel="threshold, of the normalised map’s maximum")
+        axes.set(ylim=(0, 100), ylabel="MaxBoxAcc (%)")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.25)
+        figure.legend(fontsize=7.5, loc="outside lower center", ncols=3)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def write_curve_csv(path: Path, thresholds: np.ndarray, v1: np.ndarray, v2: np.ndarray) -> None:
+    """Columns threshold, v1, v2: a threshold of the maximum a line, accuracies in percent."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("threshold", "v1", "v2"))
+        for threshold, *accuracies in zip(thresholds, v1, v2, strict=True):
+            writer.writerow((f"{threshold:.3f}", *(f"{accuracy:.4f}" for accuracy in accuracies)))

@@ -1,180 +1,323 @@
-"""Tables 1 and 2 of the paper beside what was reproduced, from the JSON files the evaluations leave.
+"""Tables 1, 2 and 3 of the paper beside what was measured, and every method under every protocol, of one data set.
 
-One table holds one data set, split, set of images and protocol; anything else is refused, because its rows
-could not be compared. Values are percentages. Table 3 and protocols.md are written along with them.
+A table is columns, each a heading and a metric, over rows, each a result; one description gives markdown and CSV.
+Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is left out.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mode
 from typing import NamedTuple
 
 from cam_repro import UserError
 from cam_repro.files import write_text
-from cam_repro.reporting import markdown, protocols, table3
-from cam_repro.reporting.paper import CLASSIFICATION, LOCALIZATION, METHODS, Cell, Comparison, row_title
-from cam_repro.reporting.records import Result, read_result, refuse_mixtures
+from cam_repro.reporting import paper
+from cam_repro.reporting.results import Result, read_results
 
-BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
+DASH = "–"
+Published = dict[tuple[str, ...], dict[str, float]]  # a row's names -> metric -> the paper's number
+GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> what Table 3 adds to a row's title
 
 
-class Line(NamedTuple):
-    model: str
-    method: str
-    cells: list[Cell]
+class Column(NamedTuple):
+    heading: str
+    value: str | Callable[[Result], object]  # a metric, or what else to say of a result
+    digits: int | None = None  # decimals of the paper's value; None: the paper has no such column
+
+
+@dataclass(frozen=True)
+class Row:
+    names: tuple[str, ...]
     result: Result | None
+    published: dict[str, float] = field(default_factory=dict)  # metric -> the paper's, in %
+
+    def measured(self, metric: str) -> float | None:
+        return self.result.metrics.get(metric) if self.result else None
+
+    def interval(self, metric: str) -> tuple[float, float] | tuple[None, None]:
+        return (self.result and self.result.confidence.get(metric)) or (None, None)
 
 
 @dataclass(frozen=True)
 class Table:
-    kind: Comparison
-    data: str
-    protocol: str
-    lines: tuple[Line, ...]
+    stem: str  # of its files
+    title: str
+    names: tuple[str, ...]  # the headings of the rows' names
+    columns: tuple[Column, ...]
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+    paper: str = "ILSVRC val"  # the images of the paper's numbers
 
     @property
     def results(self) -> list[Result]:
-        return [line.result for line in self.lines if line.result]
+        return [row.result for row in self.rows if row.result]
 
     @property
     def is_full_val(self) -> bool:
-        """Whether the paper's column is a target: the same data set, split and images, or nothing run yet."""
-        scored = {(run.split, run.images) for run in self.results}
-        return self.data == "ilsvrc" and scored <= {("val", images) for images in self.kind.images}
+        """Whether the paper's numbers are a target: the same data set, split and images."""
+        full = ("ilsvrc", "val", paper.VAL_IMAGES)
+        return all(
+            (run.data, run.split, run.images) == full and run.loc_images in paper.LOCALIZED_IMAGES
+            for run in self.results
+        )
 
-    @property
-    def stem(self) -> str:
-        """File name without suffix; a protocol other than the paper's gets a Table 2 of its own."""
-        own = self.kind is LOCALIZATION and self.protocol != "paper"
-        return f"table{self.kind.number}" + (f"-{self.protocol}" if own else "")
+
+INPUT = Column("input (px)", lambda run: run.input_size)
+CLASSIFICATION = (Column("cls top-1", "cls_top1_error", 1), Column("cls top-5", "cls_top5_error", 1))
+LOCALIZATION = (
+    Column("loc top-1", "loc_top1_error", 2),
+    Column("loc top-5", "loc_top5_error", 2),
+    Column("box given class ↑", "loc_given_cls", 1),
+    Column("GT-known ↑", "gt_known_loc"),
+    Column("centred box ↑", "floor_centre_box"),
+    Column("whole image ↑", "floor_whole_image"),
+)
+MAX_BOX_ACC = (
+    Column("V1 ↑", "max_box_acc_v1"),
+    Column("V1’s threshold", lambda run: run.thresholds["v1"]),
+    Column("V1 at 0.2 ↑", "max_box_acc_v1_at_20"),
+    Column("V1, centred box ↑", "floor_centre_box"),
+    Column("V1, whole image ↑", "floor_whole_image"),
+    Column("V2 ↑", "max_box_acc_v2"),
+    Column("V2’s threshold", lambda run: run.thresholds["v2"]),
+    Column("V2 at 0.2 ↑", "max_box_acc_v2_at_20"),
+    Column("V2, centred box ↑", "floor_centre_box_v2"),
+    Column("V2, whole image ↑", "floor_whole_image_v2"),
+)
+BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
+GIVEN_CLASS = "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables 1 and 2."
+FLOORS = "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
+HEURISTICS = "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five loose ones."
+TEST = "The paper's column is ILSVRC test, whose labels are not public; the val split stands in for it."
+SWEEP = (
+    "MaxBoxAcc (Choe et al. 2020) takes the true class's map at 224×224. V1: largest contour, IoU ≥ 0.5. V2: any "
+    "contour, mean over IoU 0.3, 0.5, 0.7. The threshold is the best one for these very images; 0.2 is the paper's."
+)
 
 
 def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path]:
-    """Write `table1`, `table2`, and if there is anything for them `table3` and `protocols`, into `results/<data>/`.
+    """Write the tables of `results/<data>/` that have a number, as .md and .csv beside the results; returns the paths.
 
-    Returns the paths, .md and .csv. All are built before the first is written: a UserError leaves the old ones as
-    they were.
+    `protocol` is Tables 1's and 2's; the others hold whatever was measured for them. All are built before the first is
+    written: a UserError (an unfit file, results that cannot share a table) leaves the old ones as they were. A table
+    that has lost its last number is removed.
     """
-    texts, folder = {}, results / data
-    for table in build_tables(results, data, protocol):
-        texts |= {f"{table.stem}.md": render_markdown(table), f"{table.stem}.csv": render_csv(table)}
-    texts |= table3.texts(folder) | protocols.texts(folder)
+    folder = results / data
+    runs = sorted(read_results(folder), key=_order)
+    if not runs:
+        raise UserError(f"no results in {folder}; type `make eval-classification data={data}` first")
+    names = sorted({run.protocol["name"] for run in runs})
+    if protocol not in ("paper", "all", *names):
+        raise UserError(f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}")
+    _refuse_mixtures(runs)
+    texts: dict[str, str] = {}
+    for table in _tables(runs, protocol):
+        metrics = [column.value for column in table.columns if isinstance(column.value, str)]
+        measured = [row for row in table.rows if any(row.measured(metric) is not None for metric in metrics)]
+        table = replace(table, rows=table.rows if measured and table.is_full_val else measured)
+        texts |= {f"{table.stem}.md": _markdown(table), f"{table.stem}.csv": _csv(table)} if measured else {}
+        for suffix in () if measured else ("md", "csv"):
+            (folder / f"{table.stem}.{suffix}").unlink(missing_ok=True)
     return [write_text(folder / name, text) for name, text in texts.items()]
 
 
-def build_tables(results: Path, data: str, protocol: str = "paper") -> list[Table]:
-    """Table 1 and Table 2 of one data set; UserError if a file is unfit or the files cannot share a table."""
-    folder = results / data
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist; type `make eval-classification data={data}` first")
-    names = [f"localization-{method}-{protocol}.json" for method in METHODS]
-    tables = []
-    for kind, files in ((CLASSIFICATION, ["classification.json"]), (LOCALIZATION, names)):
-        runs = [read_result(path) for file in files for path in sorted(folder.glob(f"*/{file}"))]
-        if protocol == "all" or any(run.is_sweep for run in runs):
+def _tables(runs: list[Result], protocol: str) -> list[Table]:
+    """Every table, with the paper's rows and whatever else was measured, also those without a result."""
+    boxes = [run for run in runs if run.kind == "localization"]
+    here = [run for run in runs if run.protocol["name"] == protocol]
+    ways = {(run.method, run.protocol["name"]) for run in boxes}
+    own, marks = "" if protocol == "paper" else f"-{protocol}", _marks(runs)
+
+    def rows(published: Published, runs: list[Result], names: Callable[[Result], tuple[str, ...]]) -> list[Row]:
+        found = [(names(run), run) for run in runs]
+        table = []
+        for key in dict.fromkeys([*published, *(key for key, _ in found)]):
+            numbers = published.get(key, {})
+            of_key = [Row((key[0] + marks[run.path], *key[1:]), run, numbers) for name, run in found if name == key]
+            table += of_key or [Row(key, None, numbers)]
+        return table
+
+    def way(run: Result) -> tuple[str, ...]:
+        return paper.row_title(run.model), run.method, run.protocol["name"]
+
+    def errors(of: str, top1: float, top5: float) -> dict[str, float]:
+        return {f"{of}_top1_error": top1, f"{of}_top5_error": top5}
+
+    one = {(paper.row_title(model),): errors("cls", *row) for model, row in paper.TABLE1.items()}
+    two = {
+        (paper.row_title(*key),): errors("loc", *row) | {"loc_given_cls": paper.loc_given_cls(*key)}
+        for key, row in paper.TABLE2.items()
+    }
+    three = {key: {"loc_top5_error": error} for key, error in paper.TABLE3.items()}
+    return [
+        Table(
+            f"table1{own}", "Table 1: classification error (%)", ("network",), (*CLASSIFICATION, INPUT),
+            rows(one, [run for run in here if run.kind == "classification"], lambda run: (paper.row_title(run.model),)),
+            (BACKBONES,),
+        ),
+        Table(
+            f"table2{own}", "Table 2: localization error (%)", ("network",), (*LOCALIZATION, INPUT),
+            rows(two, [run for run in here if run in boxes], lambda run: (paper.row_title(run.model, run.method),)),
+            (GIVEN_CLASS, FLOORS, BACKBONES),
+        ),
+        Table(
+            "table3", "Table 3: top-5 localization error (%)", ("network", "supervision"),
+            (Column("loc top-5", "loc_top5_error", 1), INPUT),
+            rows(three, [run for run in boxes if run.protocol["name"] in GUESSES],
+                 lambda run: (paper.row_title(run.model, run.method) + GUESSES[run.protocol["name"]], "weakly")),
+            (HEURISTICS, TEST), "ILSVRC test",
+        ),
+        Table(
+            "protocols", "Localization error (%) by method and protocol", ("network", "method", "protocol"),
+            (*(column._replace(digits=None) for column in (*CLASSIFICATION, *LOCALIZATION)), INPUT),
+            rows({}, boxes if len(ways) > 1 else [], way), (FLOORS,),
+        ),
+        Table(
+            "maxboxacc", "MaxBoxAcc (%) by method", ("network", "method", "protocol"), (*MAX_BOX_ACC, INPUT),
+            rows({}, [run for run in runs if run.kind == "sweep"], way), (SWEEP,),
+        ),
+    ]  # fmt: skip
+
+
+def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
+    """By network in the paper's order, method (cam first) and protocol (the paper's first)."""
+    known, name = [*paper.NETWORKS], run.protocol["name"]
+    place = known.index(run.model) if run.model in known else len(known)
+    return place, run.model, run.method != "cam", run.method, name != "paper", name
+
+
+def _marks(runs: list[Result]) -> dict[Path, str]:
+    """What tells a row from the others: weights other than most of its network's results, data other than most."""
+    data, marks = mode(run.provenance["data"] for run in runs), {}
+    for run in runs:
+        weights = mode(other.provenance["weights"] for other in runs if other.model == run.model)
+        usual = {"weights": weights, "data": data}
+        unlike = [f"{key} {run.provenance[key][:8]}" for key in usual if run.provenance[key] != usual[key]]
+        marks[run.path] = f" ({', '.join(unlike)})" if unlike else ""
+    return marks
+
+
+def _refuse_mixtures(runs: list[Result]) -> None:
+    """UserError for results that must not meet: of other images, or of other settings under one protocol's name.
+
+    Table 3's two protocols differ in their guesses alone.
+    """
+    for kind in ("classification", "localization", "sweep"):
+        of_kind = [run for run in runs if run.kind == kind]
+        _refuse_difference(of_kind, "protocol.")
+        for name in {run.protocol["name"] for run in of_kind}:
+            _refuse_difference([run for run in of_kind if run.protocol["name"] == name])
+    guesses = [run for run in runs if run.kind == "localization" and run.protocol["name"] in GUESSES]
+    _refuse_difference(guesses, "protocol.name", "protocol.guesses")
+
+
+def _refuse_difference(runs: list[Result], *free: str) -> None:
+    """UserError for the first two that differ in a fact whose name does not begin with one of `free`."""
+    for other in runs[1:]:
+        first, second = _facts(runs[0]), _facts(other)
+        keys = [key for key in sorted(first | second) if first.get(key) != second.get(key) and not key.startswith(free)]
+        if keys:
+            what = ", ".join(f"{key} ({first.get(key)} against {second.get(key)})" for key in keys)
             raise UserError(
-                f"protocol={protocol} gives no Table 2; protocols.md has all protocols: type `make tables data={data}`"
+                f"{runs[0].path} and {other.path} cannot share a table, they differ in {what}; evaluate one like the "
+                "other, or keep it in a folder of its own with results="
             )
-        refuse_mixtures(runs)
-        tables.append(Table(kind, data, protocol, tuple(_lines(kind, runs))))
-    return tables
 
 
-def _lines(kind: Comparison, runs: list[Result]) -> Iterable[Line]:
-    """The paper's rows in its order, then whatever else was run, by name."""
-    by_key = {(run.model, run.method): run for run in runs}
-    others = sorted(by_key.keys() - set(kind.rows), key=lambda key: (key[1] != "cam", key))
-    for key in kind.rows + others:
-        run = by_key.get(key)
-        cells = kind.cells(*key, run.metrics if run else {}, run.confidence if run else {})
-        yield Line(*key, cells, run)
+def _facts(run: Result) -> dict[str, object]:
+    """Which images were scored, and how; equal floors show that the images are the same ones."""
+    facts: dict[str, object] = {"data": run.data, "split": run.split, "images": run.images}
+    if run.kind != "classification":
+        facts |= {"loc_images": run.loc_images, "blacklist": run.provenance.get("blacklist") or "none"}
+        facts |= {key: value for key, value in run.metrics.items() if key.startswith("floor_")}
+    return facts | {f"protocol.{key}": value for key, value in run.protocol.items()}
 
 
-def render_markdown(table: Table) -> str:
-    """Title, table and footer. The paper's values are a target on full ILSVRC val, elsewhere context."""
-    rows = _rows_with_target(table) if table.is_full_val else _rows_with_context(table)
-    parts = [f"# {_title(table)}", "", *markdown.aligned(rows + _floors(table, rows[0])), "", *_footer(table), ""]
-    return "\n".join(parts)
+def _markdown(table: Table) -> str:
+    """Title, table and footer; off full ILSVRC val the paper's numbers stand in one column, as context only."""
+    target, run = table.is_full_val, table.results[0]
+    header = list(table.names)
+    for heading, _, digits in table.columns:
+        both = target and digits is not None
+        header += [f"{heading}: paper", "reproduced", "difference"] if both else [heading]
+    header += [] if target else [f"paper, {table.paper} (context only)"]
+    rows = [_cells(row, table.columns, target) for row in table.rows]
+    kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
+    aligned = _aligned([[row[place] for place in kept] for row in [header, *rows]])
+    where = "ILSVRC val" if target else f"{run.data} {run.split}"
+    notes = [f"- {note}" for note in _notes(table)]
+    return "\n".join([f"# {table.title}, {where}, {run.images:,} images", "", *aligned, "", *notes, ""])
 
 
-def _title(table: Table) -> str:
-    subject = f"Table {table.kind.number}: {table.kind.subject} (%)"
-    if not table.results:
-        return f"{subject}, {table.data}: nothing run yet"
-    run = table.results[0]
-    where = "ILSVRC val" if table.is_full_val else f"{run.data}, split {run.split}"
-    return f"{subject}, {where}, {run.images:,} images"
+def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
+    cells, context = list(row.names), []
+    for _, metric, digits in columns:
+        if not isinstance(metric, str):
+            said = metric(row.result) if row.result else None
+            cells.append(DASH if said is None else str(said))
+            continue
+        value, published, (low, high) = row.measured(metric), row.published.get(metric), row.interval(metric)
+        measured = DASH if value is None else f"{value:.1f}" + ("" if low is None else f" ± {(high - low) / 2:.1f}")
+        if digits is None:
+            cells.append(measured)
+            continue
+        theirs = DASH if published is None else f"{published:.{digits}f}"
+        difference = DASH if None in (value, published) else f"{value - published:+.1f}".replace("-", "−")
+        cells += [theirs, measured, difference] if target else [measured]
+        context.append(theirs)
+    return cells if target else [*cells, " / ".join(context) if set(context) - {DASH} else DASH]
 
 
-def _rows_with_target(table: Table) -> list[list[str]]:
-    """Header and rows: paper | reproduced | difference for each column that the paper has."""
-    rows = [["network"]]
-    for heading, digits in (column[1:] for column in table.kind.columns):
-        rows[0] += [heading] if digits is None else [f"{heading}: paper", "reproduced", "difference"]
-    for line in table.lines:
-        rows.append([row_title(line.model, line.method)])
-        for cell, reproduced in zip(line.cells, _reproduced(line), strict=True):
-            has_paper = cell.column.digits is not None
-            rows[-1] += [_paper(cell), reproduced, markdown.signed(cell.difference)] if has_paper else [reproduced]
-    return rows
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table whose columns line up in plain text too: the first left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    lines = []
+    for first, *others in [rows[0], rule, *rows[1:]]:
+        cells = [first.ljust(widths[0])] + [o.rjust(w) for o, w in zip(others, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def _rows_with_context(table: Table) -> list[list[str]]:
-    """Header and rows: what was reproduced, then the paper's values of those columns in one."""
-    rows = [["network", *(column.heading for column in table.kind.columns), "paper (ILSVRC val, context only)"]]
-    for line in table.lines:
-        published = [_paper(cell) for cell in line.cells]
-        context = "—" if set(published) == {"—"} else " / ".join(published)
-        rows.append([row_title(line.model, line.method), *_reproduced(line), context])
-    return rows
+def _notes(table: Table) -> list[str]:
+    """The fixed lines under every table: what the signs mean, how and on what it was measured, and from what code."""
+    runs, run = table.results, table.results[0]
+    notes = ["±: half the 95 % bootstrap interval over images; ↑: higher is better; –: no number.", *table.notes]
+    for name, settings in sorted({run.protocol["name"]: run.protocol for run in runs}.items()):
+        said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
+        notes.append(f"Protocol `{name}`: {said}.")
+    images = f"Images: {run.images:,} of {run.data} {run.split}"
+    if run.kind != "classification":
+        images += f", {run.loc_images:,} of them for localization; blacklist: {_facts(run)['blacklist']}"
+    commits = {f"`{run.provenance['commit'][:10]}`{'*' if run.provenance.get('dirty') else ''}" for run in runs}
+    notes += [f"{images}.", f"Commits (*: and uncommitted changes): {', '.join(sorted(commits))}."]
+    return [*notes, "Generated by `make tables`; do not edit."]
 
 
-def _reproduced(line: Line) -> list[str]:
-    if line.result is None:
-        return ["not run"] + [""] * (len(line.cells) - 1)
-    return [markdown.measured(cell.value, cell.interval) for cell in line.cells]
-
-
-def _paper(cell: Cell) -> str:
-    return "—" if cell.published is None else f"{cell.published:.{cell.column.digits}f}"
-
-
-def _floors(table: Table, header: list[str]) -> list[list[str]]:
-    """Rows for the boxes that ignore the picture, scored on the same images, in the GT-known column."""
-    place = [heading.startswith("GT-known") for heading in header[1:]]
-    floors = table.kind.floors.items() if table.results else ()
-    values = [(title, f"{table.results[0].metrics[key]:.1f}") for key, title in floors]
-    return [[title, *(value if here else "" for here in place)] for title, value in values]
-
-
-def _footer(table: Table) -> list[str]:
-    runs = table.results
-    notes = [f"{table.kind.reading}; {markdown.INTERVALS}.", BACKBONES]
-    if runs:
-        counted = markdown.images_scored if table.kind is LOCALIZATION else markdown.images_classified
-        notes += [markdown.settings(runs[0]), counted(runs[0]), markdown.input_sizes(runs)]
-        notes.append(markdown.evaluated_at(runs))
-    notes.append(f"Rows with a result: {len(runs)} of {len(table.lines)}.")
-    return markdown.bullets([*notes, markdown.GENERATED])
-
-
-def render_csv(table: Table) -> str:
-    """One line per row, unrounded, with the interval's ends; empty where there is no value."""
-    return markdown.as_csv([_csv_fields(table, line) for line in table.lines])
-
-
-def _csv_fields(table: Table, line: Line) -> dict[str, object]:
-    run = line.result
-    fields = {"network": row_title(line.model, line.method), "model": line.model}
-    fields |= {"method": line.method} if table.kind is LOCALIZATION else {}
-    fields["status"] = "run" if run else "not run"
-    for cell in line.cells:
-        name, (low, high) = cell.column.metric, cell.interval or (None, None)
-        values = {"": cell.value, "_low": low, "_high": high}
-        if cell.column.digits is not None:
-            difference = cell.difference if table.is_full_val else None
-            values = {"_paper": cell.published} | values | {"_difference": difference}
-        fields |= {name + suffix: value for suffix, value in values.items()}
-    fields |= {floor: run.metrics[floor] if run else "" for floor in table.kind.floors}
-    fields |= {key: getattr(run, key) if run else "" for key in ("data", "split", "images")}
-    return fields | {"protocol": run.protocol.get("name") if run else ""}
+def _csv(table: Table) -> str:
+    """A line for each row, unrounded, with the interval's ends and the paper's number; empty where there is none."""
+    lines = []
+    for row in table.rows:
+        run, line = row.result, dict(zip(table.names, row.names, strict=True))
+        for key in ("model", "method", "data", "split", "images", "loc_images"):
+            line[key] = getattr(run, key) if run else None
+        line["protocol"] = run.protocol["name"] if run else None
+        line |= {key: run.provenance[key] if run else None for key in ("weights", "commit")}
+        for heading, metric, digits in table.columns:
+            if not isinstance(metric, str):
+                line[heading] = metric(run) if run else None
+                continue
+            low, high = row.interval(metric)
+            line |= {metric: row.measured(metric), f"{metric}_low": low, f"{metric}_high": high}
+            line |= {} if digits is None else {f"{metric}_paper": row.published.get(metric)}
+        lines.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
