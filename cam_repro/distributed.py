@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
 from cam_repro import UserError
 
-PATIENCE = timedelta(hours=2)  # with a process that works alone: the leader's index of 1.28 million files takes a while
-T = TypeVar("T")
+STEP_TIMEOUT = timedelta(minutes=15)  # for NCCL, which runs within a training step alone
+TIMEOUT = timedelta(hours=2)  # for a rank that works alone: rank 0's index of 1.28 million files takes a while
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,22 @@ class World:
     rank: int
     size: int
     device: torch.device
+    group: dist.ProcessGroup | None = None  # gloo's; None: the default one
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
+    def say(self, line: str) -> None:
+        """Print a line, once for all processes."""
+        if self.is_main:
+            tqdm.write(line)
+
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
-        total = numbers.detach().to("cpu", torch.float64)
+        total = numbers.detach().to("cpu", torch.float64, copy=True)
         if self.size > 1:
-            dist.all_reduce(total)
+            dist.all_reduce(total, group=self.group)
         return total
 
     def gather(self, rows: list[Any]) -> list[Any]:
@@ -42,15 +50,15 @@ class World:
         if self.size == 1:
             return rows
         shares: list[list[Any]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(shares, rows)
+        dist.all_gather_object(shares, rows, group=self.group)
         return [row for share in shares for row in share]
 
-    def broadcast(self, value: T) -> T:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's value, in all processes."""
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values)
+        dist.broadcast_object_list(values, group=self.group)
         return values[0]
 
     def barrier(self) -> None:
@@ -62,21 +70,37 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
 
     Where one process fails, the others end with a UserError that points at its message.
+    deterministic: only algorithms that give the same bits twice on one machine; one that cannot raises.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = _device(device)
-    with _same_bits() if deterministic else nullcontext():
-        if size == 1:
+    chosen, before = _device(device), (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+    try:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield World(0, 1, chosen)
             return
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
-        try:
-            yield World(dist.get_rank(), size, chosen)
-        except RuntimeError as error:
-            if not _lost_another(error):
-                raise
-            raise UserError("another process of this job failed, which ends it; its own message says why") from None
+        yield _joined(chosen)
         dist.destroy_process_group()  # not after a failure: it could wait for processes that no longer answer
+    except RuntimeError as error:
+        if not _lost_another(error):
+            raise
+        raise UserError("another process of this job failed, which ends it; its own message says why") from None
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def _joined(device: torch.device) -> World:
+    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    # torchrun's store outlives a restart, and with it the addresses of the processes that died.
+    store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    if device.type == "cpu":
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        return World(rank, size, device)
+    dist.init_process_group("nccl", store=store, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
+    return World(rank, size, device, dist.new_group(backend="gloo", timeout=TIMEOUT))
 
 
 def _lost_another(error: RuntimeError) -> bool:
@@ -84,35 +108,49 @@ def _lost_another(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection closed by peer" in str(error)
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 for training on a GPU that has it; float32 elsewhere, also where bfloat16 would be emulated."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+
+
 @contextmanager
-def _same_bits() -> Iterator[None]:
-    """Only algorithms that give the same bits twice on one machine; one that cannot raises."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+def float32() -> Iterator[None]:
+    """Products in whole float32: without CUDA's TF32, whose ten bits of precision move boxes."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
     try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on CUDA; float32 elsewhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _device(asked: str) -> torch.device:
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    """The device of this process. Raises UserError for one that is not there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of is said below, in one line
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto" and not gpus and torch.version.cuda and os.environ.get("RANK", "0") == "0":
+        print(f"device=auto is the CPU: {_without_gpu()}", flush=True)
     try:
-        device = torch.device(asked)
+        device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
     except RuntimeError:
         raise UserError(f"device={asked} is unknown; choose auto, cpu or cuda") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"device={asked}, but no CUDA device is there; choose device=cpu")
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
-        torch.cuda.set_device(device)
-    return device
+    if device.type != "cuda":
+        return device
+    index, ranks = int(os.environ.get("LOCAL_RANK", device.index or 0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if max(index + 1, ranks) > gpus:
+        there = f"this machine has {gpus} GPU(s)" if gpus else _without_gpu()
+        raise UserError(f"device={asked} for {ranks} process(es): {there}; choose device=cpu, a lower number or fewer")
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _without_gpu() -> str:
+    """Why torch finds none, in the first sentence of its own message."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).partition(". ")[0]
+    return "no CUDA device is there"

@@ -21,7 +21,11 @@ def start(folder: Path, *options: str, processes: int = 1, **environment: str) -
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
     folder.mkdir(exist_ok=True)
     where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    several = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
+        if processes > 1
+        else []
+    )
     command = [sys.executable, *several, str(REPOSITORY / "tests/impatient_train.py"), *where, *options]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:

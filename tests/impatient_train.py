@@ -1,16 +1,20 @@
 """scripts/train.py on the time scale of a test, with a harm to itself where the environment names one.
 
 SAVE_EVERY: seconds between saves within an epoch. STEP_TAKES: seconds by which a step is slower. FAIL_AT_STEP: the
-step at which the process FAIL_RANK raises.
+step of torchrun's first attempt, counted from 0, at which the last rank raises. STOP_IN_VALIDATION: the validation of
+an attempt, counted from 0 (the one before the first step), in which the last rank, and it alone, gets a SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
 import runpy
+import signal
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,21 +24,30 @@ from cam_repro import UserError
 from cam_repro.config import REPOSITORY
 from cam_repro.training import loop, stopping
 
+LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
+RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 loop.LOG_EVERY = 3
 stopping.SAVE_EVERY = float(os.environ.get("SAVE_EVERY", "600"))
-FAILS = int(os.environ.get("FAIL_RANK", "-1")), int(os.environ.get("FAIL_AT_STEP", "-1"))
 stopping.ASK_EVERY = 0.1
+whole_step, whole_validation, steps, validations = loop.take_step, loop.validate, count(), count()
 
 
-whole = loop.Run._step
+def asked(name: str, number: int) -> bool:
+    return LAST and os.environ.get(name) == str(number)
 
 
-def step(run: loop.Run, *arguments: object) -> torch.Tensor:
+def take_step(*arguments: Any) -> torch.Tensor:
     time.sleep(float(os.environ.get("STEP_TAKES", "0")))
-    if (run.world.rank, run.progress.step) == FAILS:
+    if asked("FAIL_AT_STEP", next(steps)) and not RESTARTED:
         raise UserError("this process fails, as asked")
-    return whole(run, *arguments)
+    return whole_step(*arguments)
 
 
-loop.Run._step = step
+def validate(*arguments: Any, **options: Any) -> dict[str, float]:
+    if asked("STOP_IN_VALIDATION", next(validations)):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return whole_validation(*arguments, **options)
+
+
+loop.take_step, loop.validate = take_step, validate
 runpy.run_path(str(REPOSITORY / "scripts/train.py"), run_name="__main__")

@@ -82,22 +82,28 @@ def wait_for(moment: Callable[[], bool], job: subprocess.Popen[str]) -> None:
 
 
 def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Path, tmp_path: Path) -> None:
-    """With dropout in each process and deterministic=true, which so gives the same bits twice."""
+    """With dropout in each process and deterministic=true, which so gives the same bits twice.
+
+    A process fails, torchrun starts both again, one of them alone is stopped within a validation, then both within an
+    epoch.
+    """
     options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
                "model=alexnet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(one, *options, processes=2), one)
     assert "2 process(es) × 4 on cpu" in (one / "out").read_text()
 
-    failed = start(two, *options, processes=2, SAVE_EVERY="0", FAIL_RANK="1", FAIL_AT_STEP="4")
-    assert failed.wait(60) == 1
-    said = (two / "err").read_text()
+    harmed = start(two, *options, processes=2, SAVE_EVERY="0", FAIL_AT_STEP="4", STOP_IN_VALIDATION="1")
+    assert harmed.wait(120) == 1
+    said, told = (two / "err").read_text(), (two / "out").read_text()
     assert said.count("error: this process fails, as asked") == 1
     assert "onnection closed" not in said
+    assert "resumes at step" in told and "epoch 1/3" not in told
+    assert said.count("stopped and saved at step 7") == 2
 
     folder = two / RUN
     job = start(two, *options, processes=2)
-    wait_for(lambda: len(list(folder.glob("events.*"))) == 2, job)
+    wait_for(lambda: len(list(folder.glob("events.*"))) == 3, job)
     job.send_signal(signal.SIGTERM)
     assert job.wait(60) != 0
     assert "stopped and saved at step" in (two / "err").read_text()

@@ -38,7 +38,8 @@ def kill_when(run: subprocess.Popen[str], moment: Callable[[], bool], number: in
 
 
 def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path, tmp_path: Path) -> None:
-    """SIGKILL five times, once while the checkpoint is written, then SIGTERM: weights, metrics and curves agree."""
+    """SIGKILL five times, once while the checkpoint is written, then SIGTERM within an epoch and within a validation:
+    weights, metrics and curves agree."""
     options = (f"data.root={tiny_shapes}", *OPTIONS)
     undisturbed, disturbed = tmp_path / "one", tmp_path / "two"
     finish(start(undisturbed, *options), undisturbed)
@@ -56,6 +57,8 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     kill_when(run, lambda: begun(folder) == 6, SIGTERM, 0.2)
     said = (disturbed / "err").read_text()
     assert "stopped and saved at step" in said and "run the same command to go on" in said
+    assert start(disturbed, *options, STOP_IN_VALIDATION="1").wait(60) == 1
+    assert "stopped and saved at step" in (disturbed / "err").read_text()
     finish(start(disturbed, *options, SAVE_EVERY="0.2"), disturbed)
     assert "resumes at step" in (disturbed / "out").read_text()
     assert not any(folder.glob(".*.tmp"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cam_repro import UserError
-from cam_repro.distributed import join_world
+from cam_repro.distributed import autocast, float32, join_world
 
 
 def test_deterministic_refuses_what_has_no_deterministic_algorithm() -> None:
@@ -17,11 +17,54 @@ def test_deterministic_refuses_what_has_no_deterministic_algorithm() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda"])
-def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"device={device}.*choose"), join_world(device):
+@pytest.mark.parametrize(
+    ("device", "gpus", "ranks", "message"),
+    [
+        ("gpu", 0, 1, "device=gpu is unknown; choose auto, cpu or cuda"),
+        ("cuda", 0, 1, "device=cuda for 1 process.*: .*; choose device=cpu"),
+        ("cuda:7", 2, 1, r"device=cuda:7 .* this machine has 2 GPU\(s\); choose"),
+        ("auto", 2, 3, r"for 3 process\(es\): this machine has 2 GPU\(s\); choose .*fewer"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    device: str, gpus: int, ranks: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    with pytest.raises(UserError, match=message), join_world(device):
         pass
+
+
+def test_a_cpu_in_the_place_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def refuses() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040). Please update it")
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuses)
+    with join_world("auto") as world:
+        assert world.device.type == "cpu"
+    assert capsys.readouterr().out == (
+        "device=auto is the CPU: The NVIDIA driver on your system is too old (found version 11040)\n"
+    )
+    with join_world("cpu"):
+        assert capsys.readouterr().out == ""
+
+
+def test_an_emulated_bfloat16_is_not_trained_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulates = lambda including_emulation=True: including_emulation  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulates)
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype, enabled: enabled)
+    assert autocast(torch.device("cuda")) is False
+
+
+def test_tf32_is_off_inside_of_float32_and_as_before_after_it() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with pytest.raises(ValueError, match="inside"), float32():
+        assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+        raise ValueError("inside")
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from cam_repro.config import DataConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.distributed import World, join_world
-from cam_repro.training.stopping import Agreement, Signals
+from cam_repro.training.stopping import Stop, Stopping
 from cam_repro.training.validation import validate
 
 
@@ -24,11 +24,12 @@ class Brightness(nn.Module):
 
 def stops_after(world: World) -> list[int]:
     """After which step of this process a stop that only the last process was asked for comes."""
-    signals = Signals()
-    agreement = Agreement(world, signals)
+    stopping = Stopping(world)
     for step in range(1, 10_000):
-        signals.asked = world.rank == world.size - 1 and step >= 5
-        if agreement.after_step()[0]:
+        stopping.asked = world.rank == world.size - 1 and step >= 5
+        try:
+            stopping.after_step()
+        except Stop:
             return [step]
     raise AssertionError("never")
 
@@ -36,17 +37,19 @@ def stops_after(world: World) -> list[int]:
 def main(root: str, cache: str) -> None:
     val = open_split(DataConfig(name="shapes", root=root), "val", Path(cache))
     with join_world("cpu") as world:
-        alone, together = World(0, 1, world.device), world
+        alone = World(0, 1, world.device)
         for images in (1, 2, 3, len(val)):
-            one, two = (validate(Brightness(), val, 32, 2, who, workers=0, limit=images) for who in (alone, together))
+            one, two = (
+                validate(Brightness(), val, 32, 2, who, Stopping(who), workers=0, limit=images)
+                for who in (alone, world)
+            )
             assert one.keys() == two.keys()
             assert all(abs(one[key] - two[key]) <= 1e-6 * abs(one[key]) for key in one), (one, two)
             assert all(one[key] == two[key] for key in one if key.endswith("error"))
         assert world.broadcast({"rank": world.rank}) == {"rank": 0}
         first, second = world.gather(stops_after(world))
         assert first == second >= 5
-        if world.is_main:
-            print("all agree")
+        world.say("all agree")
 
 
 main(*sys.argv[1:])

@@ -1,1 +1,1 @@
-"""recipe, loop, checkpoints, distributed."""
+"""image, label → checkpoint."""

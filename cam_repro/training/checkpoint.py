@@ -16,14 +16,14 @@ import yaml
 from omegaconf import OmegaConf
 
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig
+from cam_repro.config import Config
 from cam_repro.files import remove_leftovers, replacing, write_text
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SETTINGS, ENVIRONMENT, METRICS = "config.yaml", "environment.txt", "metrics.jsonl"
-MAY_CHANGE = ("data.root", "data.get", "data.download", "data.workers", "device", "runs", "results", "cache", "image",
-              "predictions", "force", "eval_batch_size", "blacklist", "method", "protocol",
-              "recipe.compile")  # fmt: skip
+RESULT_DEPENDS_ON = ("model", "recipe", "data.name", "data.layout", "data.synset_mapping", "data.generate", "weights",
+                     "seed", "deterministic")  # fmt: skip
+BUT_NOT_ON = ("recipe.compile",)
 
 
 @contextmanager
@@ -65,16 +65,20 @@ def _name_too(file: Path, other: Path) -> None:
             shutil.copyfile(file, temporary)
 
 
-def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read and that `restore` takes, or None for a new run.
+def exists(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
-    Raises UserError where there are checkpoints but all are damaged.
-    """
+
+def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The newest checkpoint that can be read and that `restore` takes. Raises UserError where none can."""
     newest, previous = folder / CHECKPOINT, folder / PREVIOUS
     there = [path for path in (newest, previous) if path.exists()]
     for path in there:
         try:
-            state = _read(path)
+            with ZipFile(path) as archive:  # torch's reader passes over the checksums that its writer leaves
+                if broken := archive.testzip():
+                    raise BadZipFile(f"the checksum of {broken} is wrong")
+            state = torch.load(path, map_location="cpu", weights_only=True)
             restore(state)
         except UserError:
             raise
@@ -86,58 +90,40 @@ def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, A
         if path != newest:
             _name_too(path, newest)  # before a save makes the damaged one the previous one
         return state
-    if there:
-        raise UserError(f"every checkpoint in {folder} is damaged; remove the folder to train from the start")
-    return None
-
-
-def exists(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with ZipFile(path) as archive:  # torch's reader passes over the checksums that its writer leaves
-        if broken := archive.testzip():
-            raise BadZipFile(f"the checksum of {broken} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
+    raise UserError(f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder")
 
 
 def write_settings(folder: Path, config: Config) -> None:
-    write_text(folder / SETTINGS, yaml.safe_dump(settings_of(config), sort_keys=False))
+    settings = OmegaConf.to_container(OmegaConf.structured(config))
+    write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
 
 
 def refuse_other_settings(folder: Path, config: Config) -> None:
-    """A resumed run must be the run that was begun; a setting that did not exist then had its default."""
-    before, now = _settings_before(folder / SETTINGS), _flat(settings_of(config))
-    keys = [key for key in sorted(before.keys() | now.keys()) if not _may_change(key)]
-    changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-    if changed:
-        raise UserError(
-            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, remove the folder, "
-            "or train elsewhere with runs="
-        )
-
-
-def _may_change(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
-
-
-def _settings_before(path: Path) -> dict[str, Any]:
+    """A resumed run must be the run that was begun."""
+    path, now = folder / SETTINGS, _what_matters(OmegaConf.to_container(OmegaConf.structured(config)))
     try:
-        return _flat(settings_of(Config(model=ModelConfig()))) | _flat(yaml.safe_load(path.read_text()))
+        before = _what_matters(yaml.safe_load(path.read_text()))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}), so nobody knows how its checkpoint was trained; put the "
-            "file back, or remove the folder to train from the start"
+            "file back, or train elsewhere with runs="
         ) from None
+    keys = sorted(before.keys() | now.keys())
+    changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+    if changed:
+        raise UserError(
+            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train elsewhere "
+            f"with runs=, if you like from its weights: weights={folder / CHECKPOINT}"
+        )
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _what_matters(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value of the settings on which the result of a training depends."""
     flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            flat |= _what_matters(value, f"{key}.")
+        elif f"{key}.".startswith(tuple(f"{part}." for part in RESULT_DEPENDS_ON)) and key not in BUT_NOT_ON:
+            flat[key] = value
     return flat

@@ -1,76 +1,102 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, environment.txt."""
+"""What a run leaves to read: metrics.jsonl, TensorBoard events, environment.txt, and lines on the terminal."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from cam_repro.data.images import decoder, read_image
+from cam_repro.data.loaders import Batch
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise, squash
+from cam_repro.distributed import World
 from cam_repro.files import write_text
 from cam_repro.localization.maps import class_activation_maps, resize_maps
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.training.checkpoint import ENVIRONMENT, METRICS
-from cam_repro.training.progress import Progress
+from cam_repro.training.state import Progress
+
+SAY_EVERY = 180.0  # seconds between lines where no terminal shows a bar
 
 
 class Journal:
-    """Epoch metrics and curves from a checkpoint on: what a lost attempt wrote beyond it is taken back."""
+    """Epoch metrics and curves after `progress`; what a lost attempt wrote beyond it is taken back.
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
-        self.metrics = folder / METRICS
-        kept = [line for line in _lines(self.metrics) if _epoch_of(line) <= progress.epoch]
-        write_text(self.metrics, "".join(f"{line}\n" for line in kept))
-        # A checkpoint at the end of an epoch comes after the curves of its step, any other before them.
-        at_end = progress.step and not progress.step_in_epoch
-        self.board = SummaryWriter(str(folder), purge_step=progress.step + 1 if at_end else progress.step)
+    Rank 0 alone writes; in the others the same calls write nothing.
+    """
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+    def __init__(self, folder: Path, progress: Progress, batch_size: int, world: World) -> None:
+        self.progress, self.batch_size, self.world = progress, batch_size, world
+        self.metrics, self.board = folder / METRICS, None
+        self.clock, self.said_at = (time.monotonic(), progress.step), time.monotonic()
+        if world.is_main:
+            lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+            write_text(self.metrics, "".join(lines[: progress.epoch]))
+            self.board = SummaryWriter(str(folder), purge_step=progress.written + 1)
 
-    def epoch(self, record: dict[str, float | int]) -> None:
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.scalars(int(record["step"]), {k: v for k, v in record.items() if k.startswith(("val_", "train_"))})
+    def watch(self, batches: Iterator[Batch], title: str, done: int, steps: int) -> Iterator[Batch]:
+        """The rest of an epoch's batches under a clock and, on a terminal, a bar; corrupt files are said."""
+        self.title, self.clock = title, (time.monotonic(), self.progress.step)
+        hidden = None if self.world.is_main else True
+        self.bar = tqdm(batches, title, steps, initial=done, leave=False, disable=hidden)
+        for batch in self.bar:
+            for line in batch.corrupt:
+                tqdm.write(f"skipped: {line}")
+            yield batch
 
-    def maps(self, step: int, network: CamNetwork, split: Split, size: int, device: torch.device) -> None:
-        """The true class's activation map over a few fixed val images, where the network has such maps."""
-        if network.cam_obstacle:
-            return
-        self.board.add_images(
-            "class activation maps", example_maps(network, split, size, device), step, dataformats="NHWC"
+    def curves(self, lr: float) -> dict[str, float]:
+        """Loss and images a second of the steps since the last log; all processes must call it."""
+        loss, step, now = self.progress.loss_since_log(self.world), self.progress.step, time.monotonic()
+        rate = (step - self.clock[1]) * self.batch_size / max(now - self.clock[0], 1e-9)
+        self.clock = now, step
+        self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}")
+        if not sys.stderr.isatty() and now - self.said_at >= SAY_EVERY:
+            self.world.say(f"{self.title}  step {step}  loss {loss:.3f}  {rate:.0f} images/s")
+            self.said_at = now
+        return {"loss": loss, "lr": lr, "images_per_second": rate}
+
+    def write(self, curves: dict[str, float]) -> None:
+        """Values at this step, with which the log's steps begin anew."""
+        if self.board:
+            for name, value in curves.items():
+                self.board.add_scalar(name, value, self.progress.step)
+        self.progress.logged()
+
+    def end_epoch(self, record: dict[str, float | int], curves: dict[str, float]) -> None:
+        """The epoch's line of metrics.jsonl, its curves with those of its last steps, and a line to read."""
+        if self.board:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        self.write(curves | {name: value for name, value in record.items() if name.startswith(("train_", "val_"))})
+        self.world.say(
+            f"{self.title}  loss {record['train_loss']:.3f}  train error {record['train_top1_error']:.1f} %  "
+            f"val error top-1 {record['val_top1_error']:.1f} % top-5 {record['val_top5_error']:.1f} %  "
+            f"{record['images_per_second']:.0f} images/s"
         )
 
+    def maps(self, network: CamNetwork, split: Split, size: int) -> None:
+        """The true class's activation map over a few fixed val images, where the network has such maps."""
+        if self.board and not network.cam_obstacle:
+            pictures = example_maps(network, split, size, self.world.device)
+            self.board.add_images("class activation maps", pictures, self.progress.step, dataformats="NHWC")
+
     def flush(self) -> None:
-        self.board.flush()
-
-    def close(self) -> None:
-        self.board.close()
-
-
-def _epoch_of(line: str) -> float:
-    try:
-        return json.loads(line)["epoch"]
-    except (ValueError, KeyError, TypeError):  # half written when a disk was full
-        return math.inf
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+        if self.board:
+            self.board.flush()
 
 
 @torch.inference_mode()

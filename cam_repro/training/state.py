@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from cam_repro import UserError
 from cam_repro.distributed import World
-from cam_repro.training.progress import Progress, Window
+
+EPOCH, SINCE_LOG = 0, 1  # the rows of Progress.sums
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    sums: (2,4) float64 on the device, of this process alone: summed loss, right answers, images and corrupt files, of
+    the epoch's steps so far and of those since the last log.
+    """
+
+    sums: torch.Tensor
+    epoch: int = 0  # whole epochs done, each with its validation
+    step: int = 0
+    written: int = -1  # the step up to which the curves are written
+
+    @classmethod
+    def none(cls, device: torch.device) -> Progress:
+        return cls(torch.zeros(2, 4, dtype=torch.float64, device=device))
+
+    def add(self, sums_of_step: torch.Tensor) -> None:
+        self.step += 1
+        self.sums += sums_of_step
+
+    def logged(self) -> None:
+        self.written = self.step
+        self.sums[SINCE_LOG] = 0
+
+    def end_epoch(self) -> None:
+        self.epoch += 1
+        self.sums[EPOCH] = 0
+
+    def loss_since_log(self, world: World) -> float:
+        """Mean over the images; all processes must call it. Raises UserError in all where it is not finite."""
+        loss, _, images, _ = world.sum(self.sums[SINCE_LOG]).tolist()
+        if not math.isfinite(loss):
+            raise not_finite(self.step)
+        return loss / max(images, 1)
 
 
 def seed_process(seed: int, *place: int) -> None:
@@ -18,53 +58,54 @@ def seed_process(seed: int, *place: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)[0]))
 
 
-def snapshot(
-    network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, window: Window, world: World
-) -> dict[str, Any]:
-    """The run's state, with every process's random numbers; all processes must call it."""
+def not_finite(step: int) -> UserError:
+    return UserError(
+        f"the loss or a weight is not finite at step {step}; lower recipe.lr or set recipe.clip=1, and train elsewhere "
+        "with runs= (the last checkpoint here is whole: weights= may start from it)"
+    )
+
+
+def snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World) -> dict[str, Any]:
+    """The run's state, with what each process has of its own; all processes must call it.
+
+    Raises UserError, in all of them, for a loss or weight that is not finite.
+    """
+    broken = [not values.isfinite().all() for values in (progress.sums, *network.state_dict().values())]
+    if world.sum(torch.tensor(float(any(broken)))):
+        raise not_finite(progress.step)
+    own = {"sums": progress.sums.to("cpu", copy=True), "cpu": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(world.device)
     return {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "progress": asdict(progress),
-        "window": window.rows(world),
-        "random": world.gather([_random_state(world.device)]),
+        "progress": {"epoch": progress.epoch, "step": progress.step, "written": progress.written},
+        "processes": world.gather([own]),
     }
 
 
 def restore(
-    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, world: World, seed: int
-) -> tuple[Progress, Window]:
+    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World,
+    seed: int,
+) -> None:  # fmt: skip
     """Put a snapshot back. Raises whatever fits where it does not fit the run.
 
     Another number of processes than before has no random state to go on with and is given a new one.
     """
-    if "rng" in state:  # written before there was a state for each process
-        state = {**state, "random": [{"cpu": state["rng"]}], "window": torch.zeros(0, 4, dtype=torch.float64)}
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    _check_shapes(optimizer)
-    progress, window = Progress(**state["progress"]), Window(state["window"])
-    if len(state["random"]) == world.size:
-        _set_random_state(state["random"][world.rank], world.device)
-    else:
-        seed_process(seed, world.size, world.rank, progress.step)
-    return progress, window
-
-
-def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
-    """The optimizer takes moments of any shape and fails at its first step."""
-    for parameter, moments in optimizer.state.items():
+    for parameter, moments in optimizer.state.items():  # torch takes moments of any shape and fails at the first step
         for name, moment in moments.items():
             if torch.is_tensor(moment) and moment.ndim and moment.shape != parameter.shape:
                 raise ValueError(f"{name} of shape {tuple(moment.shape)} for a parameter of {tuple(parameter.shape)}")
-
-
-def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
-
-
-def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    progress.epoch, progress.step, progress.written = (state["progress"][key] for key in ("epoch", "step", "written"))
+    processes = state["processes"]
+    if len(processes) == world.size:
+        own = processes[world.rank]
+        progress.sums.copy_(own["sums"])
+        torch.set_rng_state(own["cpu"])
+        if world.device.type == "cuda" and "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], world.device)
+    else:
+        progress.sums.copy_(sum(own["sums"] for own in processes) if world.is_main else torch.zeros(2, 4))
+        seed_process(seed, world.size, world.rank, progress.step)

@@ -11,29 +11,36 @@ from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast
 from cam_repro.localization.maps import top_classes
+from cam_repro.training.stopping import Stopping
 
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, split: Split, size: int, batch_size: int, world: World,
+    network: nn.Module, split: Split, size: int, batch_size: int, world: World, stopping: Stopping,
     *, workers: int | None = None, limit: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first `limit` images."""
+    """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first `limit` images.
+
+    All processes must call it. Raises Stop, in all of them, where one is asked to stop.
+    """
     network.eval()
     counts = torch.zeros(4, dtype=torch.float64)  # loss, top-1 right, top-5 right, images
     batches = evaluation_batches(
         split, size, batch_size, limit=limit, rank=world.rank, world=world.size, workers=workers,
         pin=world.device.type == "cuda",
     )  # fmt: skip
-    total = -(-min(limit or len(split), len(split)) // (batch_size * world.size))
     batches = on_device(batches, world.device)
-    for batch in tqdm(batches, "validate", total, leave=False, disable=None if world.is_main else True):
-        with autocast(world.device):
-            logits = network(normalise(batch.pixels)).float()
-        right = top_classes(logits) == batch.labels[:, None]
-        loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
-        images = loss.new_full((), len(batch))
-        counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), images]).cpu()
+    most = -(-min(limit or len(split), len(split)) // (batch_size * world.size))  # rank 0's; others may have one less
+    stopping.begin()
+    for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
+        if (batch := next(batches, None)) is not None:
+            with autocast(world.device):
+                logits = network(normalise(batch.pixels)).float()
+            right = top_classes(logits) == batch.labels[:, None]
+            loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
+            images = loss.new_full((), len(batch))
+            counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), images]).cpu()
+        stopping.after_step()
     loss, top1, top5, images = world.sum(counts).tolist()
     return {
         "val_loss": loss / images,

@@ -11,7 +11,8 @@ from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, on_device, training_batches
 from cam_repro.distributed import join_world
-from cam_repro.training.loop import Run
+from cam_repro.training.loop import starting_network, take_step
+from cam_repro.training.solver import build_optimizer
 
 STEPS = {112: 12, 224: 5}  # pixels a side: steps a round
 FIRST = 3  # steps that do not count: the workers begin an epoch by decoding eight batches ahead
@@ -28,15 +29,19 @@ def _row(work: Path, size: int, steps: int) -> Row:
         work / "shapes", work, "data=shapes", "model=alexnet_gap", "data.generate.train=640", "data.generate.val=20",
     )  # fmt: skip
     with join_world("cpu") as world:
-        splits = [load_split(config.data, name, work / "cache", world) for name in ("train", "val")]
-        run = Run(config, world, work / "run", *splits)
+        split = load_split(config.data, "train", work / "cache", world)
+        network, _ = starting_network(config, len(split.wnids), world, resumes=False)
+        optimizer = build_optimizer(network, config.recipe, fused=False)
+
+        def step(batches: Iterator[Batch]) -> None:
+            take_step(network, optimizer, next(batches), config.recipe, len(split), world)
 
         def stepping(batches: Iterator[Batch], first: int) -> float:
-            took = [seconds(lambda: run._step(next(batches), run.network)) for _ in range(first + steps)]
+            took = [seconds(lambda: step(batches)) for _ in range(first + steps)]
             return sum(took[first:])
 
         def loaded(epoch: int) -> Iterator[Batch]:
-            return on_device(training_batches(splits[0], config.recipe, size, seed=0, epoch=epoch), world.device)
+            return on_device(training_batches(split, config.recipe, size, seed=0, epoch=epoch), world.device)
 
         in_memory = repeat(next(loaded(0)))
         times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]

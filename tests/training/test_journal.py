@@ -5,42 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from harm import curves
 from tensorboard.summary.writer import event_file_writer
 
-from cam_repro.training import checkpoint
+from cam_repro.distributed import World
+from cam_repro.training import checkpoint, journal
 from cam_repro.training.journal import Journal
-from cam_repro.training.progress import Progress
+from cam_repro.training.state import Progress
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(
-    ("goes_on_from", "kept"),
-    [
-        (Progress(), []),  # killed before the first checkpoint
-        (Progress(step=3, step_in_epoch=3), []),  # within an epoch: saved before the step's curves
-        (Progress(epoch=1, step=3), [3]),  # at its end: saved after them
-        (Progress(epoch=1, step=4, step_in_epoch=1), [3]),
-    ],
-)
+def progress(**values: int) -> Progress:
+    return Progress(torch.zeros(2, 4, dtype=torch.float64), **values)
+
+
+@pytest.mark.parametrize("written", [-1, 0, 3, 5, 6])
 def test_curves_written_beyond_the_checkpoint_do_not_show_twice(
-    tmp_path: Path, goes_on_from: Progress, kept: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Readers take a run's files by name: second, machine, process, then this process's count of files, from 0 as here.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
-    lost = Journal(tmp_path, Progress())
-    for step in (3, 6, 9):
-        lost.scalars(step, {"loss": 1.0})
+    lost = Journal(tmp_path, progress(), 8, ALONE)
+    for lost.progress.step in (0, 3, 6, 9):
+        lost.write({"loss": 1.0})
     lost.flush()
     torn = next(tmp_path.glob("events.*"))
     torn.write_bytes(torn.read_bytes()[:-5])  # killed while writing
-    again = Journal(tmp_path, goes_on_from)
-    again.scalars(12, {"loss": 2.0})
-    again.close()
-    assert curves(tmp_path)["loss"] == [*((step, 1.0) for step in kept), (12, 2.0)]
+    again = Journal(tmp_path, progress(step=max(written, 0), written=written), 8, ALONE)
+    again.progress.step = 12
+    again.write({"loss": 2.0})
+    again.flush()
+    assert curves(tmp_path)["loss"] == [*((step, 1.0) for step in (0, 3, 6) if step <= written), (12, 2.0)]
 
 
 def test_a_half_written_line_of_metrics_is_taken_back(tmp_path: Path) -> None:
     metrics = tmp_path / checkpoint.METRICS
     metrics.write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
-    Journal(tmp_path, Progress(epoch=1, step=5, step_in_epoch=2)).close()
+    Journal(tmp_path, progress(epoch=1, step=5), 8, ALONE)
     assert metrics.read_text() == '{"epoch": 1, "step": 3}\n'
+
+
+def test_without_a_terminal_a_line_every_few_minutes_says_the_loss_and_the_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    log, said = Journal(tmp_path, progress(), 8, ALONE), []
+    for _ in log.watch(iter([]), "epoch 1/1", 0, 50):
+        pass
+    for step in range(1, 51):
+        now[0] += 60
+        log.progress.add(torch.tensor([4.0, 0.0, 8.0, 0.0]))
+        if step % 5 == 0:
+            assert log.curves(lr=0.1) == {"loss": 0.5, "lr": 0.1, "images_per_second": pytest.approx(8 / 60)}
+            log.progress.logged()
+            said.append(capsys.readouterr().out)
+    assert said[0] == "epoch 1/1  step 5  loss 0.500  0 images/s\n" and said.count("") == 0

@@ -1,4 +1,4 @@
-"""The training loop where its data or its numbers are bad."""
+"""Training from its first line to its last, where data, numbers or settings are bad."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
-from cam_repro.data import Split
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import training_batches
+from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World
-from cam_repro.training import checkpoint
-from cam_repro.training.loop import Run, train
+from cam_repro.networks import build_network
+from cam_repro.training.loop import take_step, train
+from cam_repro.training.solver import build_optimizer
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -27,10 +28,6 @@ def config(folder: Path, root: Path, model: str = "alexnet_gap", **recipe: objec
         model=replace(model_config(model), input_size=64), data=DataConfig(name="tiny", root=str(root), workers=0),
         recipe=RecipeConfig(name="tiny", **(tiny | recipe)), runs=str(folder / "runs"), cache=str(folder), device="cpu",
     )  # fmt: skip
-
-
-def split_of(root: Path, folder: Path) -> Split:
-    return open_split(DataConfig(name="tiny", root=str(root)), "val", folder)
 
 
 @pytest.fixture
@@ -48,37 +45,46 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
 ) -> None:
     """In a network with batch norm too, whose statistics stay what they are."""
     settings = config(tmp_path, broken, model)
-    split = open_split(settings.data, "train", tmp_path)
-    run = Run(settings, ALONE, tmp_path / "run", split, split)
-    before = {key: value.clone() for key, value in run.network.state_dict().items()}
+    split, network = open_split(settings.data, "train", tmp_path), build_network(settings.model, 10)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
     batch = next(training_batches(split, settings.recipe, 64, seed=0, epoch=0, workers=0))
     assert len(batch) == 0 and len(batch.corrupt) == 8
-    assert run._step(batch, run.network).tolist() == [0, 0, 0, 8]
-    assert all(torch.equal(before[key], value) for key, value in run.network.state_dict().items())
+    optimizer = build_optimizer(network, settings.recipe, fused=False)
+    assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [0, 0, 0, 8]
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
 def test_an_epoch_without_a_readable_picture_ends_the_run(broken: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not one train image of epoch 1 could be read"):
+    with pytest.raises(UserError, match="not one train image of the epoch could be read"):
         train(config(tmp_path, broken))
 
 
-def test_a_weight_that_is_not_finite_is_never_saved(tiny_shapes: Path, tmp_path: Path) -> None:
-    settings = config(tmp_path, tiny_shapes)
-    split = split_of(tiny_shapes, tmp_path)
-    run = Run(settings, ALONE, tmp_path / "run", split, split)
-    with torch.no_grad():
-        next(run.network.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match="a weight is not finite at step 0; lower recipe.lr"):
-        run._state()
-
-
 def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
+    train(config(tmp_path, tiny_shapes))
+    other = make_shapes(tmp_path / "other", seed=0, train=19, val=10, workers=1)
+    with pytest.raises(UserError, match=r"was trained on 60 images of 10 classes, now there are 19 of 10"):
+        train(config(tmp_path, other))
+
+
+def test_weights_are_said_and_not_read_again_where_a_checkpoint_is(
+    tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     settings = config(tmp_path, tiny_shapes)
-    split = split_of(tiny_shapes, tmp_path)
-    folder = tmp_path / "run"
-    first = Run(settings, ALONE, folder, split, split)
-    first._resume()
-    checkpoint.save(folder, first._state())
-    shorter = replace(split, files=split.files[:-1], labels=split.labels[:-1])
-    with pytest.raises(UserError, match=r"was trained on 20 images of 10 classes, now there are 19 of 10"):
-        Run(settings, ALONE, folder, shorter, split)._resume()
+    weights = (train(settings) / "checkpoint.pt").rename(tmp_path / "first.pt")
+    settings.weights, settings.runs = str(weights), str(tmp_path / "from weights")
+    train(settings)
+    assert f"starts from weights={weights}, sha256 " in capsys.readouterr().out
+    weights.unlink()
+    train(settings)
+    assert "already trained (1 epochs)" in capsys.readouterr().out
+
+
+def test_a_training_that_does_not_learn_is_said(
+    tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = config(tmp_path, tiny_shapes, lr=1e-8)
+    train(settings)
+    assert "the training loss has not left ln 10 = 2.3," in capsys.readouterr().out
+    settings.model.conv_bias, settings.runs = 100.0, str(tmp_path / "far")  # a head on another scale than its trunk's
+    train(settings)
+    assert "the first loss is" in capsys.readouterr().out
