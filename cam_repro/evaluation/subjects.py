@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cam_repro import UserError
-from cam_repro.agreement import check_sizes
 from cam_repro.config import Config, ModelConfig
 from cam_repro.distributed import World
-from cam_repro.networks import CamNetwork, build_network
-from cam_repro.networks.weights import read_state
+from cam_repro.networks import CamNetwork, Weights, build_network, check_size, read_weights
 from cam_repro.training.checkpoint import CHECKPOINT
 
 
@@ -43,10 +41,10 @@ def subject_of(config: Config, model: ModelConfig, wnids: list[str], world: Worl
             f"{model.name} is not trained on {config.data.name} ({weights} is not there); first: make train "
             f"model={model.name} data={config.data.name}, or give weights="
         )
-    if weights.is_file():
-        model = _as_trained(model, weights, wnids)
-        check_sizes(model, "protocol.size", config.protocol.size)
-    network = build_network(model, len(wnids), config.weights or weights)
+    read = read_weights(config.weights or weights, model.backbone)
+    model = _as_trained(model, read, wnids)
+    check_size(model, "protocol.size", config.protocol.size)
+    network = build_network(model, len(wnids), read)
     if network.untrained:
         raise UserError(
             f"weights={weights}: {network.untrained} of {model.name} is not trained; train it first (make train "
@@ -55,18 +53,17 @@ def subject_of(config: Config, model: ModelConfig, wnids: list[str], world: Worl
     return Subject(model, network.to(world.device), weights)
 
 
-def _as_trained(model: ModelConfig, weights: Path, wnids: list[str]) -> ModelConfig:
+def _as_trained(model: ModelConfig, weights: Weights, wnids: list[str]) -> ModelConfig:
     """A checkpoint knows its architecture and its classes."""
-    state = read_state(weights)
-    if "network" not in state:
+    if weights.model is None:
         return model
-    if state["wnids"] != wnids:
+    if weights.wnids != wnids:
         raise UserError(
-            f"{weights} was trained on {len(state['wnids'])} classes ({state['wnids'][0]}, …), the data's order has "
-            f"{len(wnids)} ({wnids[0]}, …); give the training data's mapping with data.synset_mapping="
+            f"{weights.source} was trained on {len(weights.wnids)} classes ({weights.wnids[0]}, …), the data's order "
+            f"has {len(wnids)} ({wnids[0]}, …); give the training data's mapping with data.synset_mapping="
         )
-    if state["model"]["name"] != model.name:
+    if weights.model.name != model.name:
         raise UserError(
-            f"{weights} is a {state['model']['name']}, not a {model.name}; type model={state['model']['name']}"
+            f"{weights.source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}"
         )
-    return ModelConfig(**state["model"])
+    return weights.model

@@ -17,7 +17,6 @@ from cam_repro.data.images import decoder
 from cam_repro.data.split import Split
 from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, summarise
-from cam_repro.networks.weights import sha256_of
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.records import SCHEMA, UNDEFINED_IF_NONE_RIGHT
 from cam_repro.training.checkpoint import CHECKPOINT, ENVIRONMENT, METRICS, SETTINGS
@@ -96,7 +95,7 @@ def origin(config: Config, model: ModelConfig, weights: Path, split: Split, devi
         "commit": commit,
         "dirty": dirty,
         "network": hashlib.sha256(json.dumps(asdict(model), sort_keys=True).encode()).hexdigest()[:16],
-        "weights": sha256_of(weights) if weights.is_file() else str(weights),
+        "weights": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else str(weights),
         "training": _training(weights),
         "data": split.fingerprint(),
         "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
