@@ -99,6 +99,7 @@ BACKBONES = {
         "googlenet", "inception4e", "inception5b", {"aux_logits": False, "init_weights": False}, pixels=HALF_RANGE
     ),
     "resnet18": torchvision("resnet18", surgery="layer3", native="layer4"),
+    "resnet50": torchvision("resnet50", surgery="layer3", native="layer4"),
     "squeezenet1_0": torchvision("squeezenet1_0", surgery="features.12", native="classifier.2"),
     "nin": Backbone(NetworkInNetwork, after(surgery="features.4", native="classifier.1")),
 }

@@ -23,6 +23,7 @@ MAPS = {  # of 7 classes, at the network's own input size
     "googlenet_gmp": (1024, 14, 14),
     "nin": (7, 6, 6),
     "resnet18": (512, 7, 7),
+    "resnet50_gap": (1024, 14, 14),
     "squeezenet": (7, 13, 13),
     "vgg": (512, 14, 14),
     "vgg_gap": (1024, 14, 14),
