@@ -3,78 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, overload
-
-import torch
 
 from cam_repro import UserError
-from cam_repro.agreement import is_published
-from cam_repro.config import ModelConfig, model_config, model_names
+from cam_repro.config import ModelConfig, model_config
 from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch
-from cam_repro.networks.table import Listing, network_line, network_table
+from cam_repro.networks.pixels import ToPixels
+from cam_repro.networks.published import is_published
+from cam_repro.networks.table import Listing, check_size, network_table
 from cam_repro.networks.trunks import backbone
-from cam_repro.networks.weights import (
-    fetch_torchvision,
-    load_backbone,
-    load_checkpoint,
-    read_state,
-    refuse_not_finite,
-)
+from cam_repro.networks.weights import Weights, load_backbone, load_checkpoint, published, read_weights
 
-__all__ = ["CamNetwork", "build_network", "initialise_from_scratch", "network_table"]
+__all__ = [
+    "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "is_published", "network_table",
+    "published", "read_weights",
+]  # fmt: skip
 
 
-@overload
-def build_network(model: Literal["list"]) -> Listing: ...
-@overload
 def build_network(
-    model: str | ModelConfig, num_classes: int = 1000, weights: str | Path | None = None, *, new_classes: bool = False
-) -> CamNetwork: ...
-def build_network(
-    model: str | ModelConfig, num_classes: int = 1000, weights: str | Path | None = None, *, new_classes: bool = False
+    model: str | ModelConfig,
+    num_classes: int = 1000,
+    weights: str | Path | Weights | None = None,
+    *,
+    new_classes: bool = False,
 ) -> CamNetwork | Listing:
     """A network of `configs/model/`, by name or by its (changed) configuration; "list" gives the table of them all.
 
-    weights: None (random), a torchvision version such as "IMAGENET1K_V1" (fetched once), or the path of a
-    torchvision state dict or of one of our checkpoints, as trained or as exported. `new_classes` lets a checkpoint
-    trained on other classes start a new classifier. What is still random is named in `network.untrained`.
-    Raises UserError for an unknown name and for weights of another network.
+    weights: None or "none" (random), "DEFAULT" (the backbone's published ones, fetched once) or one of their names,
+    the path of a backbone's state dict or of one of our checkpoints, as trained or as exported, or what
+    `read_weights` read. `new_classes` lets a checkpoint trained on other classes start a new classifier. What is
+    still random is named in `network.untrained`.
+    Raises UserError for an unknown name, settings that contradict each other, and weights of another network.
     """
     if model == "list":
         return network_table()
-    config = _config_of(model) if isinstance(model, str) else model
-    state, source = _state_of(config, weights) if weights is not None else ({}, "")
+    config = model_config(model) if isinstance(model, str) else model
+    check_size(config, "model.input_size", config.input_size)
     whole = backbone(config.backbone).build()
-    if state and "network" not in state:
-        load_backbone(whole, state, source)
-    pretrained_classes = class_count(whole) if state else None
+    if weights is None or weights == "none":
+        network = assemble(config, whole, num_classes)
+        network.untrained = "every layer"
+        return network
+    if not isinstance(weights, Weights):
+        weights = read_weights(weights, config.backbone)
+    if weights.model is None:
+        load_backbone(whole, weights)
+    file_classes = len(weights.wnids) if weights.wnids else class_count(whole)
     network = assemble(config, whole, num_classes)
-    if "network" in state:
-        load_checkpoint(network, state, source, new_classes)
-    else:
-        network.untrained = _untrained(config, num_classes, pretrained_classes)
-    if state:
-        refuse_not_finite(network, source)
+    if weights.model:
+        load_checkpoint(network, weights, new_classes)
+    elif not config.native:
+        network.untrained = "the new head"
+    if weights.pixels:
+        network.trunk.pixels = ToPixels(weights.pixels)
+    if file_classes != num_classes and not network.untrained:
+        network.untrained = f"the classifier (the file has {file_classes} classes, the data {num_classes})"
+    for key, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{weights.source} holds NaN or infinity in {key}: its training failed or the file is damaged"
+            )
     return network
-
-
-def _config_of(name: str) -> ModelConfig:
-    if name not in model_names():
-        raise UserError(f"unknown model {name!r}; choose one of: {network_line()}")
-    return model_config(name)
-
-
-def _untrained(config: ModelConfig, num_classes: int, pretrained_classes: int | None) -> str:
-    """What is still random after the backbone was given weights of a network for `pretrained_classes`, if any."""
-    if pretrained_classes is None:
-        return "every layer"
-    if not config.native:
-        return "the new head"
-    same = num_classes == pretrained_classes
-    return "" if same else f"the classifier (the file has {pretrained_classes} classes, the data {num_classes})"
-
-
-def _state_of(config: ModelConfig, weights: str | Path) -> tuple[dict[str, torch.Tensor], str]:
-    if is_published(str(weights)):
-        return fetch_torchvision(config.backbone, str(weights)), f"weights={weights}"
-    return read_state(Path(weights)), f"weights={weights}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import fields
+from itertools import chain
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from cam_repro import UserError
-from cam_repro.agreement import NO_CAM, check_model
 from cam_repro.config import ModelConfig
-from cam_repro.networks.trunks import backbone, out_channels
+from cam_repro.networks.pixels import ToPixels
+from cam_repro.networks.trunks import POOL5, backbone, sequential
 
+NO_CAM = "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
+ADDED = ("units", "groups", "conv_init", "conv_bias")  # settings of the added convolution
 POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "average": lambda maps_nkhw: maps_nkhw.mean((2, 3)),
     "max": lambda maps_nkhw: maps_nkhw.amax((2, 3)),
@@ -50,9 +56,7 @@ class CamNetwork(nn.Module):
     @property
     def cam_obstacle(self) -> str:
         """Why this network has no class activation map; empty if it has."""
-        if isinstance(self.classifier, nn.Linear | nn.Identity):
-            return ""
-        return NO_CAM
+        return NO_CAM if isinstance(self.classifier, nn.Sequential) else ""
 
     @property
     def classifier_weight(self) -> torch.Tensor:
@@ -60,22 +64,20 @@ class CamNetwork(nn.Module):
 
         Raises UserError where there is no class activation map.
         """
-        if isinstance(self.classifier, nn.Linear):
-            return self.classifier.weight
-        self._refuse_without_cam()
-        return torch.eye(self.num_classes, device=next(self.parameters()).device)
+        return self._linear()[0]
 
     @property
     def classifier_bias(self) -> torch.Tensor:
         """(C,): what the pooled maps do not explain of a logit. Raises UserError as `classifier_weight` does."""
-        if isinstance(self.classifier, nn.Linear):
-            return self.classifier.bias
-        self._refuse_without_cam()
-        return torch.zeros(self.num_classes, device=next(self.parameters()).device)
+        return self._linear()[1]
 
-    def _refuse_without_cam(self) -> None:
+    def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.cam_obstacle:
             raise UserError(f"no class activation map: {self.cam_obstacle}; use a …_gap network or method=gradcam")
+        if isinstance(self.classifier, nn.Linear):
+            return self.classifier.weight, self.classifier.bias
+        identity = torch.eye(self.num_classes, device=next(self.parameters()).device)
+        return identity, torch.zeros_like(identity[0])
 
     @property
     def num_classes(self) -> int:
@@ -95,21 +97,42 @@ def class_count(network: nn.Module) -> int:
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
     """Cut the network `whole` and put the configured head on it; new layers are freshly initialised.
 
-    Raises UserError for a head that does not fit.
+    Raises UserError for settings that contradict each other or do not fit the backbone.
     """
-    check_model(config)
+    chosen = backbone(config.backbone)
+    layers, classifier = chosen.cut(whole, config.native)
+    trunk = sequential({"pixels": ToPixels(chosen.pixels), **layers} if chosen.pixels else layers)
     if config.native:
-        return _native(config, whole, num_classes)
-    trunk = backbone(config.backbone).surgery(whole)
-    head = _new_head(config, out_channels(trunk))
-    return CamNetwork(trunk, head, fresh_linear(config.units, num_classes), config.pool, config.dropout)
+        return _as_it_is(config, trunk, classifier, num_classes)
+    head, classifier = _new_head(config, _channels(trunk)), fresh_linear(config.units, num_classes)
+    return CamNetwork(trunk, head, classifier, config.pool, config.dropout)
+
+
+def _channels(trunk: nn.Sequential) -> int:
+    """K of the trunk's maps (N,K,h,w), from a forward pass without numbers."""
+    was_training, tensors = trunk.training, chain(trunk.named_parameters(), trunk.named_buffers())
+    meta = {name: tensor.to("meta") for name, tensor in tensors}
+    with torch.no_grad():
+        channels = functional_call(trunk.eval(), meta, torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
+    trunk.train(was_training)
+    return channels
 
 
 def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
     """The backbone's extension, then §3's convolution of `units`; each with a ReLU."""
+    layers = (*backbone(config.backbone).extension, config.units)
+    widths = [channels, *(layer for layer in layers if layer != POOL5)]
+    if odd := [width for width in widths if width % config.groups]:
+        common = math.gcd(*widths)
+        divisors = [number for number in range(1, common + 1) if common % number == 0]
+        raise UserError(
+            f"model.groups={config.groups} does not divide {odd[0]}; {config.backbone}'s maps and the added "
+            f"convolutions have {', '.join(map(str, widths))}: type "
+            f"model.groups={min(divisors, key=lambda number: abs(number - config.groups))}"
+        )
     head = nn.Sequential()
-    for layer in (*backbone(config.backbone).extension, config.units):
-        if isinstance(layer, str):
+    for layer in layers:
+        if layer == POOL5:
             head.append(nn.MaxPool2d(3, stride=1))
             continue
         convolution = nn.Conv2d(channels, layer, 3, padding=1, groups=config.groups)
@@ -119,23 +142,36 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
     return head
 
 
-def _native(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
-    """The network as it is, but for a last layer of another number of classes."""
-    trunk, classifier = backbone(config.backbone).native(whole)
-    pool = config.pool if isinstance(classifier, nn.Linear | None) else "none"
-    network = CamNetwork(trunk, nn.Identity(), classifier, pool, config.dropout)
-    if network.num_classes != num_classes:
-        name, last = last_layer(network)
-        network.set_submodule(name, _same_layer(last, num_classes))
+def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module | None, num_classes: int) -> CamNetwork:
+    """The whole network, but for a last layer of another number of classes."""
+    for field in fields(config):
+        if field.name in ADDED and getattr(config, field.name) != field.default:
+            raise UserError(
+                f"model.{field.name}={getattr(config, field.name)} sets an added convolution, which model.native=true "
+                f"of {config.name} does not have; type model.{field.name}={field.default} or model.native=false"
+            )
+    several = isinstance(classifier, nn.Sequential)
+    if several and (config.pool != "average" or config.dropout):
+        raise UserError(
+            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no pooled maps "
+            "to set them for; type model.pool=average model.dropout=0, or model.native=false"
+        )
+    if classifier is None and config.dropout:
+        raise UserError(
+            f"model.dropout={config.dropout}: {config.backbone} as it is pools the classes' own maps, where dropout "
+            "would drop classes; type model.dropout=0, or model.native=false"
+        )
+    network = CamNetwork(trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout)
+    name, last = last_layer(network)
+    if class_count(network) == num_classes:
+        return network
+    if isinstance(last, nn.Linear):
+        fresh = fresh_linear(last.in_features, num_classes)
+    else:
+        fresh = nn.Conv2d(last.in_channels, num_classes, last.kernel_size)
+        initialise_convolution(fresh, "gaussian")
+    network.set_submodule(name, fresh)
     return network
-
-
-def _same_layer(layer: nn.Linear | nn.Conv2d, num_classes: int) -> nn.Linear | nn.Conv2d:
-    if isinstance(layer, nn.Linear):
-        return fresh_linear(layer.in_features, num_classes)
-    convolution = nn.Conv2d(layer.in_channels, num_classes, layer.kernel_size)
-    initialise_convolution(convolution, "gaussian", 0.0)
-    return convolution
 
 
 def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) -> None:

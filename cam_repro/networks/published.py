@@ -1,55 +1,46 @@
-"""A trained network as one safetensors file: tensors, and what they are of; nothing in it could run."""
+"""Where published weights are, and how their file comes here."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from safetensors import safe_open
-from safetensors.torch import save
+import torch
 
-from cam_repro.files import replacing
-
-SUFFIX = ".safetensors"
-LENGTH = 8  # bytes that say how long the header is; it is padded to a multiple of them
+from cam_repro.networks.pixels import IMAGENET, Pixels
 
 
-def read_published(path: Path) -> dict[str, Any]:
-    """A file of `publish` as the checkpoint it was made from; another program's as a bare state dict.
+class Published(NamedTuple):
+    """One file of published weights."""
 
-    Raises SafetensorError for a damaged file, ValueError or KeyError for metadata that is not `publish`'s.
-    """
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-        metadata = file.metadata() or {}
-    if "config" not in metadata:
-        return tensors
-    return {"network": tensors, "model": json.loads(metadata["config"]), "wnids": json.loads(metadata["wnids"])}
+    file: Callable[[], Path]  # fetches it on first use
+    pixels: Pixels | None = None  # that it was trained on, where they are not the backbone's
 
 
-def publish(checkpoint: Mapping[str, Any], path: Path, data: str) -> str:
-    """Write a checkpoint's network to `path`; returns the file's sha256. The same weights give the same bytes.
-
-    data: the name of the data set that it was trained on.
-    """
-    network, model, wnids = (checkpoint[key] for key in ("network", "model", "wnids"))
-    metadata = {
-        "format": "pt", "model": model["name"], "data": data, "input_size": str(model["input_size"]),
-        "classes": str(len(wnids)), "wnids": json.dumps(wnids), "config": json.dumps(model, sort_keys=True),
-        "epochs": str(checkpoint.get("progress", {}).get("epoch", "")),
-    }  # fmt: skip
-    content = _with_metadata(save({key: tensor.contiguous() for key, tensor in network.items()}), metadata)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+def is_published(weights: str) -> bool:
+    """Whether weights= names published weights, not a file."""
+    return weights == "DEFAULT" or weights.startswith("IMAGENET")
 
 
-def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
-    """The metadata into the header of a safetensors file, in one order: the library's own changes from run to run."""
-    end = LENGTH + int.from_bytes(content[:LENGTH], "little")
-    header = json.dumps({"__metadata__": metadata, **json.loads(content[LENGTH:end])}, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % LENGTH)
-    return len(header).to_bytes(LENGTH, "little") + header + content[end:]
+def of_torchvision(name: str) -> dict[str, Published]:
+    """torchvision's files for one of its networks, IMAGENET1K_V1 first."""
+    from torchvision.models import get_model_weights  # as slow to import as torch
+
+    files = {}
+    for version, weights in get_model_weights(name).__members__.items():
+        views = weights.transforms()
+        pixels = Pixels(tuple(views.mean), tuple(views.std))
+        if version != "DEFAULT":
+            files[version] = Published(partial(_download, weights.url), None if pixels == IMAGENET else pixels)
+    return files
+
+
+def _download(url: str) -> Path:
+    """The file in torch's own cache of downloads; its name ends in the hash that it is checked against."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), path.stem.rpartition("-")[2])
+    return path

@@ -1,4 +1,4 @@
-"""Where each backbone is cut: the trunk's maps, and the classifier it came with.
+"""The backbones, and where each is cut: the trunk that gives the maps, and the classifier that it came with.
 
 Zhou et al. 2016, §3: AlexNet is kept to conv5 (13×13 maps at 224), VGG16 to conv5_3 (14×14), GoogLeNet to
 inception4e (14×14); a backbone that is not in the paper is cut where its maps are about as large. The *native*
@@ -9,141 +9,105 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-import torch
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
+from cam_repro.mistakes import did_you_mean, shown
 from cam_repro.networks.nin import NetworkInNetwork
+from cam_repro.networks.pixels import HALF_RANGE, IMAGENET, Pixels
+from cam_repro.networks.published import Published, of_torchvision
 
 POOL5 = "3×3 max pooling, stride 1"
 
 
-class ToHalfRange(nn.Module):
-    """ImageNet mean/std normalisation → the mean 0.5, std 0.5 that torchvision's GoogLeNet weights expect."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, colours in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(colours).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
-        return (x_nchw * self.std + self.mean - 0.5) / 0.5
+Layers = dict[str, nn.Module]  # by name, in their order
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A whole network, its two cuts, and where its published weights are.
 
-    `native` gives the trunk and what follows it: a linear layer on the averaged maps, several layers on the maps
-    themselves, or None where the maps are the classes' own. `extension` lists what a new head has before its one
-    configured convolution: units of a 3×3 convolution, or POOL5.
+    `cut` takes the whole network, and whether it stays as it is (native) or is cut for a new head. It gives the
+    layers of the trunk and what follows them in the native cut: a linear layer on the averaged maps, several layers
+    on the maps themselves (AlexNet, VGG16), or None where the maps are the classes' own (SqueezeNet, NIN).
+    `extension` lists what a new head has before its one configured convolution: units of a 3×3 convolution, or POOL5.
     """
 
     build: Callable[[], nn.Module]
-    surgery: Callable[[nn.Module], nn.Sequential]  # §3's cut, for a new head
-    native: Callable[[nn.Module], tuple[nn.Sequential, nn.Module | None]]
-    torchvision: str  # the name its weights have there; empty: it has none
+    cut: Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]
+    published: Callable[[], dict[str, Published]] = dict  # name → file, the default first
+    pixels: Pixels | None = None  # if not IMAGENET; a network that says so converts at the start of its trunk
     extension: tuple[int | str, ...] = ()
 
 
-def _children(model: nn.Module, first: str, last: str) -> list[tuple[str, nn.Module]]:
+def after(surgery: str, native: str) -> Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]:
+    """The cuts after the named layers ("features.29") of a network whose layers run in their order."""
+
+    def cut(whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module | None]:
+        kept, left = _split(whole, native if as_it_is else surgery)
+        linear = [layer for layer in sequential(left).modules() if isinstance(layer, nn.Linear)]
+        if len(linear) < 2:
+            return kept, linear[0] if linear else None
+        *pools, (name, classifier) = left.items()  # torchvision averages to fit fc6 and flattens without a layer
+        return kept, sequential({**dict(pools), "flatten": nn.Flatten(), name: classifier})
+
+    return cut
+
+
+def _split(model: nn.Module, last: str) -> tuple[Layers, Layers]:
+    """A network's layers up to and with the one at the path `last`, and those after it."""
+    name, _, inner = last.partition(".")
     children = list(model.named_children())
-    names = [name for name, _ in children]
-    return children[names.index(first) : names.index(last) + 1]
+    at = [child for child, _ in children].index(name)
+    kept, left = dict(children[: at + 1]), dict(children[at + 1 :])
+    if inner:
+        kept_inside, left_inside = _split(kept[name], inner)
+        kept[name] = sequential(kept_inside)
+        left = {name: sequential(left_inside), **left}
+    return kept, left
 
 
-def _sequential(named: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    trunk = nn.Sequential()
-    for name, module in named:
-        trunk.add_module(name, module)
-    return trunk
+def sequential(layers: Layers) -> nn.Sequential:
+    sequence = nn.Sequential()
+    for name, layer in layers.items():
+        sequence.add_module(name, layer)
+    return sequence
 
 
-def _features(model: nn.Module, end: int | None = None) -> nn.Sequential:
-    return _sequential([("features", model.features[:end] if end else model.features)])
+def torchvision(name: str, surgery: str, native: str, build: dict[str, bool] | None = None, **more: Any) -> Backbone:
+    """torchvision's network of this name, built with these options."""
+
+    def without_weights() -> nn.Module:
+        from torchvision.models import get_model  # as slow to import as torch
+
+        return get_model(name, weights=None, **(build or {}))
+
+    return Backbone(without_weights, after(surgery, native), partial(of_torchvision, name), **more)
 
 
-def _fully_connected(model: nn.Module, end: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """AlexNet and VGG16: maps, then pool5 and fc6–fc8; at sizes other than 224 torchvision averages to fit fc6."""
-    layers = [("pool5", model.features[end]), ("avgpool", model.avgpool), ("flatten", nn.Flatten())]
-    return _features(model, end), _sequential([*layers, ("fc", model.classifier)])
-
-
-def _googlenet(model: nn.Module, last: str) -> nn.Sequential:
-    return _sequential([("to_half_range", ToHalfRange()), *_children(model, "conv1", last)])
-
-
-def _class_maps(model: nn.Module, end: int) -> tuple[nn.Sequential, None]:
-    """SqueezeNet and NIN: the last convolution and its ReLU make one map per class; SqueezeNet has dropout before."""
-    return _sequential([("features", model.features), ("classifier", model.classifier[:end])]), None
-
-
-def _of_torchvision(name: str, **options: bool) -> Callable[[], nn.Module]:
-    """torchvision takes as long to import as torch, so it is left until a network is built."""
-
-    def build() -> nn.Module:
-        from torchvision.models import get_model
-
-        return get_model(name, weights=None, **options)
-
-    return build
-
-
-ALEXNET = Backbone(
-    build=_of_torchvision("alexnet"),
-    surgery=lambda model: _features(model, 12),
-    native=lambda model: _fully_connected(model, 12),
-    torchvision="alexnet",
-)
-BACKBONES: dict[str, Backbone] = {
+ALEXNET = torchvision("alexnet", surgery="features.11", native="features.11")
+BACKBONES = {
     "alexnet": ALEXNET,
     # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
-    "alexnet_star": replace(ALEXNET, surgery=lambda model: _features(model, 10), extension=(384, POOL5, 512)),
-    "vgg16": Backbone(
-        build=_of_torchvision("vgg16", init_weights=False),
-        surgery=lambda model: _features(model, 30),
-        native=lambda model: _fully_connected(model, 30),
-        torchvision="vgg16",
+    "alexnet_star": replace(ALEXNET, cut=after("features.9", "features.11"), extension=(384, POOL5, 512)),
+    # converts pixels because IMAGENET1K_FEATURES wants others
+    "vgg16": torchvision("vgg16", "features.29", "features.29", {"init_weights": False}, pixels=IMAGENET),
+    "googlenet": torchvision(
+        "googlenet", "inception4e", "inception5b", {"aux_logits": False, "init_weights": False}, pixels=HALF_RANGE
     ),
-    "googlenet": Backbone(
-        build=_of_torchvision("googlenet", aux_logits=False, init_weights=False),
-        surgery=lambda model: _googlenet(model, "inception4e"),
-        native=lambda model: (_googlenet(model, "inception5b"), model.fc),
-        torchvision="googlenet",
-    ),
-    "resnet18": Backbone(
-        build=_of_torchvision("resnet18"),
-        surgery=lambda model: _sequential(_children(model, "conv1", "layer3")),
-        native=lambda model: (_sequential(_children(model, "conv1", "layer4")), model.fc),
-        torchvision="resnet18",
-    ),
-    "squeezenet1_0": Backbone(
-        build=_of_torchvision("squeezenet1_0"),
-        surgery=_features,
-        native=lambda model: _class_maps(model, 3),
-        torchvision="squeezenet1_0",
-    ),
-    "nin": Backbone(
-        build=NetworkInNetwork,
-        surgery=lambda model: _features(model, 5),
-        native=lambda model: _class_maps(model, 2),
-        torchvision="",
-    ),
+    "resnet18": torchvision("resnet18", surgery="layer3", native="layer4"),
+    "resnet50": torchvision("resnet50", surgery="layer3", native="layer4"),
+    "squeezenet1_0": torchvision("squeezenet1_0", surgery="features.12", native="classifier.2"),
+    "nin": Backbone(NetworkInNetwork, after(surgery="features.4", native="classifier.1")),
 }
 
 
 def backbone(name: str) -> Backbone:
+    """The backbone of this name. Raises UserError with the nearest one."""
     if name not in BACKBONES:
-        raise UserError(f"model.backbone={name} is unknown; choose one of: {', '.join(BACKBONES)}")
+        near = did_you_mean(name, BACKBONES)
+        raise UserError(f"model.backbone={shown(name)} is unknown; {near}choose one of: {', '.join(BACKBONES)}")
     return BACKBONES[name]
-
-
-def out_channels(trunk: nn.Module) -> int:
-    """K of the trunk's maps (N,K,H,W), from a forward pass over one blank picture."""
-    was_training = trunk.training
-    with torch.inference_mode():
-        channels = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
-    trunk.train(was_training)
-    return channels

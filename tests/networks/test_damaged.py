@@ -16,9 +16,8 @@ from safetensors.torch import save_file
 
 from cam_repro import UserError
 from cam_repro.config import model_config
-from cam_repro.networks import build_network
-from cam_repro.networks.published import publish, read_published
-from cam_repro.networks.weights import read_state
+from cam_repro.networks import Weights, build_network, read_weights
+from cam_repro.networks.export import publish
 
 NAME, CLASSES = "squeezenet", 3
 TRAINED = build_network(NAME, CLASSES).state_dict()
@@ -39,8 +38,12 @@ def saved(content: Any) -> Callable[[Path], None]:
     return lambda path: torch.save(content, path)
 
 
+def trained(**changes: Any) -> Weights:
+    return Weights({**TRAINED, **changes}, model_config(NAME), WNIDS, "a run", "")
+
+
 def published(**changes: Any) -> Callable[[Path], None]:
-    return lambda path: publish(checkpoint(**changes), path, "shapes") and None
+    return lambda path: publish(trained(**changes), path, "shapes") and None
 
 
 def written(content: bytes) -> Callable[[Path], None]:
@@ -98,7 +101,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "safetensors by another name": ("w.pt", published(), "cannot be read ("),
     "metadata in part": ("w.safetensors", with_metadata(config="{}"), "cannot be read (KeyError)"),
     "metadata no JSON": ("w.safetensors", with_metadata(config="{", wnids="[]"), "cannot be read (JSONDecodeError)"),
-    "NaN in safetensors": ("w.safetensors", published(network={**TRAINED, LAST: nan}), f"NaN or infinity in {LAST}"),
+    "NaN in safetensors": ("w.safetensors", published(**{LAST: nan}), f"NaN or infinity in {LAST}"),
 }  # fmt: skip
 
 
@@ -118,33 +121,20 @@ def test_a_damaged_or_wrong_file_is_refused_in_one_line(
 
 
 def test_a_published_network_is_the_one_that_was_trained(tmp_path: Path) -> None:
-    sha256 = publish(checkpoint(progress={"epoch": 7}), tmp_path / "a.safetensors", "shapes")
-    assert publish(checkpoint(progress={"epoch": 7}), tmp_path / "b.safetensors", "shapes") == sha256
-    network = build_network(NAME, CLASSES, tmp_path / "a.safetensors")
+    other_order = {
+        key: value.to(memory_format=torch.channels_last) for key, value in TRAINED.items() if value.ndim == 4
+    }
+    sha256 = publish(trained(**other_order), tmp_path / "a.safetensors", "shapes")
+    assert publish(trained(), tmp_path / "b.safetensors", "shapes") == sha256
+    weights = read_weights(tmp_path / "a.safetensors", "")
+    assert (weights.sha256, weights.model, weights.wnids) == (sha256, model_config(NAME), WNIDS)
+    network = build_network(NAME, CLASSES, weights)
     assert all(torch.equal(ours, TRAINED[key]) for key, ours in network.state_dict().items())
     assert network.untrained == ""
-    state = read_state(tmp_path / "a.safetensors")
-    assert state["wnids"] == WNIDS and state["model"] == asdict(model_config(NAME))
-
-
-def test_a_published_file_says_what_it_is(tmp_path: Path) -> None:
-    publish(checkpoint(), tmp_path / "w.safetensors", "shapes")
-    content = (tmp_path / "w.safetensors").read_bytes()
+    content = (tmp_path / "a.safetensors").read_bytes()
     metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    assert {key: metadata[key] for key in ("model", "data", "input_size", "classes")} == {
-        "model": NAME, "data": "shapes", "input_size": "224", "classes": "3",
-    }  # fmt: skip
-    assert json.loads(metadata["wnids"]) == WNIDS and json.loads(metadata["config"])["backbone"] == "squeezenet1_0"
-
-
-def test_channels_last_weights_are_published_in_their_own_order(tmp_path: Path) -> None:
-    network = {
-        key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value for key, value in TRAINED.items()
-    }
-    publish(checkpoint(network=network), tmp_path / "w.safetensors", "shapes")
-    assert all(
-        torch.equal(value, TRAINED[key]) for key, value in read_published(tmp_path / "w.safetensors")["network"].items()
-    )
+    said = [metadata[key] for key in ("model", "data", "input_size", "classes", "wnids")]
+    assert said == [NAME, "shapes", "224", "3", json.dumps(WNIDS)]
 
 
 def test_safetensors_of_another_program_are_a_state_dict(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.config import Config, DataConfig, ProtocolConfig, RecipeConfig, model_config, model_names, validated
+from cam_repro.config import model_config, model_names
 from cam_repro.localization import class_activation_maps
 from cam_repro.networks import build_network, initialise_from_scratch
 from cam_repro.networks.trunks import BACKBONES
@@ -24,6 +23,7 @@ MAPS = {  # of 7 classes, at the network's own input size
     "googlenet_gmp": (1024, 14, 14),
     "nin": (7, 6, 6),
     "resnet18": (512, 7, 7),
+    "resnet50_gap": (1024, 14, 14),
     "squeezenet": (7, 13, 13),
     "vgg": (512, 14, 14),
     "vgg_gap": (1024, 14, 14),
@@ -107,18 +107,6 @@ def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(trunk: str, cha
     assert maps.ndim == 4
     assert maps.shape[2] > 1
     assert (network.pool == "max") == (change == {"pool": "max"})
-
-
-def test_whole_networks_have_no_pooled_maps_to_set_pooling_for() -> None:
-    for change in ({"pool": "max"}, {"dropout": 0.5}):
-        with pytest.raises(UserError, match=r"vgg16 as it is has no pooled maps .* model.native=false"):
-            build_network(model_config("vgg", **change))
-
-
-def test_options_of_an_added_convolution_are_refused_where_there_is_none() -> None:
-    others = {"data": DataConfig("shapes"), "recipe": RecipeConfig("finetune"), "protocol": ProtocolConfig("paper")}
-    with pytest.raises(UserError, match=r"model.units=256 sets an added convolution, which model.native=true"):
-        validated(OmegaConf.structured(Config(model=model_config("resnet18", units=256), **others)))
 
 
 def test_alexnet_star_has_the_releases_layers_after_conv4() -> None:

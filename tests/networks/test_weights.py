@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,13 +12,12 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.transforms.functional import normalize
 
 from cam_repro import UserError
 from cam_repro.config import model_config
-from cam_repro.networks import CamNetwork, build_network
-from cam_repro.networks.network import assemble
-from cam_repro.networks.trunks import backbone
-from cam_repro.networks.weights import load_backbone
+from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
+from cam_repro.networks import CamNetwork, Weights, build_network, is_published, published, read_weights
 
 WHOLE: dict[str, Callable[[], nn.Module]] = {
     "alexnet": lambda: models.alexnet(weights=None),
@@ -56,27 +56,15 @@ def test_googlenet_weights_with_auxiliary_classifiers_are_taken(tmp_path: Path) 
 @pytest.mark.parametrize("name", WHOLE)
 def test_native_networks_give_torchvisions_own_logits(name: str) -> None:
     torch.manual_seed(0)
-    config, theirs = model_config(name), WHOLE[name]().eval()
+    theirs = WHOLE[name]().eval()
     for convolution in (m for m in theirs.modules() if isinstance(m, nn.Conv2d)):
         nn.init.kaiming_normal_(convolution.weight)
-    ours = backbone(config.backbone).build()
-    load_backbone(ours, theirs.state_dict(), "torchvision's")
-    network = assemble(config, ours, 1000).eval()
+    network = build_network(name, 1000, Weights(theirs.state_dict(), None, None, "torchvision's", "")).eval()
     images = torch.randn(2, 3, 96, 80)
     with torch.inference_mode():
         logits = theirs(images)
         assert logits.std() > 1e-3
         torch.testing.assert_close(network(images), logits, rtol=1e-4, atol=1e-4 * float(logits.std()))
-
-
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet"])
-def test_a_file_of_torchvisions_weights_trains_every_layer(name: str, tmp_path: Path) -> None:
-    theirs = WHOLE[name]().eval()
-    torch.save(theirs.state_dict(), tmp_path / "whole.pth")
-    network = build_network(name, weights=tmp_path / "whole.pth").eval()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(network(images), theirs(images))
     assert network.untrained == ""
 
 
@@ -89,9 +77,65 @@ def test_alexnet_star_keeps_torchvisions_first_four_convolutions(tmp_path: Path)
     assert network.untrained == "the new head"
 
 
-def test_a_network_torchvision_does_not_have_asks_for_a_file() -> None:
-    with pytest.raises(UserError, match="torchvision has no nin; give a file"):
-        build_network("nin", weights="IMAGENET1K_V1")
+def test_published_weights_are_known_by_name_the_default_first() -> None:
+    assert published("vgg16") == ("IMAGENET1K_V1", "IMAGENET1K_FEATURES")
+    assert published("nin") == ()
+    assert [is_published(weights) for weights in ("DEFAULT", *published("vgg16"), "vgg.pth")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(UserError, match="there are no published weights of nin; give a file"):
+        build_network("nin", weights="DEFAULT")
+    with pytest.raises(UserError, match="IMAGENET1K_V3 is neither .* did you mean IMAGENET1K_V1?"):
+        build_network("alexnet_gap", weights="IMAGENET1K_V3")
+
+
+def cached(whole: nn.Module, file: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file where torch keeps its downloads."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    path = folder / "checkpoints" / file
+    path.parent.mkdir()
+    torch.save(whole.state_dict(), path)
+    return path
+
+
+def test_published_weights_are_read_once_and_named_with_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cached(whole := WHOLE["resnet18"](), "resnet18-f37072fd.pth", tmp_path, monkeypatch)
+    content, opened = path.read_bytes(), []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read_bytes(path))
+    weights = read_weights("DEFAULT", "resnet18")
+    assert opened == [path] and weights.sha256 == hashlib.sha256(content).hexdigest()
+    assert weights.source == "weights=IMAGENET1K_V1 of resnet18 (resnet18-f37072fd.pth)"
+    assert torch.equal(build_network("resnet18", 1000, weights).classifier_weight, whole.fc.weight)
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError, match=r"V1 of vgg16 could not be fetched \(no network\); give a down"):
+        build_network("vgg_gap", weights="DEFAULT")
+
+
+def test_vggs_other_weights_see_the_pixels_they_were_trained_on_also_as_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(WHOLE["vgg"](), "vgg16_features-amdegroot-88682ab5.pth", tmp_path, monkeypatch)
+    network = build_network("vgg_gap", 2, "IMAGENET1K_FEATURES")
+    torch.save(checkpoint_of(network, "vgg_gap"), tmp_path / "checkpoint.pt")
+    pixels = torch.rand(1, 3, 4, 4)
+    house = normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)
+    wanted = normalize(pixels, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
+    for one in (network, build_network("vgg_gap", 2, tmp_path / "checkpoint.pt")):
+        torch.testing.assert_close(one.trunk.pixels(house), wanted, rtol=1e-5, atol=1e-4)
+    assert torch.equal(build_network("vgg_gap", 2).trunk.pixels(house), house)
 
 
 def test_native_network_with_other_classes_is_known_to_be_untrained(tmp_path: Path) -> None:
@@ -108,6 +152,7 @@ def test_our_checkpoint_can_start_a_last_layer_for_other_classes(name: str, tmp_
     *kept, _, _ = zip(network.parameters(), trained.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in kept)
     assert network.num_classes == 5
+    assert network.untrained == "the classifier (the file has 3 classes, the data 5)"
     with pytest.raises(UserError, match=r"trained for 3 classes \(n0, …\), not 5: .* data.synset_mapping="):
         build_network(name, 5, tmp_path / "checkpoint.pt")
 
