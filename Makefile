@@ -31,7 +31,7 @@ reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, 
 	@$(RUN) scripts/eval_localization.py $(CHOSEN)
 	@$(RUN) scripts/tables.py $(CHOSEN)
 
-data: $(READY) ## download and unpack data=imagenette (1.5 GB), resumable; shapes makes itself
+data: $(READY) ## download and unpack data=imagenette (1.5 GB); shapes makes itself
 	@echo "$(WHICH)"
 	@$(RUN) scripts/get_data.py $(CHOSEN)
 

@@ -53,21 +53,20 @@ class DownloadConfig:
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
     boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
     boxes_checksum: str | None = None
-    timeout: float = 30.0  # seconds without an answer before a try is given up
-    tries: int = 5
 
 
 @dataclass
 class DataConfig:
-    """A tree in ILSVRC's CLS-LOC layout."""
+    """A data set on the disk."""
 
     name: str = MISSING  # names the data set in runs/ and results/
     root: str | None = None
     get: str = ""  # one line: how to come by the data
+    layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
     synset_mapping: str | None = None  # the network's class order, if not the tree's own
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
-    workers: int | None = None  # decoding processes; none: one per core, at most 16
+    workers: int | None = None  # decoding processes; none: one per core, at most 24
 
 
 @dataclass
@@ -171,8 +170,6 @@ RANGES = {  # of every number, and of each number in a list
     "protocol.size": (1, 2048),
     "protocol.threshold": (0.0, 1.0),
     "protocol.thresholds": (0, 254),
-    "data.download.timeout": (0.1, 3600.0),
-    "data.download.tries": (1, 100),
     "data.workers": (0, 256),
     "data.generate.seed": (0, 2**32 - 1),
     "data.generate.train": (1, 10**6),

@@ -9,7 +9,7 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.data.ilsvrc import read_synset_mapping
+from cam_repro.data import load_classes
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import crops_in, normalise, take_view
 from cam_repro.distributed import join_world
@@ -29,7 +29,7 @@ def predict(config: Config) -> Path:
     if config.protocol.boxes == "sweep" or config.protocol.name == "all":
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     picture, protocol, method = _read(Path(config.image)), config.protocol, config.method or "cam"
-    wnids, words = class_names(config)
+    wnids, words = load_classes(config.data)
     with join_world(config.device, config.deterministic) as world:
         subject = subject_of(config, config.model, wnids, world)
         size, crops = input_size(protocol, subject.model), crops_in(protocol.view)
@@ -55,9 +55,3 @@ def _read(path: Path) -> np.ndarray:
         return read_image(path)
     except CorruptImage as error:
         raise UserError(f"image={error}") from None
-
-
-def class_names(config: Config) -> tuple[list[str], list[str]]:
-    """wnids and words in the network's class order, from the mapping file alone: no images are needed."""
-    mapping = config.data.synset_mapping or Path(config.data.root or "") / "LOC_synset_mapping.txt"
-    return read_synset_mapping(Path(mapping))
