@@ -131,8 +131,9 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make Hydra check every file and every override against the dataclasses above."""
+    """Make Hydra check every file and every override against the dataclasses above; `${folder_name:PATH}` is a path's last part."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).expanduser().resolve().name, replace=True)
 
 
 CHOICES = {
