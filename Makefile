@@ -35,7 +35,7 @@ reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, 
 	@$(RUN) scripts/eval_localization.py $(CHOSEN)
 	@$(RUN) scripts/tables.py $(CHOSEN)
 
-data: ## download and unpack data=imagenette (1.5 GB), resumable; shapes makes itself
+data: ## download and unpack data=imagenette (1.5 GB); shapes makes itself
 check-data: ## every picture and annotation of data= read and checked, against ILSVRC's known counts
 train: ## fine-tune one network, model=vgg_gap; run again to resume
 eval-classification: ## top-1/top-5 classification error, of model= or of every trained network

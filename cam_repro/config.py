@@ -80,21 +80,20 @@ class DownloadConfig:
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
     boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
     boxes_checksum: str | None = None
-    timeout: float = number(30.0, 0.1, 3600.0)  # seconds without an answer before a try is given up
-    tries: int = number(5, 1, 100)
 
 
 @dataclass
 class DataConfig:
-    """A tree in ILSVRC's CLS-LOC layout."""
+    """A data set on the disk."""
 
     name: str = word(NAME)  # names the data set in runs/ and results/
     root: str | None = None
     get: str = ""  # one line: how to come by the data
+    layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
     synset_mapping: str | None = None  # the network's class order, if not the tree's own
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
-    workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 16
+    workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 24
 
 
 @dataclass
@@ -159,8 +158,9 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make Hydra check every file and every override against the dataclasses above."""
+    """Make Hydra check every file and every override against the dataclasses above; `${folder_name:PATH}` is a path's last part."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).expanduser().resolve().name, replace=True)
 
 
 def names_in(group: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,3 +53,42 @@ def write_text(path: Path, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def read_text(path: Path) -> str:
+    """A list that somebody else wrote, UTF-8 with or without a byte-order mark. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again") from None
+
+
+def make_folder(root: Path, is_made: Callable[[], bool], fill: Callable[[Path], None]) -> None:
+    """A folder that is whole or not there: filled beside `root`, then renamed, unless it is made already.
+
+    Of several processes one makes it and the others wait. What is at `root` must be nothing or an empty folder when
+    `is_made` is false. Raises UserError where the disk does not take it.
+    """
+    if is_made():
+        return
+    making = root.with_name(f"{root.name}.making")
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with root.with_name(f"{root.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it with the process, so the file may stay
+            if is_made():
+                return
+            shutil.rmtree(making, ignore_errors=True)  # left by one that was killed: the lock is ours
+            try:
+                making.mkdir()
+                fill(making)
+                os.sync()  # before the name: a power cut must not leave a whole tree of empty files
+                making.rename(root)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {root}: {error.strerror or error}; free space or give another data.root="
+        ) from error

@@ -1,4 +1,4 @@
-"""Get a data set: `python scripts/get_data.py data=imagenette`; run again to go on with a download that was cut off."""
+"""Get a data set: `python scripts/get_data.py data=imagenette`; what is there already is not fetched again."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in data set with 60 train and 20 val pictures; tests must not change it."""
-    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=60, val=20, workers=1)
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=60, val=20)
 
 
 def composed(overrides: list[str]) -> Config:

@@ -36,7 +36,7 @@ def epochs(folder: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
     """13 train pictures, fewer than a batch, of which one process's whole share is corrupt; 7 val pictures."""
-    root = make_shapes(tmp_path_factory.mktemp("uneven") / "shapes", seed=0, train=13, val=7, workers=1)
+    root = make_shapes(tmp_path_factory.mktemp("uneven") / "shapes", seed=0, train=13, val=7)
     pictures = sorted((root / "ILSVRC/Data/CLS-LOC/train").glob("*/*.JPEG"))
     (shown,) = epoch_order(13, 16, seed=0, epoch=0)
     lists = (root / "ILSVRC/ImageSets/CLS-LOC/train_cls.txt").read_text().splitlines()

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from cam_repro import UserError
 from cam_repro.config import DataConfig
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import ilsvrc
+from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split
 
 if TYPE_CHECKING:  # torch is not needed to read a tree
     from cam_repro.distributed import World
 
-__all__ = ["Split", "load_split"]
+__all__ = ["LAYOUTS", "Layout", "Split", "load_classes", "load_split"]
+
+
+class Layout(NamedTuple):
+    """How a data set lies on the disk: what reads its train or val split, and what reads its classes alone."""
+
+    open_split: Callable[[DataConfig, str, Path], Split]  # data, "train" or "val", cache folder
+    read_classes: Callable[[DataConfig], tuple[list[str], list[str]]]  # wnids and words, without any image
+
+
+LAYOUTS = {
+    "ilsvrc": Layout(ilsvrc.open_split, ilsvrc.read_classes),
+}
 
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
     """The split of a data set: the leader makes the built-in one and the index where they are not there yet."""
     if not world.is_main:
         world.barrier()
-    found = _load_split(data, split, cache)
+    layout = _layout(data)
+    found = layout.open_split(data, split, cache)
     if world.is_main:
         world.barrier()
-    return found
+    key = hashlib.sha256(f"{found.folder.resolve()}|{split}".encode()).hexdigest()[:16]
+    return replace(found, hashes=cache / "index" / f"{key}-hashes.npz")
 
 
-def _load_split(data: DataConfig, split: str, cache: Path) -> Split:
+def load_classes(data: DataConfig) -> tuple[list[str], list[str]]:
+    """wnids and words of the classes, in the order of a network's answers."""
+    return _layout(data).read_classes(data)
+
+
+def _layout(data: DataConfig) -> Layout:
+    if data.layout not in LAYOUTS:
+        raise UserError(f"data.layout={data.layout} is unknown; choose one of: {', '.join(LAYOUTS)}")
     if data.generate is not None and data.root is not None:
-        from cam_repro.data.shapes import make_shapes
-
         make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
-    return open_split(data, split, cache)
+    return LAYOUTS[data.layout]

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
 
 from cam_repro import UserError
-from cam_repro.data.untrusted import read_bytes, read_text
+from cam_repro.files import read_text
 
-LARGEST_XML = 1 << 20  # bytes; ILSVRC's largest have some tens of kB
 LARGEST_COORDINATE = 10**6  # pixels; a JPEG's side has 65,535 at most
 SOLUTION_HEADER = ["ImageId", "PredictionString"]
 
@@ -40,49 +39,29 @@ class Annotation:
 def read_annotation(path: Path) -> Annotation:
     """Raises UserError for what is no annotation, or declares a document type (entities, external files)."""
     try:
-        root = _parse(path, read_bytes(path, LARGEST_XML))
+        root = fromstring(path.read_bytes(), forbid_dtd=True)
         if root.tag != "annotation":
             raise ValueError(f"<{root.tag[:40]}> where <annotation> was expected")
-        return Annotation(_size_of(root), [_object_of(element) for element in root.iterfind("object")])
-    except OSError as error:
-        raise UserError(f"{path} is not a readable annotation: {error.strerror}") from None
-    except (expat.ExpatError, ValueError, LookupError, OverflowError) as error:
-        raise UserError(f"{path} is not a readable annotation: {error}; fetch it again") from None
+        size, objects = root.find("size"), []
+        for element in root.iterfind("object"):
+            if (box := element.find("bndbox")) is None:
+                raise ValueError("an object without bndbox")
+            objects.append((element.findtext("name", "").strip(), _pixels(box, "xmin", "ymin", "xmax", "ymax")))
+        return Annotation(None if size is None else _pixels(size, "width", "height"), objects)
+    except DefusedXmlException:
+        raise UserError(
+            f"{path} declares a document type or entities, which ILSVRC's annotations never do: refused"
+        ) from None
+    except (ParseError, OSError, ValueError, LookupError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is not a readable annotation: {reason}; fetch it again") from None
 
 
-def _parse(path: Path, data: bytes) -> Element:
-    """The document's root. Expat reports a document type in whatever encoding, before any entity can be used."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise UserError(f"{path} declares a document type or entities, which ILSVRC's annotations never do: refused")
-
-    parser, tree = expat.ParserCreate(), TreeBuilder()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = tree.start, tree.end
-    parser.CharacterDataHandler = tree.data
-    parser.Parse(data, True)
-    return tree.close()
-
-
-def _size_of(root: Element) -> tuple[int, int] | None:
-    size = root.find("size")
-    return None if size is None else (_pixels(size, "width"), _pixels(size, "height"))
-
-
-def _object_of(element: Element) -> tuple[str, Box]:
-    box = element.find("bndbox")
-    if box is None:
-        raise ValueError("an object without bndbox")
-    corners = _pixels(box, "xmin"), _pixels(box, "ymin"), _pixels(box, "xmax"), _pixels(box, "ymax")
-    return element.findtext("name", "").strip(), corners
-
-
-def _pixels(parent: Element, key: str) -> int:
-    text = parent.findtext(key)
-    if text is None:
-        raise ValueError(f"<{parent.tag}> without <{key}>")
-    return _coordinate(text)
+def _pixels(parent: Element, *keys: str) -> tuple[int, ...]:
+    texts = {key: parent.findtext(key) for key in keys}
+    if missing := [key for key, text in texts.items() if text is None]:
+        raise ValueError(f"<{parent.tag}> without <{missing[0]}>")
+    return tuple(_coordinate(text) for text in texts.values())
 
 
 def _coordinate(text: str) -> int:
@@ -100,25 +79,20 @@ def read_solution(path: Path) -> dict[str, Truth]:
     if not path.is_file():
         return {}
     found: dict[str, Truth] = {}
+    line = 0
     try:
         for line, row in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), 1):
-            if line == 1 and row != SOLUTION_HEADER:
-                raise UserError(f"{path}, line 1: expected {','.join(SOLUTION_HEADER)}, not {','.join(row)[:60]}")
-            if line > 1 and row:
-                _add_solution(found, path, line, row)
-    except csv.Error as error:
-        raise UserError(f"{path} is not a readable CSV: {error}; fetch it again") from None
+            if line == 1:
+                if row != SOLUTION_HEADER:
+                    raise ValueError(f"expected {','.join(SOLUTION_HEADER)}, not {','.join(row)[:60]}")
+            elif row:
+                truth = _parse_solution(row)
+                if row[0] in found:
+                    raise ValueError(f"image {row[0]} a second time; expected one line an image")
+                found[row[0]] = truth
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}, line {line}: {error}; fetch it again") from None
     return found
-
-
-def _add_solution(found: dict[str, Truth], path: Path, line: int, row: list[str]) -> None:
-    try:
-        truth = _parse_solution(row)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{path}, line {line}: {error}") from None
-    if row[0] in found:
-        raise UserError(f"{path}, line {line}: image {row[0]} a second time; expected one line an image")
-    found[row[0]] = truth
 
 
 def _parse_solution(row: list[str]) -> Truth:
@@ -127,12 +101,7 @@ def _parse_solution(row: list[str]) -> Truth:
         return words[0], []
     if not words or len(words) % 5:
         raise ValueError("expected `wnid x1 y1 x2 y2` once or more")
-    return _of_first_class([(words[i], _corners(words[i + 1 : i + 5])) for i in range(0, len(words), 5)])
-
-
-def _corners(words: Sequence[str]) -> Box:
-    x1, y1, x2, y2 = (_coordinate(word) for word in words)
-    return x1, y1, x2, y2
+    return _of_first_class([(words[i], tuple(map(_coordinate, words[i + 1 : i + 5]))) for i in range(0, len(words), 5)])
 
 
 def _of_first_class(objects: list[tuple[str, Box]]) -> Truth:

@@ -1,4 +1,4 @@
-"""Every file of a tree read once: what the reader would refuse or score wrongly (errors), and what is odd (notes).
+"""Every file of an ILSVRC tree read once: what the reader would refuse or score wrongly (errors), and what is odd.
 
 An error ends the check with exit code 1: a file that cannot be read, or files that contradict each other. A note is
 read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only val's are read, as in all the rest.
@@ -6,13 +6,9 @@ read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +17,10 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
-from cam_repro.data import ilsvrc
-from cam_repro.data.annotations import Box, Truth, read_annotation, read_solution
-from cam_repro.data.images import CorruptImage, Examination, examine
-from cam_repro.data.shapes import available_cores, follow_parent, make_shapes
+from cam_repro.cores import in_threads
+from cam_repro.data import ilsvrc, load_classes
+from cam_repro.data.annotations import Annotation, Box, Truth, read_annotation, read_solution
+from cam_repro.data.images import CorruptImage, examine
 from cam_repro.files import write_text
 
 ERRORS = (
@@ -51,50 +47,25 @@ class Finding:
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # any byte may be in a file's name
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a split's files are: all that a process needs to know beside an image's name."""
-
-    split: str
-    root: Path
-    wnids: frozenset[str]
-    with_xml: frozenset[str]  # stems of the XMLs there are
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One image: its class, none where unknown; its boxes; what was found."""
-
-    wnid: str | None
-    boxes: int
-    findings: list[Finding]
-
-
 @dataclass
 class Summary:
     """One split: images of each class in the tree and in its list (none: there is no list); boxes; what was found."""
 
     split: str
     images: int
-    findings: list[Finding]
+    findings: list[Finding] = field(default_factory=list)
     in_tree: Counter[str] = field(default_factory=Counter)
     listed: Counter[str] | None = None
     boxes: int = 0
-
-    def add(self, image: Seen) -> None:
-        if image.wnid is not None:
-            self.in_tree[image.wnid] += 1
-        self.boxes += image.boxes
-        self.findings += image.findings
 
 
 def check(config: Config) -> None:
     """Print what is wrong with config.data, write all of it to check.txt; raises UserError when something is."""
     data = config.data
-    if data.generate is not None and data.root is not None:
-        make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
-    root = ilsvrc.checked_root(data)
-    wnids, words = ilsvrc.read_synset_mapping(ilsvrc.mapping_file(data))
+    if data.layout != "ilsvrc":
+        raise UserError(f"the check knows ILSVRC's layout alone; data={data.name} has data.layout={data.layout}")
+    wnids, words = load_classes(data)
+    root = ilsvrc.tree_root(data)
     start = time.perf_counter()
     summaries = [check_split(data, root, split, wnids) for split in ("train", "val")]
     seconds = time.perf_counter() - start
@@ -102,7 +73,10 @@ def check(config: Config) -> None:
     if not images:
         raise UserError(f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root=")
     findings = [finding for summary in summaries for finding in summary.findings]
-    overview = _overview(data, root, summaries)
+    overview = [f"{data.name} at {root}"]
+    for summary in summaries:
+        boxes = f", {summary.boxes:,} boxes" if summary.split == "val" else ""
+        overview.append(f"  {summary.split:5} {summary.images:,} images of {len(summary.in_tree):,} classes{boxes}")
     report = write_text(
         Path(config.runs) / data.name / "check.txt",
         "\n".join([*overview, *_listing(findings, None), *_class_table(summaries, wnids, words)]) + "\n",
@@ -115,121 +89,100 @@ def check(config: Config) -> None:
 
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder, of_val = ilsvrc.images_folder(root, split), split == "val"
+    folder = ilsvrc.images_folder(root, split)
     files = ilsvrc.scan_images(folder) if folder.is_dir() else []
-    summary = Summary(split, len(files), [] if files else [Finding("no images", f"{folder}")])
-    names = _check_list(root, split, files, summary) if files else None
-    solution = _read_solution(root, summary) if of_val else {}
-    with_xml = ilsvrc.names_in(ilsvrc.annotations_folder(root), ".xml") if of_val else set()
-    if of_val and solution:
-        summary.listed = Counter(wnid for wnid, _ in solution.values())
-    elif not of_val and names is not None:
-        summary.listed = Counter(name.partition("/")[0] for name in names)
-    place = Place(split, root, frozenset(wnids), frozenset(with_xml))
-    workers = available_cores() if data.workers is None else data.workers
-    with closing(_see_all(place, files, solution, workers)) as images:
-        for image in tqdm(images, f"checking {split}", len(files), unit=" images", leave=False, disable=None):
-            summary.add(image)
-    if files:  # one split alone is enough for some work
-        summary.findings += _annotations_alone(files, with_xml, solution)
-        summary.findings += _wrong_counts(data, summary, wnids)
+    summary = Summary(split, len(files))
+    if not files:  # one split alone is enough for some work
+        summary.findings.append(Finding("no images", f"{folder}"))
+        return summary
+    solution: dict[str, Truth] = {}
+    with_xml = ilsvrc.xml_stems(root) if split == "val" else set()
+    lists = ilsvrc.image_set_file(root, split), ilsvrc.solution_file(root)
+    try:
+        names = _check_image_set(lists[0], files, summary.findings)
+        if split == "train" and names is not None:
+            summary.listed = Counter(name.partition("/")[0] for name in names)
+    except UserError as error:
+        summary.findings.append(Finding("unreadable list", lists[0].name, str(error)))
+    try:
+        solution = read_solution(lists[1]) if split == "val" else {}
+        if solution:
+            summary.listed = Counter(wnid for wnid, _ in solution.values())
+    except UserError as error:
+        summary.findings.append(Finding("unreadable list", lists[1].name, str(error)))
+    see = partial(_see, root, split, frozenset(wnids), with_xml, solution)
+    bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
+    for wnid, boxes, found in bar:
+        summary.in_tree.update([wnid] if wnid else [])
+        summary.boxes += boxes
+        summary.findings += found
+    stems = {ilsvrc.stem_of(file) for file in files}
+    summary.findings += [Finding("annotation without image", f"{stem}.xml") for stem in sorted(with_xml - stems)]
+    alone = sorted(solution.keys() - stems - with_xml)
+    summary.findings += [Finding("annotation without image", stem, "in LOC_val_solution.csv") for stem in alone]
+    summary.findings += _wrong_counts(data, summary, wnids)
     return summary
 
 
-def _check_list(root: Path, split: str, files: list[str], summary: Summary) -> list[str] | None:
-    """The names in the split's list, held against the files; none where there is no (readable) list."""
-    image_set = ilsvrc.image_set_file(root, split)
-    try:
-        there = ilsvrc.by_listed_name(files)
-        names = ilsvrc.read_image_set(image_set) if image_set.is_file() else None
-    except UserError as error:
-        summary.findings.append(Finding("unreadable list", image_set.name, str(error)))
+def _check_image_set(image_set: Path, files: list[str], findings: list[Finding]) -> list[str] | None:
+    """The names in the split's list, held against the files; none where there is no list. Raises UserError."""
+    there = ilsvrc.by_listed_name(files)
+    if not image_set.is_file():
         return None
-    if names is not None:
-        listed = set(names)
-        summary.findings += [Finding("listed image missing", name) for name in names if name not in there]
-        summary.findings += [Finding("image not listed", file) for name, file in there.items() if name not in listed]
+    names = ilsvrc.read_image_set(image_set)
+    listed = set(names)
+    findings += [Finding("listed image missing", name) for name in names if name not in there]
+    findings += [Finding("image not listed", file) for name, file in there.items() if name not in listed]
     return names
 
 
-def _read_solution(root: Path, summary: Summary) -> dict[str, Truth]:
-    path = ilsvrc.solution_file(root)
-    try:
-        return read_solution(path)
-    except UserError as error:
-        summary.findings.append(Finding("unreadable list", path.name, str(error)))
-        return {}
-
-
-def _see_all(place: Place, files: list[str], solution: dict[str, Truth], workers: int) -> Generator[Seen, None, None]:
-    """Every image, in the files' order, looked at by this process alone or by several."""
-    jobs = ((file, solution.get(ilsvrc.stem_of(file))) for file in files)
-    if workers < 2 or len(files) < 2:
-        yield from map(partial(_see, place), jobs)
-        return
-    # fork, as for data=shapes: the children decode and parse, and wait for no lock of another thread.
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, context, initializer=follow_parent)
-    try:
-        yield from pool.map(partial(_see, place), jobs, chunksize=32)
-    except BrokenProcessPool:
-        raise UserError("a checking process was ended from outside (out of memory?); try data.workers=1") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _see(place: Place, job: tuple[str, Truth | None]) -> Seen:
-    """One image and its annotation; `job` is its name and what LOC_val_solution.csv says of it."""
-    file, from_csv = job
-    path = ilsvrc.images_folder(place.root, place.split) / file
+def _see(
+    root: Path, split: str, wnids: frozenset[str], with_xml: set[str], solution: dict[str, Truth], file: str
+) -> tuple[str | None, int, list[Finding]]:
+    """One image and its annotation: its class, none where unknown; the number of its boxes; what was found."""
+    path, stem = ilsvrc.images_folder(root, split) / file, ilsvrc.stem_of(file)
     findings: list[Finding] = []
-    size = None
+    size, truth = None, None
     try:
-        examination = examine(path)
-        size = examination.size
-        findings += [Finding(kind, file, what) for kind, what in _oddities(examination)]
+        image = examine(path)
+        size = image.size
+        if image.doubt:
+            findings.append(Finding("doubtful JPEG data", file, image.doubt))
+        if image.orientation != 1:
+            what = f"orientation {image.orientation}, ignored as the boxes do"
+            findings.append(Finding("EXIF rotation", file, what))
+        if image.mode != "RGB":
+            findings.append(Finding("not RGB", file, image.mode))
+        if image.format not in ("JPEG", "MPO"):
+            findings.append(Finding("not a JPEG", file, image.format))
     except CorruptImage as error:
         findings.append(Finding("unreadable image", file, str(error).removeprefix(f"{path}: ")))
-    truth = _annotation_of(place, file, size, findings) or from_csv or ilsvrc.truth_from_folder(file)
+    if stem in with_xml:
+        xml = ilsvrc.annotations_folder(root) / f"{stem}.xml"
+        try:
+            annotation = read_annotation(xml)
+            truth = annotation.truth()
+            findings += _size_findings(xml.name, annotation, size)
+        except UserError as error:
+            findings.append(Finding("unreadable annotation", xml.name, str(error).removeprefix(f"{xml} ")))
+    truth = truth or solution.get(stem) or ilsvrc.truth_from_folder(file)
     if truth is None:
         known = any(finding.kind == "unreadable annotation" for finding in findings)
-        return Seen(None, 0, findings if known else [*findings, Finding("image without annotation", file)])
+        return None, 0, findings if known else [*findings, Finding("image without annotation", file)]
     wnid, boxes = truth
-    if wnid not in place.wnids:
+    if wnid not in wnids:
         findings.append(Finding("unknown class", file, f"{wnid or 'no name'} is not in the synset mapping"))
-    if place.split == "val":
+    if split == "val":
         findings += _box_findings(file, boxes, size)
-    return Seen(wnid, len(boxes), findings)
+    return wnid, len(boxes), findings
 
 
-def _oddities(image: Examination) -> Iterator[tuple[str, str]]:
-    if image.doubt:
-        yield "doubtful JPEG data", image.doubt
-    if image.orientation != 1:
-        yield "EXIF rotation", f"orientation {image.orientation}, ignored as the boxes do"
-    if image.mode != "RGB":
-        yield "not RGB", image.mode
-    if image.format not in ("JPEG", "MPO"):
-        yield "not a JPEG", image.format
-
-
-def _annotation_of(place: Place, file: str, size: tuple[int, int] | None, findings: list[Finding]) -> Truth | None:
-    """The truth in the image's XML, if it has a readable one with an object."""
-    stem = ilsvrc.stem_of(file)
-    if stem not in place.with_xml:
-        return None
-    path = ilsvrc.annotations_folder(place.root) / f"{stem}.xml"
-    try:
-        annotation = read_annotation(path)
-    except UserError as error:
-        findings.append(Finding("unreadable annotation", path.name, str(error).removeprefix(f"{path} ")))
-        return None
+def _size_findings(name: str, annotation: Annotation, size: tuple[int, int] | None) -> Iterator[Finding]:
     if annotation.size is None:
-        findings.append(Finding("annotation without size", path.name))
+        yield Finding("annotation without size", name)
     elif size is not None and annotation.size != size:
         said, stored = ("×".join(map(str, pair)) for pair in (annotation.size, size))
-        findings.append(Finding("annotation of another size", path.name, f"says {said}, the image has {stored}"))
-    return annotation.truth()
+        yield Finding("annotation of another size", name, f"says {said}, the image has {stored}")
 
 
 def _box_findings(file: str, boxes: list[Box], size: tuple[int, int] | None) -> Iterator[Finding]:
@@ -239,42 +192,24 @@ def _box_findings(file: str, boxes: list[Box], size: tuple[int, int] | None) -> 
         where = f"box {x1} {y1} {x2} {y2}"
         if x2 < x1 or y2 < y1:
             yield Finding("reversed box", file, where)
-        elif size is None:
-            continue
-        elif x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]:
+        elif size and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
             yield Finding("box outside the image", file, f"{where}, image {size[0]}×{size[1]}")
-        elif x2 == size[0] or y2 == size[1]:
+        elif size and (x2 == size[0] or y2 == size[1]):
             yield Finding("box one pixel over the edge", file, f"{where}, image {size[0]}×{size[1]}")
-
-
-def _annotations_alone(files: list[str], with_xml: set[str], solution: dict[str, Truth]) -> Iterator[Finding]:
-    stems = {ilsvrc.stem_of(file) for file in files}
-    for stem in sorted(with_xml - stems):
-        yield Finding("annotation without image", f"{stem}.xml")
-    for stem in sorted(solution.keys() - stems - with_xml):
-        yield Finding("annotation without image", stem, "in LOC_val_solution.csv")
 
 
 def _wrong_counts(data: DataConfig, summary: Summary, wnids: list[str]) -> Iterator[Finding]:
     """Against ILSVRC's known numbers; of another data set only which classes have none."""
-    split, is_ilsvrc = summary.split, data.name == "ilsvrc" and len(wnids) == 1000
-    if is_ilsvrc and summary.images != ILSVRC_IMAGES[split]:
-        yield Finding("wrong count", split, f"{summary.images:,} images, expected {ILSVRC_IMAGES[split]:,}")
-    usual = ILSVRC_IMAGES_A_CLASS[split]
-    for wnid in wnids if is_ilsvrc else ():
-        if (count := summary.in_tree[wnid]) not in usual:
-            yield Finding("wrong count", f"{split} {wnid}", f"{count} images, expected {usual[0]} to {usual[-1]}")
-    empty = [wnid for wnid in wnids if not summary.in_tree[wnid]]
-    if empty and not is_ilsvrc:
+    split = summary.split
+    if data.name == "ilsvrc" and len(wnids) == 1000:
+        if summary.images != ILSVRC_IMAGES[split]:
+            yield Finding("wrong count", split, f"{summary.images:,} images, expected {ILSVRC_IMAGES[split]:,}")
+        usual = ILSVRC_IMAGES_A_CLASS[split]
+        for wnid in wnids:
+            if (count := summary.in_tree[wnid]) not in usual:
+                yield Finding("wrong count", f"{split} {wnid}", f"{count} images, expected {usual[0]} to {usual[-1]}")
+    elif empty := [wnid for wnid in wnids if not summary.in_tree[wnid]]:
         yield Finding("class without images", split, f"{len(empty)} of {len(wnids)}, first {empty[0]}")
-
-
-def _overview(data: DataConfig, root: Path, summaries: list[Summary]) -> list[str]:
-    lines = [f"{data.name} at {root}"]
-    for summary in summaries:
-        boxes = f", {summary.boxes:,} boxes" if summary.split == "val" else ""
-        lines.append(f"  {summary.split:5} {summary.images:,} images of {len(summary.in_tree):,} classes{boxes}")
-    return lines
 
 
 def _listing(findings: list[Finding], most: int | None) -> list[str]:

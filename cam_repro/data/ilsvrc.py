@@ -1,4 +1,4 @@
-"""The one reader of ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes.
+"""ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes; and its lists, read and written.
 
 Only names found by listing the tree's folders become paths; names written in its lists are looked up among them, so
 no list can lead out of the tree. Links in the tree are followed: whoever owns the tree put them there.
@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,38 +20,12 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data.annotations import Truth, read_annotation, read_solution
+from cam_repro.data.images import SUFFIXES
 from cam_repro.data.split import Split
-from cam_repro.data.untrusted import read_text
-from cam_repro.files import replacing
+from cam_repro.files import read_text, replacing
 
-_WNID = re.compile(r"[\w-]+")
-SUFFIXES = (".jpeg", ".jpg", ".png")
-
-
-def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
-    root = checked_root(data)
-    wnids, words = read_synset_mapping(mapping_file(data))
-    folder = images_folder(root, split)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
-    signature = _signature(root, split, wnids)
-    key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
-    index = cache / "index" / f"{key}.npz"
-    arrays = _load_index(index, signature)
-    if arrays is None:
-        arrays = _build_index(root, split, wnids)
-        with replacing(index) as temporary, temporary.open("wb") as file:
-            np.savez(file, signature=np.array(signature), **arrays)
-    return Split(folder, **arrays, wnids=wnids, words=words)
-
-
-_MAPPING = "LOC_synset_mapping.txt"
-_INDEX_FORMAT = "2"  # of the cached index: another one, or other rules of reading, make it anew
-
-
-def mapping_file(data: DataConfig) -> Path:
-    return Path(data.synset_mapping) if data.synset_mapping else Path(data.root or "") / _MAPPING
+MAPPING = "LOC_synset_mapping.txt"
+_INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of reading, make it anew
 
 
 def images_folder(root: Path, split: str) -> Path:
@@ -69,15 +44,37 @@ def image_set_file(root: Path, split: str) -> Path:
     return root / "ILSVRC/ImageSets/CLS-LOC" / ("train_cls.txt" if split == "train" else f"{split}.txt")
 
 
-def checked_root(data: DataConfig) -> Path:
-    """The data root, or a UserError that says what was looked for and how to get it."""
+def open_split(data: DataConfig, split: str, cache: Path) -> Split:
+    """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
+    wnids, words = read_classes(data)
+    root = tree_root(data)
+    folder = images_folder(root, split)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
+    signature = _signature(root, split, wnids)
+    key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
+    index = cache / "index" / f"{key}.npz"
+    arrays = _load_index(index, signature)
+    if arrays is None:
+        arrays = _build_index(root, split, wnids)
+        with replacing(index) as temporary, temporary.open("wb") as file:
+            np.savez(file, signature=np.array(signature), **arrays)
+    return Split(folder, **arrays, wnids=wnids, words=words)
+
+
+def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
+    """wnids and words in the order of data.synset_mapping, else of the tree's own; no image is looked for."""
+    return read_synset_mapping(Path(data.synset_mapping) if data.synset_mapping else tree_root(data, MAPPING) / MAPPING)
+
+
+def tree_root(data: DataConfig, wanted: str = "ILSVRC/Data/CLS-LOC") -> Path:
+    """The data root, or a UserError that says which part of the tree was looked for and how to get it."""
     advice = f"{data.get}; or data=shapes, which needs nothing" if data.get else "data=shapes needs nothing"
     if data.root is None:
         raise UserError(f"data={data.name} has no root: {advice}")
-    root = Path(data.root)
-    for wanted in ("ILSVRC/Data/CLS-LOC", _MAPPING):
-        if not (root / wanted).exists():
-            raise UserError(f"no {wanted} under data.root={root}: {advice}")
+    root = Path(data.root).expanduser()
+    if not (root / wanted).exists():
+        raise UserError(f"no {wanted} under data.root={root}: {advice}")
     return root
 
 
@@ -87,26 +84,22 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
     wnids = [line[0] for line in lines]
     if len(set(wnids)) != len(wnids) or not wnids:
         raise UserError(f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line")
-    odd = [wnid for wnid in wnids if not _WNID.fullmatch(wnid)]
-    if odd:
+    if odd := [wnid for wnid in wnids if not re.fullmatch(r"[\w-]+", wnid)]:
         raise UserError(f"{path}: {odd[0][:40]!r} is no class name; expected letters, digits, - and _, as n01440764")
     return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
 
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
     """Changes with the class order, with files added or removed, and with any annotation's size or date."""
-    digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
-    images = images_folder(root, split)
-    folders = [images, *sorted(Path(entry.path) for entry in os.scandir(images) if entry.is_dir())]
-    files = [*folders, solution_file(root), image_set_file(root, split)]
-    for path in files:
-        status = path.stat() if path.exists() else None
-        digest.update(os.fsencode(f"{path}|{status and (status.st_mtime_ns, status.st_size)}\n"))
-    annotations = annotations_folder(root)
+    images, annotations = images_folder(root, split), annotations_folder(root)
+    watched = [images, *(entry for entry in os.scandir(images) if entry.is_dir())]
+    watched += [solution_file(root), image_set_file(root, split)]
     if split == "val" and annotations.is_dir():
-        for entry in sorted(os.scandir(annotations), key=lambda entry: entry.name):
-            status = entry.stat()
-            digest.update(os.fsencode(f"{entry.name}|{status.st_mtime_ns}|{status.st_size}\n"))
+        watched += os.scandir(annotations)
+    digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
+    for path in sorted(map(os.fspath, watched)):
+        status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116  of 50,000 files
+        digest.update(os.fsencode(f"{path}|{status and (status.st_mtime_ns, status.st_size)}\n"))
     return digest.hexdigest()
 
 
@@ -116,20 +109,30 @@ def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
             if str(index["signature"]) == signature:
                 return {name: index[name] for name in ("files", "labels", "boxes", "box_starts")}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # absent, damaged or of an older version: built anew
+        pass  # absent or damaged: built anew
     return None
 
 
 def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
-    folder = images_folder(root, split)
+    folder, annotations = images_folder(root, split), annotations_folder(root)
     files = _ordered(scan_images(folder), image_set_file(root, split))
     if not files:
         raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
-    class_of = {wnid: number for number, wnid in enumerate(wnids)}
-    if split == "train":
-        labels, boxes = [_class_of_folder(folder, file, class_of) for file in files], [[] for _ in files]
-    else:
-        labels, boxes = _read_truth(root, folder, files, class_of)
+    class_of = {wnid: label for label, wnid in enumerate(wnids)}
+    solution = read_solution(solution_file(root)) if split == "val" else {}
+    with_xml = xml_stems(root) if split == "val" else set()
+    labels, boxes = [], []
+    for file in tqdm(files, f"index {split}", leave=False, disable=None):
+        stem = stem_of(file)
+        truth = read_annotation(annotations / f"{stem}.xml").truth() if stem in with_xml else None
+        truth = truth or solution.get(stem) or truth_from_folder(file)
+        if truth is None:
+            raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {solution_file(root).name} names it")
+        if truth[0] not in class_of:
+            where = annotations / f"{stem}.xml" if stem in with_xml else folder / file
+            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping; see data.synset_mapping=")
+        labels.append(class_of[truth[0]])
+        boxes.append(truth[1])
     return {
         "files": np.array([os.fsencode(file) for file in files]),
         "labels": np.array(labels, np.int64),
@@ -141,16 +144,9 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
 def scan_images(folder: Path) -> list[str]:
     """Relative paths of all images, in class folders or beside each other, sorted."""
     found = []
-    for entry in tqdm(
-        sorted(os.scandir(folder), key=lambda e: e.name),
-        desc=f"index {folder.name}",
-        leave=False,
-        disable=None,
-    ):
-        if entry.is_dir():
-            found += [f"{entry.name}/{e.name}" for e in os.scandir(entry.path) if e.name.lower().endswith(SUFFIXES)]
-        elif entry.name.lower().endswith(SUFFIXES):
-            found.append(entry.name)
+    for entry in tqdm(list(os.scandir(folder)), f"index {folder.name}", leave=False, disable=None):
+        names = [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)] if entry.is_dir() else [entry.name]
+        found += [name for name in names if name.lower().endswith(SUFFIXES)]
     return sorted(found)
 
 
@@ -160,8 +156,7 @@ def _ordered(files: list[str], image_set: Path) -> list[str]:
         return files
     by_name = by_listed_name(files)
     listed = read_image_set(image_set)
-    missing = [name for name in listed if name not in by_name]
-    if missing:
+    if missing := [name for name in listed if name not in by_name]:
         raise UserError(
             f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}; fetch them again"
         )
@@ -174,7 +169,7 @@ def by_listed_name(files: list[str]) -> dict[str, str]:
     for file in files:
         twin = found.setdefault(file.rpartition(".")[0], file)
         if twin is not file:
-            raise UserError(f"{twin} and {file} are two files of one image; delete one of them")
+            raise UserError(f"{twin} and {file} are two files of one image; keep one of them")
     return found
 
 
@@ -184,54 +179,19 @@ def read_image_set(path: Path) -> list[str]:
     for number, words in enumerate(lines, 1):
         if len(words) > 2 or (len(words) == 2 and not words[1].isdecimal()):
             raise UserError(f"{path}, line {number}: expected `name number`, not {' '.join(words)[:60]!r}")
-    names = [words[0] for words in lines if words]
-    if not names:
-        raise UserError(f"{path} lists no image; fetch it again, or delete it to take every image there is")
-    if len(set(names)) != len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise UserError(f"{path} lists {twice} more than once; each image must be there once")
-    return names
+    counts = Counter(words[0] for words in lines if words)
+    if not counts:
+        raise UserError(f"{path} lists no image; fetch it again, or take it away to use every image there is")
+    name, count = counts.most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{path} lists {name} more than once; each image must be there once")
+    return list(counts)
 
 
-def _class_of_folder(folder: Path, file: str, class_of: dict[str, int]) -> int:
-    wnid = file.partition("/")[0]
-    if wnid not in class_of:
-        raise UserError(
-            f"{folder / file} is in a class folder that is not in the synset mapping ({len(class_of)} classes)"
-        )
-    return class_of[wnid]
-
-
-def _read_truth(root: Path, folder: Path, files: list[str], class_of: dict[str, int]) -> tuple[list[int], list[list]]:
-    from_csv = read_solution(solution_file(root))
-    annotations = annotations_folder(root)
-    with_xml = names_in(annotations, ".xml")
-    labels, boxes = [], []
-    for file in tqdm(files, desc="index boxes", leave=False, disable=None):
-        stem = stem_of(file)
-        xml = annotations / f"{stem}.xml"
-        truth = read_xml(xml) if stem in with_xml else None
-        truth = truth or from_csv.get(stem) or truth_from_folder(file)
-        if truth is None:
-            raise UserError(f"{folder / file} has no label: neither {xml} nor LOC_val_solution.csv names its class")
-        if truth[0] not in class_of:
-            where = xml if stem in with_xml else f"{solution_file(root)}, image {stem}"
-            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping; see data.synset_mapping=")
-        labels.append(class_of[truth[0]])
-        boxes.append(truth[1])
-    return labels, boxes
-
-
-def read_xml(path: Path) -> Truth | None:
-    """Class and boxes of the first object's class in an annotation; none where it has no object."""
-    return read_annotation(path).truth()
-
-
-def names_in(folder: Path, suffix: str) -> set[str]:
-    """Names without suffix of the folder's files of one kind; none where there is no such folder."""
-    if not folder.is_dir():
-        return set()
-    return {entry.name.removesuffix(suffix) for entry in os.scandir(folder) if entry.name.endswith(suffix)}
+def xml_stems(root: Path) -> set[str]:
+    """The images that have an annotation of their own."""
+    folder = annotations_folder(root)
+    return {path.stem for path in folder.glob("*.xml")} if folder.is_dir() else set()
 
 
 def stem_of(file: str) -> str:
@@ -241,3 +201,12 @@ def stem_of(file: str) -> str:
 
 def truth_from_folder(file: str) -> Truth | None:
     return (file.partition("/")[0], []) if "/" in file else None
+
+
+def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iterable[str]]) -> None:
+    """The classes (wnid → words), and each split's images: `<name without suffix> <running number>`, sorted."""
+    (root / MAPPING).write_text("".join(f"{wnid} {words}\n" for wnid, words in classes.items()), encoding="utf-8")
+    for split, of_split in names.items():
+        path = image_set_file(root, split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,9 +14,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cam_repro import UserError
 from cam_repro.config import RecipeConfig
+from cam_repro.cores import available_cores
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS, training_crop
+
+AHEAD = 4  # batches that a decoding process keeps ready
 
 
 @dataclass
@@ -46,43 +47,24 @@ class Batch:
         return replace(self, pixels=pixels, labels=labels)
 
 
+Item = tuple[np.ndarray, int, int, tuple[int, int]]  # crops (V,size,size,3), label, number in the split, stored size
+
+
 class _Pictures(Dataset):
-    def __init__(self, split: Split, size: int) -> None:
-        self.split, self.size = split, size
+    """take: of a picture (H,W,3) and its number in the split, the V crops (V,size,size,3) that are shown."""
 
-    def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
-        raise NotImplementedError
+    def __init__(self, split: Split, size: int, crops: int, take: Callable[[np.ndarray, int], np.ndarray]) -> None:
+        self.split, self.size, self.crops, self.take = split, size, crops, take
 
-    def __getitem__(self, image: int) -> tuple[np.ndarray, int, int, tuple[int, int]] | str:
+    def __getitem__(self, image: int) -> Item | str:
         try:
-            pixels, size = self.prepare(image)
+            pixels = read_image(self.split.path(image))
         except CorruptImage as error:  # as a value: an exception would lose its type on the way out of a worker
             return str(error)
-        return pixels, int(self.split.labels[image]), image, size
+        return self.take(pixels, image), int(self.split.labels[image]), image, pixels.shape[1::-1]
 
 
-class _TrainingPictures(_Pictures):
-    def __init__(self, split: Split, recipe: RecipeConfig, size: int, seed: int, epoch: int) -> None:
-        super().__init__(split, size)
-        self.recipe, self.seed, self.epoch = recipe, seed, epoch
-
-    def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
-        pixels = read_image(self.split.path(image))
-        rng = np.random.default_rng((self.seed, self.epoch, image))
-        return training_crop(pixels, self.size, self.recipe, rng)[None], pixels.shape[1::-1]
-
-
-class _EvaluationPictures(_Pictures):
-    def __init__(self, split: Split, view: str, size: int) -> None:
-        super().__init__(split, size)
-        self.view = view
-
-    def prepare(self, image: int) -> tuple[np.ndarray, tuple[int, int]]:
-        pixels = read_image(self.split.path(image))
-        return VIEWS[self.view].take(pixels, self.size), pixels.shape[1::-1]
-
-
-def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str], size: int) -> Batch:
+def _collate(items: list[Item | str], size: int) -> Batch:
     corrupt = [item for item in items if isinstance(item, str)]
     whole = [item for item in items if not isinstance(item, str)]
     crops = [torch.from_numpy(item[0]) for item in whole] or [torch.zeros((1, size, size, 3), dtype=torch.uint8)]
@@ -92,34 +74,40 @@ def _collate(items: list[tuple[np.ndarray, int, int, tuple[int, int]] | str], si
     return Batch(pixels.permute(0, 3, 1, 2), labels, images, sizes, corrupt)
 
 
-def worker_count(asked: int | None) -> int:
-    return asked if asked is not None else min(16, len(os.sched_getaffinity(0)))
-
-
-def _loader(pictures: _Pictures, batches: list[np.ndarray], workers: int | None, pin: bool) -> DataLoader:
-    return DataLoader(
+def _load(pictures: _Pictures, batches: list[np.ndarray], workers: int | None, pin: bool) -> Iterator[Batch]:
+    """The batches, decoded by processes of their own, four of them ahead in each."""
+    workers = min(available_cores() if workers is None else workers, len(batches))
+    loader = DataLoader(
         pictures,
         batch_sampler=[batch.tolist() for batch in batches],
-        num_workers=min(worker_count(workers), len(batches)),
+        num_workers=workers,
         collate_fn=partial(_collate, size=pictures.size),
         pin_memory=pin,
-        prefetch_factor=4 if worker_count(workers) and batches else None,
+        prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
     )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        told = str(error)
+        if not any(sign in told for sign in ("killed by signal", "exited unexpectedly", "</torch_")):
+            raise
+        line, shared = told.splitlines()[-1][:150], shutil.disk_usage("/dev/shm").total // 10**6
+        needed = workers * AHEAD * max(map(len, batches)) * pictures.crops * pictures.size**2 * 3 // 10**6
+        raise UserError(
+            f"a decoding process failed ({line}): {workers} of them share {needed} MB of pictures in /dev/shm, which "
+            f"has {shared}; give a container --ipc=host or --shm-size={2 * needed}m, or choose fewer with "
+            f"data.workers={workers // 2}"
+        ) from error
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # either reaches the whole group; the parent saves first
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and SIGTERM reach a whole process group, and the parent finishes its step and saves before it ends.
 
-
-@atexit.register
-def _end_workers() -> None:
-    """Python, ending after an error, asks its workers to end with SIGTERM and would wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise at the first and spare the others
-    for worker in multiprocessing.active_children():
-        worker.kill()
+    In a group of its own a worker ends when the parent asks it to, as torch and Python do at exit and after an error.
+    """
+    os.setpgid(0, 0)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -139,8 +127,12 @@ def training_batches(
 ) -> Iterator[Batch]:  # fmt: skip
     """This process's share of each remaining global batch of the epoch."""
     order = epoch_order(len(split), recipe.batch_size, seed, epoch)[first_step:]
-    pictures = _TrainingPictures(split, recipe, size, seed, epoch)
-    return iter(_loader(pictures, [batch[rank::world] for batch in order], workers, pin))
+
+    def take(picture: np.ndarray, image: int) -> np.ndarray:
+        return training_crop(picture, size, recipe, np.random.default_rng((seed, epoch, image)))[None]
+
+    pictures = _Pictures(split, size, 1, take)
+    return _load(pictures, [batch[rank::world] for batch in order], workers, pin)
 
 
 def evaluation_batches(
@@ -151,7 +143,8 @@ def evaluation_batches(
     """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
     mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world_size]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for batch in _loader(_EvaluationPictures(split, view, size), batches, workers, pin) if batches else ():
+    pictures = _Pictures(split, size, VIEWS[view].crops, lambda picture, _: VIEWS[view].take(picture, size))
+    for batch in _load(pictures, batches, workers, pin):
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
         yield batch

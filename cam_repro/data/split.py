@@ -7,19 +7,27 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from tqdm import tqdm
+
+from cam_repro import UserError
+from cam_repro.cores import in_threads
+from cam_repro.files import replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
+_KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one picture's file
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: N images in the order of ImageSets (the devkit's numbering), with labels and boxes.
+    """One split: N images in an order (ILSVRC's: that of ImageSets, the devkit's numbering), with labels and boxes.
 
-    folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, the line in the
-    synset mapping; boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the stored image, those of image i at
-    box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes.
+    folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, an index of wnids;
+    boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the stored image, those of image i at
+    box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes; hashes: the file that keeps the pictures'
+    hashes, none: they are taken anew at each fingerprint.
     """
 
     folder: Path
@@ -29,6 +37,7 @@ class Split:
     box_starts: np.ndarray
     wnids: list[str]
     words: list[str]
+    hashes: Path | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -45,7 +54,7 @@ class Split:
         boxes = [self.true_boxes(image) for image in images]
         starts = np.cumsum([0] + [len(of_image) for of_image in boxes])
         kept = {"files": self.files[images], "labels": self.labels[images], "boxes": np.concatenate(boxes)}
-        return replace(self, **kept, box_starts=starts)
+        return replace(self, **kept, box_starts=starts, hashes=None)
 
     def devkit_numbers(self) -> np.ndarray:
         """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in the split."""
@@ -53,17 +62,44 @@ class Split:
         return np.array([int(found[1]) if found else place for place, found in enumerate(numbers, 1)])
 
     def fingerprint(self) -> str:
-        """Changes when images, labels, boxes or classes do, and with the size in bytes of any picture's file."""
+        """Changes when images, labels, boxes, classes or any picture's content do. Raises UserError for a lost file.
+
+        Pictures are read once, and again only where a file's size or date has changed.
+        """
         digest = hashlib.sha256("\n".join(self.wnids).encode())
-        folder = os.fsencode(self.folder)
-        digest.update(np.array([_bytes_in(folder + b"/" + file) for file in self.files.tolist()], np.int64).tobytes())
-        for array in (self.files, self.labels, self.boxes, self.box_starts):
+        for array in (self.files, self.labels, self.boxes, self.box_starts, self._hashes()["hash"]):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
+    def _hashes(self) -> np.ndarray:
+        """(N,) of _KEPT: every picture's file, hashed unless it is as it was."""
+        files, folder = self.files.tolist(), os.fsencode(self.folder)
+        known = self._kept()
 
-def _bytes_in(path: bytes) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116  a Path for each of a million files would double the time
-    except OSError:
-        return -1
+        def hashed(file: bytes) -> tuple[int, int, bytes]:
+            path = folder + b"/" + file
+            status = os.stat(path)  # noqa: PTH116  a Path for each of a million files would double the time
+            same = known.get(file)
+            if same and same[:2] == (status.st_size, status.st_mtime_ns):
+                return same
+            with open(path, "rb") as opened:  # noqa: PTH123
+                content = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
+            return status.st_size, status.st_mtime_ns, content.digest()
+
+        try:
+            bar = tqdm(in_threads(hashed, files), "fingerprint", len(files), unit=" files", leave=False, disable=None)
+            now = np.fromiter(bar, _KEPT, len(files))
+        except OSError as error:
+            raise UserError(f"cannot read {os.fsdecode(error.filename)}: {error.strerror}; fetch it again") from None
+        if self.hashes and [known.get(file) for file in files] != now.tolist():
+            with replacing(self.hashes) as temporary, temporary.open("wb") as opened:
+                np.savez(opened, files=self.files, kept=now)
+        return now
+
+    def _kept(self) -> dict[bytes, tuple[int, int, bytes]]:
+        """File → size, date and hash, as far as they were taken before."""
+        try:
+            with np.load(self.hashes or "", allow_pickle=False) as kept:
+                return dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return {}  # absent or damaged: taken anew

@@ -18,7 +18,6 @@ from small_tree import IMAGES, opened, write_list, write_small_tree, write_xml
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import images
-from cam_repro.data.annotations import LARGEST_XML
 from cam_repro.data.check import check
 from cam_repro.data.images import CorruptImage, read_image
 
@@ -84,7 +83,7 @@ def root(tmp_path: Path) -> Path:
 def report_of(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[bool, str]:
     """Whether the check found no error, and its whole report."""
     runs = root.parent / "runs"
-    config = Config(data=DataConfig(name="tree", root=str(root), workers=1), runs=str(runs))
+    config = Config(data=DataConfig(name="tree", root=str(root)), runs=str(runs))
     try:
         check(config)
         clean = True
@@ -111,20 +110,12 @@ def test_a_damaged_picture_is_refused_by_name_and_found_by_the_check(
     assert not clean and "1 unreadable image\n          b.JPEG: " in report
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "huge", "link to nowhere"])
-def test_what_is_no_file_of_a_picture_is_refused_unopened(root: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
+def test_what_is_no_file_of_a_picture_is_refused_by_name(root: Path, kind: str) -> None:
     path = root / IMAGES / "val/b.JPEG"
     path.unlink()
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "huge":
-        with path.open("wb") as file:
-            file.truncate(images.LARGEST_FILE + 1)
-    else:
-        path.symlink_to("nowhere")
-    with pytest.raises(CorruptImage, match="b.JPEG: (not a regular file|.* expected .* at most|No such file)"):
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    with pytest.raises(CorruptImage, match="b.JPEG: (Is a directory|No such file)"):
         read_image(path)
 
 
@@ -188,7 +179,6 @@ TREES: dict[str, tuple[Damage, str]] = {
     "XML not UTF-8": (xml(b"<annotation><folder>\xff\xfe\xfa</folder></annotation>"), NO_XML),
     "XML in no known encoding": (xml("<?xml version='1.0' encoding='nonsense'?><annotation/>"), NO_XML),
     "XML in a codec that is no text": (xml("<?xml version='1.0' encoding='zlib'?><annotation/>"), NO_XML),
-    "XML of 1 MB and more": (xml("<annotation>" + " " * LARGEST_XML), NO_XML + ".*expected 1048576 at most"),
     "XML with an unknown entity": (xml("<annotation><folder>&e;</folder></annotation>"), NO_XML),
     "entity bomb": (xml(BOMB), "a.xml declares .*refused"),
     "entity bomb in UTF-16": (xml(BOMB.encode("utf-16")), "a.xml declares .*refused"),
@@ -220,7 +210,7 @@ TREES: dict[str, tuple[Damage, str]] = {
     "CSV with an endless box": (csv("a,n1 1 2 3 inf\n"), "csv, line 3: inf is no number of pixels"),
     "CSV with an image twice": (csv("a,n1\na,n2\n"), "csv, line 4: image a a second time"),
     "CSV that is not UTF-8": (csv(b"a,n1 \xff\n"), "csv is not UTF-8 text"),
-    "CSV with a field without end": (csv('a,"' + "n1 " * 60000), "csv is not a readable CSV: field larger"),
+    "CSV with a field without end": (csv('a,"' + "n1 " * 60000), "csv, line [23]: field larger"),
     "list of an image that is not there": (val_list("a 1\nz 2\n"), "val.txt lists 1 images that are not there, .* z"),
     "list that leads out": (val_list("a 1\n../../../../../cache 2\n"), "val.txt lists 1 images that are not there"),
     "list with an absolute path": (val_list("/etc/passwd 1\n"), "val.txt lists 1 images that are not there"),
@@ -236,7 +226,7 @@ TREES: dict[str, tuple[Damage, str]] = {
     "mapping with a path": (mapping("../../n1 cat\nn2 dog\n"), "mapping.txt: '../../n1' is no class name"),
     "mapping that is a folder": (
         lambda root: ((root / "LOC_synset_mapping.txt").unlink(), (root / "LOC_synset_mapping.txt").mkdir()),
-        "cannot read .*LOC_synset_mapping.txt: not a regular file",
+        "cannot read .*LOC_synset_mapping.txt: Is a directory",
     ),
     "two files of one image": (
         lambda root: (
@@ -273,12 +263,7 @@ def test_the_check_refuses_a_tree_without_readable_classes(root: Path, kind: str
     damage, message = TREES[kind]
     damage(root)
     with pytest.raises(UserError, match=message):
-        check(Config(data=DataConfig(name="tree", root=str(root), workers=1), runs=str(root.parent)))
-
-
-def test_nested_elements_without_end_do_no_harm(root: Path) -> None:
-    xml("<annotation>" + "<a>" * 100_000 + "</a>" * 100_000 + "</annotation>")(root)
-    assert opened(root).labels.tolist() == [0, 0, 1]  # no object: the CSV's class of a
+        check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root.parent)))
 
 
 def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data import ilsvrc
 from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.split import Split
 
 
 @pytest.fixture
@@ -93,21 +95,40 @@ def test_a_change_behind_a_linked_class_folder_is_noticed(root: Path) -> None:
     assert len(opened(root, "train")) == 3
 
 
-def test_an_index_of_another_format_is_built_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(root)
-    monkeypatch.setattr(ilsvrc, "_INDEX_FORMAT", "0")
-    built = []
-    build = ilsvrc._build_index
-    monkeypatch.setattr(ilsvrc, "_build_index", lambda *given: built.append(1) or build(*given))
-    opened(root)
-    assert built == [1]
+def kept(root: Path) -> Split:
+    """The val split with its pictures' hashes kept in a file."""
+    return replace(opened(root), hashes=root.parent / "cache/hashes.npz")
 
 
-def test_the_fingerprint_changes_with_a_pictures_size_in_bytes(root: Path) -> None:
-    before = opened(root).fingerprint()
-    path = root / IMAGES / "val/a.JPEG"
-    path.write_bytes(path.read_bytes() + b"x")
-    assert opened(root).fingerprint() != before
+def test_the_fingerprint_changes_with_a_pictures_content_alone(root: Path) -> None:
+    before, path = kept(root).fingerprint(), root / IMAGES / "val/a.JPEG"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content)  # at another time
+    assert kept(root).fingerprint() == opened(root).fingerprint() == before
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert kept(root).fingerprint() == opened(root).fingerprint() != before
+
+
+def test_a_picture_is_read_for_the_fingerprint_only_when_its_size_or_date_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept(root).fingerprint()
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
+    assert kept(root).fingerprint() == before
+    (root / IMAGES / "val/a.JPEG").touch()
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        kept(root).fingerprint()
+
+
+def test_damaged_hashes_are_taken_anew_and_a_lost_picture_is_named(root: Path) -> None:
+    before = kept(root).fingerprint()
+    (root.parent / "cache/hashes.npz").write_bytes(b"PK damaged")
+    split = kept(root)
+    assert split.fingerprint() == before
+    split.path(1).unlink()
+    with pytest.raises(UserError, match="cannot read .*b.JPEG: No such file"):
+        split.fingerprint()
 
 
 def test_images_have_the_devkits_numbers_also_in_a_subset(root: Path) -> None:
@@ -150,7 +171,7 @@ def test_a_broken_tree_is_refused_by_name(root: Path, damage, message: str) -> N
 
 def test_a_class_folder_outside_the_mapping_is_refused(root: Path) -> None:
     (root / "LOC_synset_mapping.txt").write_text("n2 dog\n")
-    with pytest.raises(UserError, match="n1_7.JPEG is in a class folder that is not in the synset mapping"):
+    with pytest.raises(UserError, match="n1_7.JPEG: class n1 is not in the synset mapping"):
         opened(root, "train")
 
 

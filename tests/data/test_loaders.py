@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from hypothesis import strategies as st
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
+from cam_repro.cores import available_cores
+from cam_repro.data import loaders
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
@@ -132,20 +137,70 @@ def test_normalisation_is_imagenets() -> None:
     assert normalise(pixels).abs().max() < 0.01
 
 
-ENDS_IN_AN_ERROR = """
-import sys
+DECODES = """
+import os, signal, sys
+from multiprocessing import active_children
 from pathlib import Path
 from cam_repro.config import DataConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import evaluation_batches
 split = open_split(DataConfig(name="shapes", root=sys.argv[1]), "val", Path(sys.argv[2]))
-batches = iter(evaluation_batches(split, 32, 2, workers=2))
+batches = evaluation_batches(split, 32, 2, workers=2)
 next(batches)
-raise RuntimeError("in the middle")
+print(*(worker.pid for worker in active_children()))
+"""
+SIGNALLED = """
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)  # as a training that notes it and finishes its step
+    os.killpg(0, number)
+print(1 + len(list(batches)))
 """
 
 
+def decode(program: str, *arguments: Path) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
+    """The program, run in a process group of its own; and what /proc has of its workers, some of them perhaps gone."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, start_new_session=True)
+    return done, [Path("/proc", pid) for pid in done.stdout.splitlines()[0].split()]
+
+
 def test_a_program_that_ends_in_an_error_does_not_wait_for_its_workers(tiny_shapes: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ENDS_IN_AN_ERROR, str(tiny_shapes), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    done, workers = decode(DECODES + 'raise RuntimeError("in the middle")', tiny_shapes, tmp_path)
     assert done.returncode == 1 and done.stderr.endswith("RuntimeError: in the middle\n")
+    assert len(workers) == 2 and not any(worker.exists() for worker in workers)
+
+
+def test_workers_leave_a_signal_to_the_whole_group_to_their_parent(tiny_shapes: Path, tmp_path: Path) -> None:
+    done, workers = decode(DECODES + SIGNALLED, tiny_shapes, tmp_path)
+    assert done.stdout.splitlines()[1:] == ["10"], done.stderr
+    assert not any(worker.exists() for worker in workers)
+
+
+def out_of_memory(*_: object) -> None:
+    raise RuntimeError("unable to write to file </torch_12_34_0>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("fails", [out_of_memory, lambda *_: os.kill(os.getpid(), signal.SIGBUS)])
+def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
+    val: Split, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "take_view", fails)
+    with pytest.raises(UserError, match="a decoding process failed") as caught:
+        list(evaluation_batches(val, 224, 10, workers=2))
+    text = str(caught.value)
+    assert "\n" not in text and "2 of them share 12 MB of pictures in /dev/shm" in text
+    assert "--ipc=host or --shm-size=24m" in text and "data.workers=1" in text
+
+
+@pytest.mark.parametrize(
+    ("quota", "ranks", "cores"),
+    [("max 100000", "1", 24), ("max 100000", "4", 10), ("600000 100000", "2", 3), ("50000 100000", "1", 1)],
+)
+def test_cores_are_those_of_the_process_its_quota_and_its_share_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, ranks: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr("cam_repro.cores.CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(40))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert available_cores() == cores
