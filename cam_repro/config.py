@@ -90,7 +90,6 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
-    synset_mapping: str | None = None  # the network's class order, if not the tree's own
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
     workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 24
@@ -152,13 +151,16 @@ class Config:
     runs: str = word(FOLDER, "runs")
     results: str = word(FOLDER, "results")
     cache: str = word(FOLDER, "cache")
-    image: str | None = file()  # the picture of `make cam`
+    image: str | None = None  # of `make cam`: a picture, a folder of them or a pattern
+    shown_class: str | None = None  # whose map it draws, by name, wnid or number; none: the best
+    top: int = number(1, 1, 5)  # classes whose maps it draws side by side
+    out: str = word(FOLDER, "runs/cam")  # where it draws them
     predictions: str | None = file()  # five guesses a line, for `make score`
     force: bool = False  # evaluate again what has not changed
 
 
 def register_schema() -> None:
-    """Make Hydra check every file and every override against the dataclasses above; `${folder_name:PATH}` is a path's last part."""
+    """Make Hydra check every file and override against the dataclasses above; `${folder_name:PATH}` is a path's end."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).expanduser().resolve().name, replace=True)
 

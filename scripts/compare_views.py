@@ -7,7 +7,7 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.evaluation.views import compare_views
+    from cam_repro.reporting.views import compare_views
 
     compare_views(config)
 

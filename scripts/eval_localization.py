@@ -7,9 +7,13 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.evaluation.evaluate import evaluate_localization
+    from cam_repro.evaluation.evaluate import evaluate, evaluations, localization_jobs
+    from cam_repro.reporting.results import unchanged, write_outcome
 
-    evaluate_localization(config)
+    for evaluation in evaluations(config):
+        jobs = [job for job in localization_jobs(evaluation) if not unchanged(evaluation, job)]
+        for job, outcome in evaluate(evaluation, jobs):
+            write_outcome(evaluation, job, outcome)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a network looks in one picture: top-5 classes, heatmap and box, drawn into a PNG beside it."""
+"""What is in a picture, and where: five classes with their boxes, the best one's map drawn over it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.evaluation.predict import predict
+    from cam_repro.reporting.pictures import show_pictures
 
-    predict(config)
+    show_pictures(config)
 
 
 if __name__ == "__main__":
-    command(main, needs_model=True)
+    command(main)

@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from cam_repro.config import CONFIGS, Config, register_schema, validated
 from cam_repro.data.shapes import make_shapes
+from cam_repro.reporting.results import read_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = (
@@ -60,3 +63,9 @@ def script(tmp_path: Path, tiny_shapes: Path) -> Script:
         return run_script(name, tmp_path, *options, *arguments, environment=environment)
 
     return run
+
+
+def evaluated(config: Config, kind: str = "localization") -> list[dict[str, Any]]:
+    """The work of the real script; every record of its kind that is then there, by file name."""
+    import_module(f"scripts.eval_{kind}").main(config)
+    return [read_record(path) for path in sorted(Path(config.results).glob(f"*/*/{kind}*.json"))]

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, run_script
+from conftest import TINY, composed, evaluated, run_script
 from PIL import Image
 from test_scripts import says, succeeds
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.evaluation import drawing, evaluate
-from cam_repro.evaluation.views import compare_views
+from cam_repro.evaluation import maps
 from cam_repro.networks import build_network
 from cam_repro.reporting import results
+from cam_repro.reporting.views import compare_views
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 METHODS = {"cam", "gradcam", "backprop"}
@@ -55,27 +55,27 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> None:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by the number of crops at each forward pass."""
     passes: list[int] = []
-    look = drawing.look
+    predict = maps.predict
 
     def counted(network: object, images: object, *arguments: object, **options: object) -> object:
         passes.append(len(images))
-        return look(network, images, *arguments, **options)
+        return predict(network, images, *arguments, **options)
 
-    monkeypatch.setattr(drawing, "look", counted)
+    monkeypatch.setattr(maps, "predict", counted)
     return passes
 
 
 def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
     here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
 ) -> None:
-    records = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=all"))
+    records = evaluated(config_of(here, tiny_shapes, "protocol=all"))
     folder = here / "results/shapes/alexnet_gap"
     ways = {(record["method"], record["protocol"]["name"]) for record in records}
     assert ways == {(method, protocol) for method in METHODS for protocol in PROTOCOLS}
     files = {path.name for path in folder.glob("localization-*.json")}
     assert files == {f"localization-{method}-{protocol}.json" for method, protocol in ways}
     assert sum(forwards) == 20 + 10 * 20  # squash for paper and wsol, ten crops for the three of the release
-    again = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=all"))
+    again = evaluated(config_of(here, tiny_shapes, "protocol=all"))
     assert sum(forwards) == 220 and len(again) == len(records)
     for record in records:
         assert record == json.loads(
@@ -86,19 +86,20 @@ def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
 def test_another_rule_scores_the_kept_maps_without_the_network(
     here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
 ) -> None:
-    (first,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
-    (stricter,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol.threshold=0.5"))
+    (first,) = evaluated(config_of(here, tiny_shapes))
+    stricter, _ = evaluated(config_of(here, tiny_shapes, "protocol.threshold=0.5"))
+    assert stricter["protocol"]["name"] == "paper-threshold0.5"
     assert sum(forwards) == 20 and first["metrics"] != stricter["metrics"]
-    (again,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "force=true"))
+    _, again = evaluated(config_of(here, tiny_shapes, "force=true"))
     assert sum(forwards) == 40 and again["metrics"] == first["metrics"]
 
 
 def test_changed_data_is_evaluated_anew(here: Path, tiny_shapes: Path, committed: None, forwards: list[int]) -> None:
     root = shutil.copytree(tiny_shapes, here / "tree")
-    evaluate.evaluate_localization(config_of(here, root))
+    evaluated(config_of(here, root))
     picture = next(root.glob("**/val/*.JPEG"))
     Image.fromarray(np.zeros((90, 120, 3), np.uint8)).save(picture)
-    evaluate.evaluate_localization(config_of(here, root))
+    evaluated(config_of(here, root))
     assert sum(forwards) == 40
 
 
@@ -111,7 +112,7 @@ def test_one_method_under_all_protocols(here: Path, tiny_shapes: Path) -> None:
 
 
 def test_score_prints_the_errors_that_the_evaluation_printed(here: Path, tiny_shapes: Path) -> None:
-    (record,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    (record,) = evaluated(config_of(here, tiny_shapes))
     predictions = here / "results/shapes/alexnet_gap/predictions.txt"
     out = succeeds(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"))
     for metric in ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "floor_centre_box"):
@@ -127,7 +128,7 @@ def test_score_without_a_file_says_what_to_type(here: Path, tiny_shapes: Path) -
 
 
 def test_the_curve_of_every_threshold_is_kept_and_drawn(here: Path, tiny_shapes: Path) -> None:
-    (record,) = evaluate.evaluate_localization(config_of(here, tiny_shapes, "protocol=wsol"))
+    (record,) = evaluated(config_of(here, tiny_shapes, "protocol=wsol"))
     path = here / "results/shapes/alexnet_gap/localization-cam-wsol.csv"
     thresholds, v1, v2 = np.loadtxt(path, delimiter=",", skiprows=1, unpack=True)
     assert len(thresholds) == 1000
@@ -155,13 +156,13 @@ def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: 
 def test_a_kept_map_file_that_was_cut_off_is_made_anew(
     here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
 ) -> None:
-    (first,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    (first,) = evaluated(config_of(here, tiny_shapes))
     (kept,) = (here / "cache/maps").glob("cam-*.npy")
     whole = kept.read_bytes()
     for damaged in (whole[:-100], whole[:4], b""):
         kept.write_bytes(damaged)
         (here / "results/shapes/alexnet_gap/predictions.txt").unlink()  # so that the result is not taken as it is
-        (again,) = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+        (again,) = evaluated(config_of(here, tiny_shapes))
         assert again["metrics"] == first["metrics"] and kept.read_bytes() == whole
     assert sum(forwards) == 4 * 20
 
@@ -175,7 +176,7 @@ def test_of_all_trained_networks_those_without_class_maps_are_left_out(
     wnids = [line.split()[0] for line in (tiny_shapes / "LOC_synset_mapping.txt").read_text().splitlines()]
     network = build_network(config.model, len(wnids))
     torch.save({"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}, path)
-    records = evaluate.evaluate_localization(config_of(here, tiny_shapes))
+    records = evaluated(config_of(here, tiny_shapes))
     assert [record["model"] for record in records] == ["alexnet_gap"]
     assert "alexnet is left out: method=cam cannot serve this network" in capsys.readouterr().out
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, evaluated
 
 from cam_repro.config import model_names
-from cam_repro.evaluation.evaluate import evaluate_localization
 from cam_repro.localization.methods import refusal
 from cam_repro.networks import build_network
 from cam_repro.training.loop import train
@@ -27,5 +26,5 @@ def test_a_network_trains_an_epoch_and_is_evaluated(name: str, tmp_path: Path) -
     assert before.keys() == after.keys() and all(value.isfinite().all() for value in after.values())
     network = build_network(config.model, 10, run / "checkpoint.pt")
     config.method = "gradcam" if refusal("cam", network) else "cam"
-    (record,) = evaluate_localization(config)
+    (record,) = evaluated(config)
     assert record["images"] == 10 and record["provenance"]["training"]["epochs_done"] == 1

@@ -91,8 +91,8 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_line(tiny_shape
 
 
 def test_a_sweep_trains_one_network_after_the_other(script: Script, tmp_path: Path) -> None:
-    runs = f"runs={tmp_path}/${{recipe.lr}}"
-    out = succeeds(script("train", "--multirun", "model=alexnet_gap", "recipe.lr=1e-3,1e-4", runs, "recipe.epochs=1"))
+    changes = ("model=alexnet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", f"runs={tmp_path}/${{recipe.lr}}")
+    out = succeeds(script("train", *changes, f"hydra.sweep.dir={tmp_path}", "--multirun"))
     assert out.count("trained 1 epochs") == 2
     assert all((tmp_path / rate / "shapes/alexnet_gap/checkpoint.pt").is_file() for rate in ("0.001", "0.0001"))
 

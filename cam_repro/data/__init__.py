@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data import ilsvrc
+from cam_repro.data.ilsvrc import imagenet_classes
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split
 
 if TYPE_CHECKING:  # torch is not needed to read a tree
     from cam_repro.distributed import World
 
-__all__ = ["LAYOUTS", "Layout", "Split", "load_classes", "load_split"]
+__all__ = ["LAYOUTS", "Layout", "Split", "imagenet_classes", "load_classes", "load_split"]
 
 
 class Layout(NamedTuple):

@@ -63,8 +63,13 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
 
 
 def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
-    """wnids and words in the order of data.synset_mapping, else of the tree's own; no image is looked for."""
-    return read_synset_mapping(Path(data.synset_mapping) if data.synset_mapping else tree_root(data, MAPPING) / MAPPING)
+    """wnids and words in the tree's order; no image is looked for."""
+    return read_synset_mapping(tree_root(data, MAPPING) / MAPPING)
+
+
+def imagenet_classes() -> tuple[list[str], list[str]]:
+    """wnids and words of ILSVRC 2012's 1000 classes, in the order of torchvision's, timm's and Caffe's networks."""
+    return read_synset_mapping(Path(__file__).with_name("imagenet_classes.txt"))
 
 
 def tree_root(data: DataConfig, wanted: str = "ILSVRC/Data/CLS-LOC") -> Path:
@@ -130,7 +135,7 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
             raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {solution_file(root).name} names it")
         if truth[0] not in class_of:
             where = annotations / f"{stem}.xml" if stem in with_xml else folder / file
-            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping; see data.synset_mapping=")
+            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping")
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
     return {

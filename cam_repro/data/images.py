@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 try:
     import simplejpeg
@@ -61,6 +61,17 @@ def read_image(path: Path) -> np.ndarray:
             pass  # CMYK, or damaged: Pillow reads the one and names what is wrong with the other
     with _pillow_image(path, data) as image:
         return np.array(image.convert("RGB"))
+
+
+def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
+    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and how many of its own
+    pixels are in one of these. Raises CorruptImage."""
+    with _pillow_image(path, _read_file(path)) as image:
+        own_side = max(image.size)
+        image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright.thumbnail((largest_side, largest_side))
+        return np.array(upright), own_side / max(upright.size)
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -56,6 +56,17 @@ class Split:
         kept = {"files": self.files[images], "labels": self.labels[images], "boxes": np.concatenate(boxes)}
         return replace(self, **kept, box_starts=starts, hashes=None)
 
+    def answered_by(self, wnids: list[str], words: list[str]) -> Split:
+        """The same images under a network's classes (C,), in its order. Raises UserError for one it does not know."""
+        place = {wnid: number for number, wnid in enumerate(wnids)}
+        if unknown := [wnid for wnid in self.wnids if wnid not in place]:
+            raise UserError(
+                f"the network does not know {len(unknown)} of the data's {len(self.wnids)} classes, {unknown[0]} among "
+                f"them; it has {len(wnids)} ({wnids[0]}, …): train it on this data first, or choose other weights="
+            )
+        labels = np.array([place[wnid] for wnid in self.wnids], np.int64)[self.labels]
+        return replace(self, labels=labels, wnids=wnids, words=words)
+
     def devkit_numbers(self) -> np.ndarray:
         """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in the split."""
         numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]

@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from cam_repro.config import ProtocolConfig
+from cam_repro.cores import available_cores
 from cam_repro.data import Split
-from cam_repro.data.loaders import worker_count
 from cam_repro.data.views import VIEWS, resize_maps
 from cam_repro.distributed import World
 from cam_repro.evaluation.maps import MapBatch
@@ -68,7 +68,7 @@ def draw_boxes(
     """
     drawn: list[DrawnBoxes] = []
     waiting: deque[Future[DrawnBoxes]] = deque()
-    processes = worker_count(None)
+    processes = available_cores()
     context = multiprocessing.get_context("fork")  # what they need is imported already
     pool = ProcessPoolExecutor(processes, context, initializer=_start_process)
     bar = tqdm(total=len(split), desc=title, unit="image", disable=None if world.is_main else True)

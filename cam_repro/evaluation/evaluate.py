@@ -50,6 +50,7 @@ class Evaluation:
     config: Config
     trained: TrainedNetwork
     split: Split
+    fingerprint: str  # of the split
     world: World
     blacklist: frozenset[int]
 
@@ -91,8 +92,11 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
     blacklist = read_blacklist(config.blacklist) if config.blacklist else frozenset()
     with join_world(config.device, config.deterministic) as world, float32():
         split = load_split(config.data, "val", Path(config.cache), world)
+        fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
         for model in trained_models(config):
-            yield Evaluation(config, load_trained(config, model, split.wnids, world), split, world, blacklist)
+            trained = load_trained(config, model, (split.wnids, split.words), world.device)
+            answered = split.answered_by(trained.wnids, trained.words)
+            yield Evaluation(config, trained, answered, fingerprint, world, blacklist)
 
 
 def classification_jobs(evaluation: Evaluation) -> list[Job]:
@@ -150,7 +154,7 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
     methods = list(dict.fromkeys(job.method for job in jobs if job.method))
     protocols = [job.protocol for job in jobs if job.method]
     identity = {
-        "network": repr(trained.model), "weights": trained.weights.sha256, "data": split.fingerprint(),
+        "network": repr(trained.model), "weights": trained.weights.sha256, "data": evaluation.fingerprint,
         "view": view, "size": size, "batch": config.eval_batch_size, "deterministic": config.deterministic,
         "decoder": decoder(), "versions": versions(), "device": device_name(str(world.device)),
         "code": code_of(CODE_OF_THE_MAPS),

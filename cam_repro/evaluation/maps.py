@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cam_repro.localization.methods import METHODS, predict
 from cam_repro.networks import CamNetwork
 
 GRADIENTS_TAKE = 4  # times the memory: every layer's output is kept for the way back
+LENGTH = 8  # bytes at the end of a file of kept maps that say how long it is: one that was cut off is none
 
 
 @dataclass
@@ -96,14 +98,20 @@ class KeptMaps:
         return self.folder / f"{method}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
 
     def holds(self, method: str) -> bool:
-        return self.path(method).is_file()
+        try:
+            with self.path(method).open("rb") as file:
+                end = file.seek(-LENGTH, os.SEEK_END)
+                return int.from_bytes(file.read()) == end
+        except OSError:  # not there, or shorter than that
+            return False
 
     def read(self, methods: Sequence[str]) -> Iterator[MapBatch]:
         """The kept batches, in the split's order."""
         with ExitStack() as stack:
             files = {method: stack.enter_context(self.path(method).open("rb")) for method in methods}
             first = files[methods[0]]
-            while first.peek(1):
+            end = os.fstat(first.fileno()).st_size - LENGTH
+            while first.tell() < end:
                 arrays = {method: [np.load(file) for _ in range(5)] for method, file in files.items()}
                 images, classes, sizes, _, _ = arrays[methods[0]]
                 maps, of_true_class = ({m: of_method[place] for m, of_method in arrays.items()} for place in (3, 4))
@@ -121,3 +129,5 @@ class KeptMaps:
                     for array in (batch.images, batch.classes, batch.sizes, maps, of_true_class):
                         np.save(file, array)
                 yield batch
+            for file in files.values():
+                file.write(file.tell().to_bytes(LENGTH))

@@ -65,7 +65,7 @@ def read_predictions(
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
         raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
-    guesses = max(1, min(GUESSES, len(lines[0].split()) // NUMBERS_A_GUESS)) if lines else GUESSES
+    guesses = min(GUESSES, -(-len(lines[0].split()) // NUMBERS_A_GUESS)) if lines else GUESSES
     numbers = np.array([_parsed(path, number, line, guesses) for number, line in enumerate(lines, start=1)])
     guesses = numbers.reshape(images, guesses, NUMBERS_A_GUESS)
     labels, boxes = guesses[..., 0], guesses[..., 1:]
@@ -77,7 +77,7 @@ def read_predictions(
 def _parsed(path: Path, line_number: int, line: str, guesses: int) -> list[float]:
     words = line.split()
     if len(words) != guesses * NUMBERS_A_GUESS:
-        expected = f"expected {guesses * NUMBERS_A_GUESS}: `label x1 y1 x2 y2`, {guesses} times as in line 1"
+        expected = f"expected {guesses * NUMBERS_A_GUESS}: `label x1 y1 x2 y2`, {guesses} times in every line"
         raise UserError(f"{path}, line {line_number}: {len(words)} numbers, {expected}")
     try:
         return [float(word) for word in words]

@@ -1,25 +1,30 @@
-"""Which network is evaluated, with which weights: checked to be wholly trained, and for the data's classes."""
+"""Which network is evaluated, with which weights, and which classes it answers with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig
-from cam_repro.distributed import World
-from cam_repro.networks import CamNetwork, build_network
-from cam_repro.networks.weights import Weights, is_published, read_weights
+from cam_repro.config import Config, ModelConfig, model_config
+from cam_repro.data import imagenet_classes
+from cam_repro.networks import CamNetwork, Weights, build_network, check_size, published, read_weights
 from cam_repro.training.checkpoint import CHECKPOINT
+
+Classes = tuple[list[str], list[str]]  # wnids and words, in the order of a network's answers
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network under evaluation: its settings as it was trained, and the weights as they were read, once."""
+    """A network under evaluation: its settings as it was trained, its weights as they were read, once, its classes."""
 
     model: ModelConfig
     network: CamNetwork
     weights: Weights
+    wnids: list[str]
+    words: list[str]
 
 
 def trained_models(config: Config) -> list[ModelConfig]:
@@ -36,28 +41,47 @@ def trained_models(config: Config) -> list[ModelConfig]:
     return [ModelConfig(name=path.name) for path in found]
 
 
-def load_trained(config: Config, model: ModelConfig, wnids: list[str], world: World) -> TrainedNetwork:
-    """The network with its trained weights, on the device. Raises UserError for any that is not for these classes."""
+def load_trained(config: Config, model: ModelConfig, data: Classes, device: torch.device) -> TrainedNetwork:
+    """The network with its trained weights, on the device. Raises UserError where a layer of it is not trained.
+
+    A checkpoint knows its classes. Published weights, and state dicts of other programs, do not: they are taken for
+    ILSVRC's 1000 in their usual order or, if their number is another, for those of the data.
+    """
     source = config.weights or str(Path(config.runs) / config.data.name / model.name / CHECKPOINT)
     if not config.weights and not Path(source).is_file():
+        default = ", or weights=DEFAULT (published)" if config.model and published(model.backbone) else ""
         raise UserError(
             f"{model.name} is not trained on {config.data.name} ({source} is not there); first: make train "
-            f"model={model.name} data={config.data.name}, or give weights="
+            f"model={model.name} data={config.data.name}, or give weights={default}"
         )
-    weights = read_weights(source, model.backbone if is_published(source) else "")
-    if weights.model is not None:  # a checkpoint knows its architecture and its classes
-        if weights.wnids != wnids:
-            raise UserError(
-                f"{source} was trained on {len(weights.wnids)} classes ({weights.wnids[0]}, …), the data's order has "
-                f"{len(wnids)} ({wnids[0]}, …); give the training data's mapping with data.synset_mapping="
-            )
-        if weights.model.name != model.name:
+    weights = read_weights(source, model.backbone if config.model else "")
+    words_of = dict(zip(*imagenet_classes(), strict=True)) | dict(zip(*data, strict=True))
+    if weights.model is not None:
+        if config.model and weights.model.name != model.name:
             raise UserError(f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}")
-        model = weights.model
-    network = build_network(model, len(wnids), weights)
-    if network.untrained:
+        model, candidates = weights.model, [weights.wnids]
+    else:
+        candidates = [imagenet_classes()[0], data[0]]
+    for wnids in candidates:
+        network = build_network(model, len(wnids), weights)
+        if not network.untrained:
+            break
+    else:
         raise UserError(
-            f"weights={source}: {network.untrained} of {model.name} is not trained; train it first (make train "
-            f"model={model.name} weights=…), or name the network's own class order with data.synset_mapping="
+            f"weights={source}: {network.untrained} of {model.name} is not trained; first: make train "
+            f"model={model.name} weights={source}"
         )
-    return TrainedNetwork(model, network.to(world.device).eval(), weights)
+    if config.protocol.size:
+        check_size(model, "protocol.size", config.protocol.size)
+    words = [words_of.get(wnid, wnid) for wnid in wnids]
+    return TrainedNetwork(model, network.to(device).eval(), weights, wnids, words)
+
+
+def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
+    """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless it was trained."""
+    model = config.model or model_config("efficientnet_lite0")
+    checkpoint = Path(config.runs) / config.data.name / model.name / CHECKPOINT
+    if config.weights is None and not checkpoint.is_file() and published(model.backbone):
+        config.weights = "DEFAULT"
+    config.model = model
+    return load_trained(config, model, data, device)

@@ -49,7 +49,7 @@ def publish(weights: Weights, path: Path, data: str) -> str:
     metadata = {
         "format": "pt", "model": model["name"], "data": data, "input_size": str(model["input_size"]),
         "classes": str(len(weights.wnids)), "wnids": json.dumps(weights.wnids),
-        "config": json.dumps(model, sort_keys=True),
+        "config": json.dumps(model, sort_keys=True), "training": json.dumps(weights.training, sort_keys=True),
     }  # fmt: skip
     saved = safetensors.torch.save({key: tensor.contiguous() for key, tensor in weights.tensors.items()})
     end = LENGTH + int.from_bytes(saved[:LENGTH], "little")

@@ -36,6 +36,7 @@ class Weights:
     source: str  # the file, or the published name and of what
     sha256: str  # of the very bytes that were read
     pixels: Pixels | None = None  # that it was trained on, where they are not the backbone's
+    training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
 
 
 def published(backbone_name: str) -> tuple[str, ...]:
@@ -88,7 +89,8 @@ def _read(path: Path, source: str) -> Weights:
                 f"{source} holds a {type(value).__name__} under {shown(key)!r}, where a state dict has tensors; "
                 "save the state dict alone"
             )
-    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest())
+    training = state.get("training") if model else None
+    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training=training)
 
 
 def _pickled(content: bytes) -> Any:
@@ -104,7 +106,10 @@ def _safetensors(content: bytes) -> dict[str, Any]:
     metadata = header.get("__metadata__", {})
     if "config" not in metadata:
         return tensors
-    return {"network": tensors, "model": json.loads(metadata["config"]), "wnids": json.loads(metadata["wnids"])}
+    return {
+        "network": tensors, "model": json.loads(metadata["config"]), "wnids": json.loads(metadata["wnids"]),
+        "training": json.loads(metadata["training"]),
+    }  # fmt: skip
 
 
 def _trouble(error: Exception) -> str:

@@ -14,7 +14,7 @@ from cam_repro.data.split import Split
 from cam_repro.files import replacing
 from cam_repro.localization.overlay import overlay
 
-COLUMNS, ROWS, CELL, CAPTION = 4, 3, 192, 16  # pixels but for the first two
+COLUMNS, CELL, CAPTION = 4, 192, 16  # pixels but for the first
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
 FLOORS = {"floor_whole_image": ("the whole image (V1)", ":"), "floor_centre_box": ("a centred box (V1)", "--")}
@@ -29,11 +29,6 @@ def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_
         draw.rectangle(tuple(map(int, box)), outline=TRUE, width=width)
     draw.rectangle(tuple(map(int, predicted)), outline=PREDICTED, width=width)
     return image
-
-
-def example_images(images: int, count: int = COLUMNS * ROWS) -> list[int]:
-    """The numbers of `count` images spread over a split, or of all."""
-    return np.linspace(0, images - 1, min(count, images), dtype=int).tolist()
 
 
 def write_figure(

@@ -1,4 +1,4 @@
-"""One evaluation's JSON (schema 1, percent everywhere): written, read back and checked."""
+"""What an evaluation leaves: its JSON (schema 1, percent everywhere) and what lies beside it; read back and checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig, ProtocolConfig, protocols_of
+from cam_repro.config import ProtocolConfig, protocols_of
 from cam_repro.data.images import decoder
-from cam_repro.data.split import Split
+from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
+from cam_repro.evaluation.predictions import write_predictions
 from cam_repro.files import write_text
-from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, read_blacklist, summarise
+from cam_repro.localization.errors import bootstrap_intervals, bootstrap_mean, summarise
 from cam_repro.mistakes import shown
 from cam_repro.provenance import device_name, git_state, versions
+from cam_repro.reporting.figures import write_curve, write_curve_csv, write_figure
 
 SCHEMA = 1
 CLASSIFICATION = ("cls_",)  # what the names of an evaluation's metrics begin with
@@ -34,16 +36,6 @@ METRICS = {  # what each kind of result holds at least; null is undefined
 }  # fmt: skip
 EVERY_TIME = ("seconds", "date")  # differ between two runs of the same evaluation
 ROUNDING = 1e-3  # percent
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an evaluation found: metric -> %, their 95 % intervals, the images behind them, and what else it found."""
-
-    metrics: dict[str, float | None]
-    confidence: dict[str, list[float]]
-    counts: dict[str, int]
-    beside: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,10 +58,6 @@ class Result:
     provenance: dict[str, Any]
 
 
-def result_folder(config: Config, model: str) -> Path:
-    return Path(config.results) / config.data.name / model
-
-
 def file_name(method: str | None, protocol: str) -> str:
     """Of a result under a protocol's name (`protocol_name`); a classification has no method."""
     if method is not None:
@@ -89,46 +77,44 @@ def protocol_name(protocol: ProtocolConfig) -> str:
     return "-".join([protocol.name, *(key + text for key, text in texts.items())])
 
 
-def input_size(protocol: ProtocolConfig, model: ModelConfig) -> int:
-    """Pixels a side of what the network sees at evaluation."""
-    return protocol.size or model.input_size
+def result_path(evaluation: Evaluation, job: Job) -> Path:
+    """`results/<data>/<model>/…json` of a job."""
+    folder = Path(evaluation.config.results) / evaluation.config.data.name / evaluation.trained.model.name
+    return folder / file_name(job.method, protocol_name(job.protocol))
 
 
-def heading(config: Config, model: ModelConfig, protocol: ProtocolConfig, method: str | None) -> dict[str, Any]:
+def heading(evaluation: Evaluation, job: Job) -> dict[str, Any]:
     """What was evaluated: of a classification, which has no method and no boxes, the protocol's view alone."""
-    settings = asdict(protocol) | {"name": protocol_name(protocol)}
-    keys = ("name", "view", "size") if method is None else tuple(settings)
+    settings = asdict(job.protocol) | {"name": protocol_name(job.protocol)}
+    keys = ("name", "view", "size") if job.method is None else tuple(settings)
     return {
         "schema": SCHEMA,
-        "model": model.name,
-        "data": config.data.name,
+        "model": evaluation.trained.model.name,
+        "data": evaluation.config.data.name,
         "split": "val",
-        "input_size": input_size(protocol, model),
-        "method": method or "cam",
+        "input_size": job.size,
+        "method": job.method or "cam",
         "protocol": {key: settings[key] for key in keys if settings[key] is not None},
     }
 
 
-def origin(config: Config, trained: Any, split: Split, device: str) -> dict[str, Any]:
-    """Where the numbers of a network come from; what it says is the same whenever nothing has changed.
-
-    trained: .model (ModelConfig); .sha256 of the weights as they were read; .training, what their checkpoint says of
-    how they were made, or None.
-    """
+def origin(evaluation: Evaluation) -> dict[str, Any]:
+    """Where the numbers of a network come from; what it says is the same whenever nothing has changed."""
+    config, trained = evaluation.config, evaluation.trained
     commit, dirty = git_state()
-    left_out = json.dumps(sorted(read_blacklist(config.blacklist))) if config.blacklist else None
     return {
         "commit": commit,
         "dirty": dirty,
         "network": _hash(json.dumps(asdict(trained.model), sort_keys=True)),
-        "weights": trained.sha256,
-        "training": trained.training,
-        "data": split.fingerprint(),
+        "weights": trained.weights.sha256,
+        "training": trained.weights.training,
+        "data": evaluation.fingerprint,
         "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
-        "blacklist": left_out and _hash(left_out),
+        "blacklist": _hash(json.dumps(sorted(evaluation.blacklist))) if evaluation.blacklist else None,
         "decoder": decoder(),
+        "precision": "float32",
         "versions": versions(),
-        "device": device_name(device),
+        "device": device_name(str(evaluation.world.device)),
     }
 
 
@@ -136,59 +122,109 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def measured(scored: ScoredImages, names: tuple[str, ...]) -> Measured:
-    """The devkit's metrics whose names begin with one of `names`; None where there was nothing to measure on."""
-    found, intervals = summarise(scored), bootstrap_intervals(scored)
+def measured(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """A record's numbers: images, metrics in %, 95 % intervals; None where there was nothing to measure on."""
+    if outcome.sweep is not None:
+        return _measured_sweep(outcome.sweep, len(outcome.best_classes))
+    names = CLASSIFICATION if job.method is None else LOCALIZATION
+    found, intervals = summarise(outcome.scored), bootstrap_intervals(outcome.scored)
     metrics = {name: _rounded(value) for name, value in found.items() if name.startswith(names)}
     undefined = {name: None for name in METRICS["localization"] if name.startswith(names) and name not in metrics}
     confidence = {name: [_rounded(bound) for bound in intervals[name]] for name in metrics}
-    return Measured(metrics | undefined, confidence, scored.counts())
+    counts = outcome.scored.counts()
+    return {**counts, "metrics": metrics | undefined, "confidence": confidence}
 
 
-def measured_sweep(found: Mapping[str, Any], floors: Mapping[str, float], images: int) -> Measured:
-    """MaxBoxAcc from `wsol`'s accuracies and floors; a NaN among them, where no image has a box, is undefined.
-
-    The intervals redraw the images at the threshold that was best for all.
-    """
-    metrics = {f"max_box_acc_{key}": _rounded(found[key]) for key in ("v1", "v2", "v1_at_20", "v2_at_20")}
-    right = {name: found[name.replace("max_box_acc", "right")] for name in metrics if metrics[name] is not None}
-    confidence = {name: [_rounded(bound) for bound in bootstrap_mean(values)] for name, values in right.items()}
-    best = {key: round(found[f"threshold_{key}"], 3) for key in ("v1", "v2") if f"max_box_acc_{key}" in right}
-    metrics |= {name: _rounded(value) for name, value in floors.items()}
-    return Measured(metrics, confidence, {"images": images}, {"thresholds": {"v1": None, "v2": None} | best})
+def _measured_sweep(found: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """The intervals redraw the images at the threshold that was best for all."""
+    names = {f"max_box_acc_{key}": key for key in ("v1", "v2", "v1_at_20", "v2_at_20")}
+    floors = {name: value for name, value in found.items() if name.startswith("floor_")}
+    return {
+        "images": images,
+        "metrics": {name: _rounded(found[key]) for name, key in names.items()}
+        | {name: _rounded(value) for name, value in floors.items()},
+        "confidence": {
+            name: [_rounded(bound) for bound in bootstrap_mean(found[f"right_{key}"])] for name, key in names.items()
+        },
+        "thresholds": {key: round(found[f"threshold_{key}"], 3) for key in ("v1", "v2")},
+    }
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(float(value), 4)
 
 
-def write_result(
-    path: Path, heading: dict[str, Any], origin: dict[str, Any], measured: Measured, seconds: float
-) -> dict[str, Any]:
-    """Write and return one evaluation's record."""
-    record = {
-        **heading,
-        **measured.counts,
-        "metrics": measured.metrics,
-        "confidence": measured.confidence,
-        **measured.beside,
-        "provenance": origin | {"seconds": round(seconds, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")},
-    }
-    write_text(path, json.dumps(record, indent=1, default=np.generic.item) + "\n")
+def unchanged(evaluation: Evaluation, job: Job) -> dict[str, Any] | None:
+    """The record of this very evaluation if it is there with all its files and was made at a clean commit; printed.
+
+    All processes must call it; the leader's answer counts.
+    """
+    path, source, record = result_path(evaluation, job), origin(evaluation), None
+    if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
+        record = _record_of(path, heading(evaluation, job), source)
+        record = record if all(file.is_file() for file in _beside(path, job).values()) else None
+        if record:
+            print_record(record, f"{path} (nothing has changed since; force=true evaluates again)")
+    return evaluation.world.broadcast(record)
+
+
+def _record_of(path: Path, heading: dict[str, Any], source: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        record = read_record(path)
+    except UserError:  # there is none, or it is written anew
+        return None
+    before = {key: value for key, value in record["provenance"].items() if key not in EVERY_TIME}
+    same = before == json.loads(json.dumps(source)) and all(record.get(key) == heading[key] for key in heading)
+    return record if same else None
+
+
+def _beside(path: Path, job: Job) -> dict[str, Path]:
+    """What is left beside a result's JSON; predictions.txt is the paper's own, the others say what they are of."""
+    if job.method is None:
+        return {}
+    if job.protocol.boxes == "sweep":
+        return {"curve": path.with_suffix(".csv"), "figure": path.with_suffix(".png")}
+    name = "predictions" + path.stem.removeprefix("localization").removesuffix("-cam-paper") + ".txt"
+    return {"predictions": path.with_name(name), "figure": path.with_suffix(".png")}
+
+
+def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Write and print what an evaluation found for a job: its record, predictions or curve, and a figure."""
+    path = result_path(evaluation, job)
+    beside = _beside(path, job)
+    record = {**heading(evaluation, job), **measured(job, outcome), "provenance": origin(evaluation)}
+    record["provenance"] |= {
+        "seconds": round(outcome.seconds, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")
+    }  # fmt: skip
+    if outcome.sweep is not None:
+        found = outcome.sweep
+        write_curve_csv(beside["curve"], found["thresholds"], found["curve_v1"], found["curve_v2"])
+        write_curve(
+            beside["figure"], found["thresholds"], found["curve_v1"], found["curve_v2"],
+            best={name: found[f"threshold_{name}"] for name in ("v1", "v2")},
+            floors={name: found[name] for name in ("floor_whole_image", "floor_centre_box")},
+            title=f"{record['model']}, {job.method}, {record['data']}, {record['images']:,} images",
+        )  # fmt: skip
+    elif job.method is not None:
+        write_predictions(beside["predictions"], outcome.labels, outcome.boxes)
+        write_figure(
+            beside["figure"], evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes
+        )
+    write_text(path, json.dumps(record, indent=1, default=np.generic.item) + "\n")  # last: it says that all is there
+    print_record(record, str(path))
     return record
 
 
-def unchanged(path: Path, heading: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any] | None:
-    """The record at `path` if this very evaluation made it, at a clean commit; None if there is something to do."""
-    if origin["dirty"] or not path.is_file():
-        return None
-    try:
-        record = read_record(path)
-    except UserError:  # it is written anew
-        return None
-    before = {key: value for key, value in record["provenance"].items() if key not in EVERY_TIME}
-    same = before == json.loads(json.dumps(origin)) and all(record.get(key) == heading[key] for key in heading)
-    return record if same else None
+def print_record(record: dict[str, Any], where: str) -> None:
+    size, way = record["input_size"], f"{record['method']}, protocol {record['protocol']['name']}"
+    print(f"{record['model']} on {record['data']}, {record['images']} images at {size} px, {way}:")
+    for metric, value in record["metrics"].items():
+        low, high = record["confidence"].get(metric, (None, None))
+        interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
+        print(f"  {metric:20} {value:6.2f} %{interval}" if value is not None else f"  {metric:20}      –")
+    for key, threshold in record.get("thresholds", {}).items():
+        print(f"  best threshold of {key.upper()} for the whole data set: {threshold}")
+    print(f"  {where}", flush=True)
 
 
 def read_results(folder: Path) -> list[Result]:

@@ -21,7 +21,7 @@ from cam_repro.files import remove_leftovers, replacing, write_text
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SETTINGS, ENVIRONMENT, METRICS = "config.yaml", "environment.txt", "metrics.jsonl"
-RESULT_DEPENDS_ON = ("model", "recipe", "data.name", "data.layout", "data.synset_mapping", "data.generate", "weights",
+RESULT_DEPENDS_ON = ("model", "recipe", "data.name", "data.layout", "data.generate", "weights",
                      "seed", "deterministic")  # fmt: skip
 BUT_NOT_ON = ("recipe.compile",)
 

@@ -20,8 +20,8 @@ from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
-from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch
-from cam_repro.networks.weights import sha256_of
+from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, read_weights
+from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, write_environment
 from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, set_learning_rate
@@ -89,8 +89,11 @@ def train(config: Config) -> Path:
             state = snapshot(network, optimizer, progress, world)
             journal.flush()  # a run that goes on from here does not write again what was written before
             if world.is_main:
-                of_data = {"wnids": train_split.wnids, "images": len(train_split)}
-                checkpoint.save(folder, {**state, **of_data, "model": asdict(config.model)})
+                begun = {"seed": config.seed, "weights": config.weights, "commit": git_state()[0]}
+                checkpoint.save(folder, {
+                    **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
+                    "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
+                })  # fmt: skip
             stopping.saved()
 
         # The loop
@@ -156,7 +159,9 @@ def starting_network(config: Config, classes: int, world: World, resumes: bool) 
     Rank 0 alone reads or fetches weights, and nobody does where a checkpoint follows.
     """
     torch.manual_seed(config.seed)
-    weights = None if resumes or not world.is_main else config.weights
+    weights = None
+    if config.weights and world.is_main and not resumes:
+        weights = read_weights(config.weights, config.model.backbone)
     network = build_network(config.model, classes, weights, new_classes=True)
     if config.recipe.init == "he" and config.weights is None:
         initialise_from_scratch(network)
@@ -164,9 +169,7 @@ def starting_network(config: Config, classes: int, world: World, resumes: bool) 
         network.load_state_dict(world.broadcast(network.state_dict()))
     if not world.is_main:  # what dropout leaves out is each process's own
         seed_process(config.seed, world.rank)
-    source = "random weights" if weights is None else f"weights={weights}"
-    if weights is not None and Path(weights).is_file():
-        source += f", sha256 {sha256_of(Path(weights))}"
+    source = f"{weights.source}, sha256 {weights.sha256}" if weights else "random weights"
     return network.to(world.device, memory_format=torch.channels_last), f"starts from {source}"
 
 

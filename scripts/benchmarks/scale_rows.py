@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from cam_repro.evaluation.drawing import draw, look_at_split
 from torch import nn
 
 from benchmarks.evaluation_rows import configured
@@ -19,7 +20,6 @@ from benchmarks.pictures import make_tree, wnid
 from benchmarks.timing import Row, seconds
 from cam_repro.data import load_split
 from cam_repro.distributed import join_world
-from cam_repro.evaluation.drawing import draw, look_at_split
 from cam_repro.networks.network import CamNetwork
 
 SCRIPTS = Path(__file__).resolve().parent.parent

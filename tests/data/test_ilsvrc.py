@@ -145,10 +145,13 @@ def test_a_damaged_index_is_built_anew(root: Path) -> None:
     assert np.array_equal(opened(root).files, before.files)
 
 
-def test_another_class_order_renumbers_the_labels(root: Path, tmp_path: Path) -> None:
-    mapping = tmp_path / "network.txt"
-    mapping.write_text("n0 fish\nn2 dog\nn1 cat\n")
-    assert opened(root, synset_mapping=str(mapping)).labels.tolist() == [1, 2, 1]
+def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> None:
+    split = opened(root)
+    answered = split.answered_by(["n0", "n2", "n1"], ["fish", "dog", "cat"])
+    assert [answered.wnids[label] for label in answered.labels] == [split.wnids[label] for label in split.labels]
+    assert answered.labels.tolist() == [1, 2, 1]
+    with pytest.raises(UserError, match="does not know 1 of the data's 2 classes, n1"):
+        split.answered_by(["n0", "n2"], ["fish", "dog"])
 
 
 @pytest.mark.parametrize(

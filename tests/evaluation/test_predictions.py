@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cam_repro import UserError
-from cam_repro.evaluation.predictions import five_guesses, read_predictions, write_predictions
+from cam_repro.evaluation.predictions import guesses_of, read_predictions, write_predictions
 
 LABELS = np.array([[0, 1, 2, 3, 4], [9, 8, 7, 6, 5]])
 BOXES = np.tile(np.array([3, 4, 30, 40]), (2, 5, 1))
@@ -25,7 +25,7 @@ def test_result_sets_are_the_releases() -> None:
     classes = [7, 3, 5, 1, 0]
 
     def guessed(result_set: str) -> list[tuple[int, tuple[int, ...]]]:
-        labels, corners = five_guesses(np.array([classes]), boxes, result_set)
+        labels, corners = guesses_of(np.array([classes]), boxes, result_set)
         return list(zip(labels[0].tolist(), map(tuple, corners[0].tolist()), strict=True))
 
     assert guessed("loose") == list(zip(classes, loose, strict=True))
@@ -33,9 +33,16 @@ def test_result_sets_are_the_releases() -> None:
     assert guessed("heuristics") == [(7, loose[0]), (7, tight[0]), (3, loose[1]), (3, tight[1]), (5, loose[2])]
 
 
+def test_fewer_than_five_classes_leave_out_the_guesses_they_do_not_have(path: Path) -> None:
+    labels, boxes = guesses_of(LABELS[:, :2], np.stack([BOXES, BOXES + 1], axis=2)[:, :2], "heuristics")
+    assert labels.tolist() == [[0, 0, 1, 1], [9, 9, 8, 8]] and boxes.shape == (2, 4, 4)
+    write_predictions(path, labels, boxes)
+    assert np.array_equal(read_predictions(path, 2, 10)[0], labels)
+
+
 def test_an_unknown_result_set_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="loose, tight, heuristics"):
-        five_guesses(LABELS, BOXES[:, :, None], "losse")
+    with pytest.raises(UserError, match="did you mean loose"):
+        guesses_of(LABELS, BOXES[:, :, None], "losse")
 
 
 def test_predictions_are_written_one_image_a_line_with_labels_from_1(path: Path) -> None:
@@ -58,7 +65,7 @@ def test_fractions_of_a_pixel_survive(path: Path) -> None:
 
 def test_predictions_of_the_wrong_shape_are_not_written(path: Path) -> None:
     before = path.read_text()
-    with pytest.raises(ValueError, match=r"\(N, 5\)"):
+    with pytest.raises(ValueError, match=r"\(N, ≤ 5\)"):
         write_predictions(path, LABELS[:, :4], BOXES[:, :4])
     assert path.read_text() == before
 

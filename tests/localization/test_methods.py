@@ -148,7 +148,9 @@ def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(
     torch.testing.assert_close(found.scores, scores)
     assert torch.equal(found.classes, top_classes(scores, 2))
     assert found.maps[method].shape[:3] == (2, 3, 2) and found.true_class_maps[method].shape[:2] == (2, 3)
-    crop_alone = predict(network, images[4:5], found.classes[1, 1:], methods=[method])  # its true class: the second guess
+    crop_alone = predict(
+        network, images[4:5], found.classes[1, 1:], methods=[method]
+    )  # its true class: the second guess
     torch.testing.assert_close(found.maps[method][1, 1, 1], crop_alone.true_class_maps[method][0, 0])
 
 

@@ -2,19 +2,25 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from result_files import PROTOCOL, PROVENANCE, SWEEP, Writer
 
 from cam_repro import UserError, provenance
 from cam_repro.config import Config, DataConfig, ModelConfig, ProtocolConfig, protocols_of
+from cam_repro.data.split import Split
+from cam_repro.distributed import World
+from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.localization.errors import score_images
 from cam_repro.reporting import results
-from cam_repro.reporting.results import LOCALIZATION, file_name, measured, measured_sweep, protocol_name, read_results
+from cam_repro.reporting.results import file_name, measured, protocol_name, read_results
 
 PAPER, RELEASE = (
     next(known for known in protocols_of(ProtocolConfig(name="all")) if known.name == name)
@@ -47,42 +53,57 @@ def test_a_written_result_is_read_back_and_found_unchanged_until_something_chang
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "git_state", lambda: ("c0ffee", False))
-    config = Config(data=DataConfig(name="shapes"), results=str(tmp_path), blacklist=str(tmp_path / "list.txt"))
-    (tmp_path / "list.txt").write_text("3\n")
-    model, split = ModelConfig(name="alexnet_gap", input_size=64), SimpleNamespace(fingerprint=lambda: "d00d")
-    trained = SimpleNamespace(model=model, weights="a file", sha256="77aa", training={"epochs_done": 3})
+    config = Config(data=DataConfig(name="shapes"), results=str(tmp_path))
+    model = ModelConfig(name="alexnet_gap", input_size=64)
+    weights = SimpleNamespace(sha256="77aa", training={"epochs_done": 3})
+    trained, world = SimpleNamespace(model=model, weights=weights), World(0, 1, torch.device("cpu"))
+    split = small_split(tmp_path)
+    evaluation = Evaluation(config, trained, split, "d00d", world, frozenset({3}))
     box, truth = [[[0, 0, 9, 9]] * 5] * 4, [[[0, 0, 9, 9]], [[0, 0, 2, 2]], [[0, 0, 9, 9]], []]
     scored = score_images([[0, 1, 2, 3, 4]] * 4, box, [0, 1, 2, 9], truth, blacklist=[3],
                           gt_known_boxes=np.array(box)[:, 0], sizes=[(10, 10)] * 4)  # fmt: skip
+    labels, boxes = np.tile(np.arange(5), (4, 1)), np.array(box)
+    job = Job(PAPER, "cam", 64)
+    heatmaps = {0: np.ones((10, 10))}
+    outcome = Outcome(1.234, labels[:, 0], scored, None, labels, boxes, boxes[:, 0], heatmaps)
 
-    head = results.heading(config, model, PAPER, "cam")
-    source = results.origin(config, trained, split, "cpu")
-    path = results.result_folder(config, model.name) / file_name("cam", head["protocol"]["name"])
-    written = results.write_result(path, head, source, measured(scored, LOCALIZATION), 1.234)
+    written = results.write_outcome(evaluation, job, outcome)
     (read,) = read_results(tmp_path / "shapes")
+    path = results.result_path(evaluation, job)
     assert json.loads(path.read_text()) == written
     assert (read.images, read.loc_images, read.input_size, read.protocol["threshold"]) == (4, 2, 64, 0.2)
     assert (read.metrics["cls_top1_error"], read.metrics["loc_top1_error"]) == (75.0, 50.0)
     assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {"epochs_done": 3}
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "localization-cam-paper.json", "localization-cam-paper.png", "predictions.txt"
+    ]  # fmt: skip
 
-    assert results.unchanged(path, head, source) == written
-    assert results.unchanged(path, head, source | {"weights": "other"}) is None
-    assert results.unchanged(path, head | {"input_size": 224}, source) is None
-    assert results.unchanged(path, head, source | {"dirty": True}) is None
-    path.write_text(path.read_text()[:-10])
-    assert results.unchanged(path, head, source) is None
+    other = replace(
+        evaluation, trained=SimpleNamespace(model=model, weights=SimpleNamespace(sha256="x", training=None))
+    )
+    assert results.unchanged(evaluation, job) == written
+    assert results.unchanged(other, job) is None
+    assert results.unchanged(evaluation, replace(job, size=224)) is None
+    assert results.unchanged(replace(evaluation, config=replace(config, force=True)), job) is None
+    path.with_name("predictions.txt").unlink()
+    assert results.unchanged(evaluation, job) is None
+    monkeypatch.setattr(results, "git_state", lambda: ("c0ffee", True))
+    assert results.unchanged(evaluation, job) is None
+
+
+def small_split(folder: Path) -> Split:
+    Image.new("RGB", (10, 10)).save(folder / "a.png")
+    words = [f"thing {label}" for label in range(10)]
+    nothing = np.zeros((0, 4), int)
+    return Split(folder, np.array([b"a.png"] * 4), np.array([0, 1, 2, 9]), nothing, np.zeros(5, int), words, words)
 
 
 def test_what_cannot_be_measured_is_null() -> None:
     none = score_images([[0, 1, 2]], np.zeros((1, 3, 4)), [0], [[]])
-    found = measured(none, LOCALIZATION)
-    assert found.metrics["cls_top1_error"] == 0.0 and found.counts["loc_images"] == 0
+    found = measured(Job(PAPER, "cam", 64), Outcome(1.0, np.zeros(1), none))
+    assert found["metrics"]["cls_top1_error"] == 0.0 and found["loc_images"] == 0
     undefined = {"cls_top5_error", "loc_top1_error", "loc_top5_error", "loc_given_cls", "gt_known_loc"}
-    assert undefined <= {name for name, value in found.metrics.items() if value is None}
-    keys = ("v1", "v2", "v1_at_20", "v2_at_20", "threshold_v1", "threshold_v2")
-    sweep = measured_sweep(dict.fromkeys(keys, float("nan")), {"floor_centre_box": float("nan")}, 3)
-    assert set(sweep.metrics.values()) == {None} and not sweep.confidence
-    assert sweep.beside == {"thresholds": {"v1": None, "v2": None}}
+    assert undefined <= {name for name, value in found["metrics"].items() if value is None}
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import join_world
+from cam_repro.distributed import float32, join_world
 from cam_repro.evaluation.draw import draw_boxes
+from cam_repro.evaluation.evaluate import example_images
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.localization.boxes import LOOSE
-from cam_repro.reporting.figures import TRUE, example_images, save_picture
-from cam_repro.reporting.results import input_size, result_folder
+from cam_repro.reporting.figures import TRUE, save_picture
+from cam_repro.reporting.results import protocol_name
 
 PICTURES, COLUMNS, CELL, LEGEND = 20, 5, 256, 24  # pixels but for the first two
 COLOURS = ((255, 50, 50), (60, 130, 255), (255, 200, 0), (230, 80, 255), (80, 230, 230), (255, 140, 60))
@@ -30,18 +31,20 @@ def compare_views(config: Config) -> Path:
     if config.protocol.boxes == "sweep" or config.protocol.name == "all":
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     method = config.method or "cam"
-    with join_world(config.device, config.deterministic) as world:
+    with join_world(config.device, config.deterministic) as world, float32():
         whole = load_split(config.data, "val", Path(config.cache), world)
         split = whole.subset(example_images(len(whole), PICTURES))
-        trained = load_trained(config, config.model, split.wnids, world)
-        size, boxes = input_size(config.protocol, trained.model), {}
+        trained = load_trained(config, config.model, (split.wnids, split.words), world.device)
+        split = split.answered_by(trained.wnids, trained.words)
+        size, boxes = config.protocol.size or trained.model.input_size, {}
         for view in VIEWS:
             batches = predict_split(trained.network, split, view, size, [method], world, workers=config.data.workers)
             (drawn,) = draw_boxes(
                 batches, [replace(config.protocol, view=view)], size, split, world, title=view
             ).true_class_boxes.values()
             boxes[view] = drawn[:, LOOSE]
-    path = result_folder(config, trained.model.name) / f"views-{method}-{config.protocol.name}.png"
+    folder = Path(config.results) / config.data.name / trained.model.name
+    path = folder / f"views-{method}-{protocol_name(config.protocol)}.png"
     save_picture(path, _sheet(split, boxes))
     print(f"{len(split)} pictures, true boxes and those of {', '.join(boxes)}: {path}")
     return path

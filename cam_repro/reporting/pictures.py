@@ -1,0 +1,136 @@
+"""Any picture: what is in it, and where. The work of `make cam image=cat.jpg`."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from cam_repro import UserError
+from cam_repro.config import Config, check_choice
+from cam_repro.data import load_classes
+from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
+from cam_repro.data.views import VIEWS, normalise
+from cam_repro.distributed import float32, join_world
+from cam_repro.evaluation.draw import loose_and_tight
+from cam_repro.evaluation.trained import load_for_pictures
+from cam_repro.localization.boxes import LOOSE
+from cam_repro.localization.methods import predict
+from cam_repro.mistakes import did_you_mean, shown
+from cam_repro.reporting.figures import panel, save_picture
+
+PRINTED = 5  # classes
+LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
+GAP, CAPTION = 6, 26  # pixels between the drawn panels and above them
+
+
+def show_pictures(config: Config) -> list[Path]:
+    """Print the five best classes of each picture, with their boxes in its own pixels, and draw the best ones' maps.
+
+    config.image is a picture, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or number) is drawn in
+    place of the config.top best. The drawings go to config.out. Raises UserError before any picture is looked at.
+    """
+    protocol, method = config.protocol, config.method or "cam"
+    if protocol.boxes == "sweep" or protocol.name == "all":
+        raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
+    check_choice("protocol.view", protocol.view, VIEWS)
+    view, paths, written = VIEWS[protocol.view], pictures_of(config.image), {}
+    with join_world(config.device, config.deterministic) as world, float32():
+        trained = load_for_pictures(config, _data_classes(config), world.device)
+        asked = None if config.shown_class is None else class_number(config.shown_class, trained.wnids, trained.words)
+        size = protocol.size or trained.model.input_size
+        for path in tqdm(paths, "pictures", leave=False, disable=None if len(paths) > 1 else True):
+            try:
+                picture, scale = read_upright(path, LARGEST_SIDE)
+            except CorruptImage as error:
+                raise UserError(f"image={error}") from None
+            pixels = torch.from_numpy(np.ascontiguousarray(view.take(picture, size))).permute(0, 3, 1, 2)
+            found = predict(
+                trained.network, normalise(pixels.to(world.device)),
+                None if asked is None else torch.tensor([asked], device=world.device),
+                methods=[method], crops=view.crops, count=max(PRINTED, config.top),
+            )  # fmt: skip
+            classes, maps = found.classes[0].tolist(), found.maps[method][0]
+            if asked is not None:
+                classes, maps = [*classes, asked], torch.cat([maps, found.true_class_maps[method][0, :, None]], 1)
+            height, width = picture.shape[:2]
+            heatmaps = view.place(maps.cpu().numpy(), (width, height), size, protocol.resize)
+            boxes = loose_and_tight(heatmaps, protocol)[:, LOOSE]
+            drawn = [len(classes) - 1] if asked is not None else list(range(len(classes)))[: config.top]
+            tqdm.write(str(path))
+            for place in dict.fromkeys([*range(len(classes))[:PRINTED], *drawn]):
+                label, corners = classes[place], " ".join(map(str, np.round(boxes[place] * scale).astype(int)))
+                share = 100 * found.scores[0, label].item()
+                tqdm.write(f"  {share:5.1f} %  {trained.wnids[label]}  {trained.words[label]:32.32}  box {corners}")
+            panels = []
+            for place in drawn:
+                name = trained.words[classes[place]].split(",")[0]
+                caption = f"{name}  {100 * found.scores[0, classes[place]].item():.1f} %"
+                panels.append((caption, panel(picture, heatmaps[place], boxes[place], np.empty((0, 4)))))
+            written[path] = _unused(Path(config.out) / f"{path.stem}.{method}.png", written)
+            save_picture(written[path], _side_by_side(panels))
+    print(*written.values(), sep="\n")
+    return [*written.values()]
+
+
+def pictures_of(image: str | None) -> list[Path]:
+    """The pictures that image= names. Raises UserError where there are none."""
+    if image is None:
+        raise UserError("image= is needed: make cam image=cat.jpg")
+    path = Path(image).expanduser()
+    if path.is_file():
+        return [path]
+    inside = path.iterdir() if path.is_dir() else map(Path, glob(str(path)))  # noqa: PTH207 (any path, absolute or not)
+    if found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()):
+        return found
+    what = "a folder without a picture in it" if path.is_dir() else "not there"
+    raise UserError(f"image={shown(image)} is {what}; give a picture, a folder of them or a pattern as 'photos/*.jpg'")
+
+
+def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
+    """The class that a person means by a wnid, a number or one of its names. Raises UserError with the nearest name."""
+    if asked in wnids:
+        return wnids.index(asked)
+    if asked.isdecimal() and int(asked) < len(wnids):
+        return int(asked)
+    names: dict[str, int] = {}
+    for label, synonyms in enumerate(words):
+        for name in [synonyms, *synonyms.split(",")]:
+            names.setdefault(name.strip().lower(), label)
+    if asked.strip().lower() in names:
+        return names[asked.strip().lower()]
+    near = did_you_mean(asked.strip().lower(), [*names])
+    raise UserError(
+        f"class={shown(asked)} is no class of this network; {near}give a name, a wnid or 0…{len(wnids) - 1}"
+    )
+
+
+def _data_classes(config: Config) -> tuple[list[str], list[str]]:
+    """The data set's classes, whose words a checkpoint of it goes by; none where the data is not there."""
+    try:
+        return load_classes(config.data)
+    except UserError:
+        return [], []
+
+
+def _unused(path: Path, written: dict[Path, Path]) -> Path:
+    """The path, numbered where another picture of this call has taken it."""
+    taken, number, free = set(written.values()), 2, path
+    while free in taken:
+        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+    return free
+
+
+def _side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Panels of one size, each under its caption."""
+    width, height = panels[0][1].size
+    sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + CAPTION), "white")
+    for place, (caption, of_class) in enumerate(panels):
+        left = place * (width + GAP)
+        ImageDraw.Draw(sheet).text((left + 4, 3), caption, fill="black", font=ImageFont.load_default(16))
+        sheet.paste(of_class, (left, CAPTION))
+    return sheet
