@@ -49,7 +49,7 @@ class World:
         """Every process's rows, in all processes."""
         if self.size == 1:
             return rows
-        shares: list[list[Any]] = [[] for _ in range(self.size)]
+        shares: list[Any] = [None] * self.size
         dist.all_gather_object(shares, rows, group=self.group)
         return [row for share in shares for row in share]
 

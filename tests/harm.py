@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,22 @@ def start(folder: Path, *options: str, processes: int = 1, **environment: str) -
 
 def finish(run: subprocess.Popen[str], folder: Path) -> None:
     assert run.wait(200) == 0, (folder / "out").read_text() + (folder / "err").read_text()
+
+
+def signal_when(run: subprocess.Popen[str], moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:
+    """Harm a run at a moment, if it has not ended before; its exit code."""
+    deadline = time.monotonic() + 120
+    while not moment() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(delay)
+    assert run.poll() is None, "it ended before it could be harmed"
+    run.send_signal(number)
+    return run.wait(60)
+
+
+def begun(folder: Path) -> int:
+    """How many times a run has come as far as training."""
+    return len(list(folder.glob("events.*")))
 
 
 def result(folder: Path) -> dict[str, Any]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY
-from harm import RUN, assert_same, finish, result, start
+from harm import RUN, assert_same, begun, finish, result, signal_when, start
 
 from cam_repro.data.loaders import epoch_order
 from cam_repro.data.shapes import make_shapes
@@ -74,13 +72,6 @@ def test_a_process_without_pictures_neither_waits_nor_miscounts(tiny_shapes: Pat
     assert done.returncode == 0 and "all agree" in done.stdout, done.stderr
 
 
-def wait_for(moment: Callable[[], bool], job: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not moment() and job.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert job.poll() is None, "it ended before it could be harmed"
-
-
 def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Path, tmp_path: Path) -> None:
     """With dropout in each process and deterministic=true, which so gives the same bits twice.
 
@@ -101,11 +92,8 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     assert "resumes at step" in told and "epoch 1/3" not in told
     assert said.count("stopped and saved at step 7") == 2
 
-    folder = two / RUN
     job = start(two, *options, processes=2)
-    wait_for(lambda: len(list(folder.glob("events.*"))) == 3, job)
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(60) != 0
+    assert signal_when(job, lambda: begun(two / RUN) == 3, SIGTERM) != 0
     assert "stopped and saved at step" in (two / "err").read_text()
 
     finish(start(two, *options, processes=2), two)

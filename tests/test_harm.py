@@ -7,34 +7,18 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY
-from harm import RUN, assert_same, finish, result, start
+from harm import RUN, assert_same, begun, finish, result, signal_when, start
 
 OPTIONS = (*TINY, "recipe.epochs=6", "recipe.batch_size=8", "model=alexnet_gap", "model.units=8", "model.dropout=0.5")
 
 
-def begun(folder: Path) -> int:
-    """How many times a run has come as far as training."""
-    return len(list(folder.glob("events.*")))
-
-
 def inode(path: Path) -> int:
     return path.stat().st_ino if path.exists() else 0
-
-
-def kill_when(run: subprocess.Popen[str], moment: Callable[[], bool], number: int, delay: float = 0.0) -> None:
-    deadline = time.monotonic() + 120
-    while not moment() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(delay)
-    assert run.poll() is None, "it ended before it could be harmed"
-    run.send_signal(number)
-    assert run.wait(60) == (-number if number == SIGKILL else 1)
 
 
 def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path, tmp_path: Path) -> None:
@@ -50,11 +34,12 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     for attempt, delay in enumerate(delays, 1):
         run, before = start(disturbed, *options, SAVE_EVERY="0.2", STEP_TAKES="0.05"), inode(saved)
         # the first one as soon as it has begun, perhaps before there is a checkpoint
-        kill_when(run, lambda n=attempt, i=before: (begun(folder) == n and n == 1) or inode(saved) != i, SIGKILL, delay)
+        moment = lambda n=attempt, i=before: (begun(folder) == n and n == 1) or inode(saved) != i  # noqa: E731
+        assert signal_when(run, moment, SIGKILL, delay) == -SIGKILL
     run = start(disturbed, *options, SAVE_EVERY="0.2", STEP_TAKES="0.05")
-    kill_when(run, lambda: begun(folder) == 5 and writes(), SIGKILL)
+    assert signal_when(run, lambda: begun(folder) == 5 and writes(), SIGKILL) == -SIGKILL
     run = start(disturbed, *options, STEP_TAKES="0.05")
-    kill_when(run, lambda: begun(folder) == 6, SIGTERM, 0.2)
+    assert signal_when(run, lambda: begun(folder) == 6, SIGTERM, 0.2) == 1
     said = (disturbed / "err").read_text()
     assert "stopped and saved at step" in said and "run the same command to go on" in said
     assert start(disturbed, *options, STOP_IN_VALIDATION="1").wait(60) == 1

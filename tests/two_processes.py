@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 
-from cam_repro.config import DataConfig
+from cam_repro.config import Config, DataConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.distributed import World, join_world
 from cam_repro.training.stopping import Stop, Stopping
@@ -36,13 +36,12 @@ def stops_after(world: World) -> list[int]:
 
 def main(root: str, cache: str) -> None:
     val = open_split(DataConfig(name="shapes", root=root), "val", Path(cache))
+    config = Config(eval_batch_size=2, data=DataConfig(workers=0))
     with join_world("cpu") as world:
         alone = World(0, 1, world.device)
         for images in (1, 2, 3, len(val)):
-            one, two = (
-                validate(Brightness(), val, 32, 2, who, Stopping(who), workers=0, limit=images)
-                for who in (alone, world)
-            )
+            some = val.subset(list(range(images)))
+            one, two = (validate(Brightness(), some, config, 32, who, Stopping(who)) for who in (alone, world))
             assert one.keys() == two.keys()
             assert all(abs(one[key] - two[key]) <= 1e-6 * abs(one[key]) for key in one), (one, two)
             assert all(one[key] == two[key] for key in one if key.endswith("error"))

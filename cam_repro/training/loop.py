@@ -6,7 +6,6 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +79,6 @@ def train(config: Config) -> Path:
             devices, copied = [world.device] if on_gpu else None, recipe.batch_norm != "frozen"
             forward = DistributedDataParallel(network, devices, broadcast_buffers=copied)
         journal = Journal(folder, progress, recipe.batch_size, world)
-        validation = partial(
-            validate, network, val_split, batch_size=config.eval_batch_size, world=world, stopping=stopping,
-            workers=config.data.workers,
-        )  # fmt: skip
 
         def save() -> None:
             state = snapshot(network, optimizer, progress, world)
@@ -99,8 +94,8 @@ def train(config: Config) -> Path:
         # The loop
         stopping.listen()
         try:
-            size = crop_size(recipe, progress.epoch)  # two batches, so that what would break after an epoch breaks now
-            validation(size=size, limit=2 * config.eval_batch_size * world.size)
+            size = crop_size(recipe, progress.epoch)  # first what comes after an epoch, so that it breaks now or never
+            validate(network, val_split, config, size, world, stopping, batches_each=2)
             if not progress.step:
                 journal.maps(network, val_split, size)
                 journal.write({})
@@ -132,7 +127,7 @@ def train(config: Config) -> Path:
                     **train_metrics(progress, world), "images_per_second": round(rate, 1),
                 }  # fmt: skip
                 curves = journal.curves(record["lr"])
-                record |= validation(size=size)
+                record |= validate(network, val_split, config, size, world, stopping)
                 journal.maps(network, val_split, size)
                 journal.end_epoch(record, curves)
                 progress.end_epoch()

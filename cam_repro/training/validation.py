@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from cam_repro.config import Config
 from cam_repro.data.loaders import evaluation_batches, on_device
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
@@ -16,17 +17,19 @@ from cam_repro.training.stopping import Stopping
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, split: Split, size: int, batch_size: int, world: World, stopping: Stopping,
-    *, workers: int | None = None, limit: int | None = None,
+    network: nn.Module, split: Split, config: Config, size: int, world: World, stopping: Stopping,
+    batches_each: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first `limit` images.
+    """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first batches alone.
 
     All processes must call it. Raises Stop, in all of them, where one is asked to stop.
     """
     network.eval()
+    batch_size = config.eval_batch_size
+    limit = None if batches_each is None else batches_each * batch_size * world.size
     counts = torch.zeros(4, dtype=torch.float64)  # loss, top-1 right, top-5 right, images
     batches = evaluation_batches(
-        split, size, batch_size, limit=limit, rank=world.rank, world=world.size, workers=workers,
+        split, size, batch_size, limit=limit, rank=world.rank, world=world.size, workers=config.data.workers,
         pin=world.device.type == "cuda",
     )  # fmt: skip
     batches = on_device(batches, world.device)

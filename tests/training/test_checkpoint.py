@@ -60,8 +60,8 @@ def overwritten(data: bytes, at: int, by: bytes) -> bytes:
     return data[:at] + by + data[at + len(by) :]
 
 
-def saved(state: object) -> Callable[[Path], None]:
-    return lambda path: torch.save(state, path)
+def saved(state: Callable[[], object]) -> Callable[[Path], None]:
+    return lambda path: torch.save(state(), path)
 
 
 class Harmful:
@@ -90,21 +90,19 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a picture": lambda path: path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(3000)),
     "text": lambda path: path.write_text(json.dumps({"network": {}})),
     "a pickle": lambda path: path.write_bytes(pickle.dumps({"network": {}})),
-    "a pickle that acts": saved({"network": Harmful()}),
+    "a pickle that acts": saved(lambda: {"network": Harmful()}),
     "another archive": lambda path: (
         shutil.make_archive(str(path), "zip", path.parent) and Path(f"{path}.zip").replace(path)
     ),
-    "a tensor": saved(torch.ones(3)),
-    "no network": lambda path: saved(without("network"))(path),
-    "no optimizer": lambda path: saved(without("optimizer"))(path),
-    "no progress": lambda path: saved(without("progress"))(path),
-    "no processes": lambda path: saved(without("processes"))(path),
-    "no sums of a process": lambda path: saved(without("processes", 0, "sums"))(path),
-    "a weight missing": lambda path: saved(without("network", "bias"))(path),
-    "weights of other shapes": lambda path: saved(state_at(2, width=51))(path),
-    "momentum of other shapes": lambda path: saved({**state_at(2), "optimizer": state_at(2, width=51)["optimizer"]})(
-        path
-    ),
+    "a tensor": saved(lambda: torch.ones(3)),
+    "no network": saved(lambda: without("network")),
+    "no optimizer": saved(lambda: without("optimizer")),
+    "no progress": saved(lambda: without("progress")),
+    "no processes": saved(lambda: without("processes")),
+    "no sums of a process": saved(lambda: without("processes", 0, "sums")),
+    "a weight missing": saved(lambda: without("network", "bias")),
+    "weights of other shapes": saved(lambda: state_at(2, width=51)),
+    "momentum of other shapes": saved(lambda: state_at(2) | {"optimizer": state_at(2, width=51)["optimizer"]}),
 }
 
 
@@ -147,48 +145,46 @@ def test_damaged_checkpoints_alone_are_refused_not_overwritten(tmp_path: Path, n
     assert [(tmp_path / name).read_bytes() for name in names] == [b"nothing"] * len(names)
 
 
-def kill_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+def dies(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    if name == "half written":
 
-        def half(path: Path, data: memoryview) -> None:
-            with path.open("wb") as file:
-                file.write(data[: len(data) // 2])
+def dies_half_way(path: Path, data: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
+    dies()
+
+
+def dies_at_rename(name: str, renamed: bool) -> Callable[[Path, Path], None]:
+    whole = Path.replace
+
+    def renames(path: Path, target: Path) -> None:
+        if renamed or target.name != name:
+            whole(path, target)
+        if target.name == name:
             dies()
 
-        monkeypatch.setattr(Path, "write_bytes", half)
-    elif name == "before it is synced":
-        monkeypatch.setattr(os, "fsync", dies)
-    else:
-        before, kind = name.split(maxsplit=1)
-        whole = Path.replace
-
-        def renames(path: Path, target: Path) -> None:
-            chosen = target.name == {"the rename": NAMES[0], "the previous one's": NAMES[1]}[kind]
-            if not (chosen and before == "before"):
-                whole(path, target)
-            if chosen:
-                dies()
-
-        monkeypatch.setattr(Path, "replace", renames)
+    return renames
 
 
 @pytest.mark.parametrize(
-    ("moment", "step"),
+    ("owner", "call", "does", "step"),
     [
-        ("half written", 2), ("before it is synced", 2), ("before the previous one's", 2),
-        ("after the previous one's", 2), ("before the rename", 2), ("after the rename", 3),
+        (Path, "write_bytes", dies_half_way, 2),
+        (os, "fsync", dies, 2),
+        (Path, "replace", dies_at_rename(checkpoint.PREVIOUS, renamed=False), 2),
+        (Path, "replace", dies_at_rename(checkpoint.PREVIOUS, renamed=True), 2),
+        (Path, "replace", dies_at_rename(checkpoint.CHECKPOINT, renamed=False), 2),
+        (Path, "replace", dies_at_rename(checkpoint.CHECKPOINT, renamed=True), 3),
     ],
-)  # fmt: skip
+)
 def test_a_kill_while_it_is_written_leaves_a_whole_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, step: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, does: Callable, step: int
 ) -> None:
     for done in (1, 2):
         checkpoint.save(tmp_path, state_at(done))
     if not (child := os.fork()):
-        kill_at(moment, monkeypatch)
+        monkeypatch.setattr(owner, call, does)
         checkpoint.save(tmp_path, state_at(3))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -210,19 +206,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert load(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.CHECKPOINT]
-
-
-def test_a_file_system_without_hard_links_keeps_the_previous_one_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuses(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuses)
-    for step in (1, 2):
-        checkpoint.save(tmp_path, state_at(step))
-    DAMAGES["empty"](tmp_path / checkpoint.CHECKPOINT)
-    assert load(tmp_path) == 1
 
 
 def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
