@@ -18,10 +18,10 @@ from tqdm import tqdm
 from cam_repro.data.images import decoder, read_image
 from cam_repro.data.loaders import Batch
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, squash
+from cam_repro.data.views import normalise, resize_maps, squash
 from cam_repro.distributed import World
 from cam_repro.files import write_text
-from cam_repro.localization.maps import class_activation_maps, resize_maps
+from cam_repro.localization.maps import class_activation_maps
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
@@ -107,7 +107,7 @@ def example_maps(network: CamNetwork, split: Split, size: int, device: torch.dev
     pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
     _, maps = network.forward_with_maps(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)))
     labels = torch.from_numpy(split.labels[chosen])[:, None].to(device)
-    heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy(), (size, size))
+    heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy(), size, size)
     return np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heat, strict=True)])
 
 

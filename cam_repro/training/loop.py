@@ -19,7 +19,7 @@ from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
-from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, read_weights
+from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, write_environment
@@ -154,11 +154,18 @@ def starting_network(config: Config, classes: int, world: World, resumes: bool) 
     Rank 0 alone reads or fetches weights, and nobody does where a checkpoint follows.
     """
     torch.manual_seed(config.seed)
-    weights = None
-    if config.weights and world.is_main and not resumes:
-        weights = read_weights(config.weights, config.model.backbone)
+    asked, backbone, weights = config.weights, config.model.backbone, None
+    if asked is None and config.recipe.init == "pretrained":  # a fine-tuning starts from published weights
+        if not published(backbone):
+            raise UserError(
+                f"recipe={config.recipe.name} starts from published weights, and there are none of {backbone}; give a "
+                "file with weights=, or train from random ones: recipe=scratch, or weights=none"
+            )
+        asked = "DEFAULT"
+    if asked not in (None, "none") and world.is_main and not resumes:
+        weights = read_weights(asked, backbone)
     network = build_network(config.model, classes, weights, new_classes=True)
-    if config.recipe.init == "he" and config.weights is None:
+    if config.recipe.init == "he" and asked in (None, "none"):
         initialise_from_scratch(network)
     if not resumes:
         network.load_state_dict(world.broadcast(network.state_dict()))
