@@ -61,9 +61,10 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         )
     try:
         path = known[name].file()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"weights={name} of {backbone_name} could not be fetched ({error}); give a downloaded file: weights=<path>"
+            f"weights={name} of {backbone_name} could not be fetched ({str(error).splitlines()[0]}); give a downloaded "
+            "file: weights=<path>"
         ) from None
     return replace(_read(path, f"weights={name} of {backbone_name} ({path.name})"), pixels=known[name].pixels)
 
