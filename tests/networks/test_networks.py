@@ -18,6 +18,9 @@ MAPS = {  # of 7 classes, at the network's own input size
     "alexnet": (256, 13, 13),
     "alexnet_gap": (1024, 13, 13),
     "alexnet_star_gap": (512, 11, 11),
+    "efficientnet_lite0": (1280, 7, 7),
+    "efficientnet_lite0_gap": (1024, 14, 14),
+    "efficientnet_lite0_gmp": (1024, 14, 14),
     "googlenet": (1024, 7, 7),
     "googlenet_gap": (1024, 14, 14),
     "googlenet_gmp": (1024, 14, 14),
@@ -25,6 +28,7 @@ MAPS = {  # of 7 classes, at the network's own input size
     "resnet18": (512, 7, 7),
     "resnet50_gap": (1024, 14, 14),
     "squeezenet": (7, 13, 13),
+    "squeezenet_gap": (1024, 13, 13),
     "vgg": (512, 14, 14),
     "vgg_gap": (1024, 14, 14),
 }

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import normalize
 from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
-from cam_repro.networks import Weights, build_network, published
+from cam_repro.networks import Weights, build_network, published, read_weights
 
 LITE0 = "timm/tf_efficientnet_lite0"
 SMALL = "timm/test_resnet"  # timm's own tiny network for tests
@@ -83,3 +83,18 @@ def test_timms_published_weights_come_from_its_hub(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *of: (_ for _ in ()).throw(OSError("offline\nno")))
     with pytest.raises(UserError, match=r"DEFAULT of timm/test_resnet could not be fetched \(offline\); give a"):
         build_network(ModelConfig("any", SMALL), weights="DEFAULT")
+
+
+def test_lite0s_packaged_weights_are_timms_layers_in_their_order() -> None:
+    weights = read_weights("DEFAULT", LITE0)
+    assert weights.sha256.startswith("57934424")
+    theirs = timm.create_model("tf_efficientnet_lite0").eval()
+    theirs.load_state_dict(weights.tensors)
+    network = build_network("efficientnet_lite0", 1000, "DEFAULT").eval()
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            network(normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)), theirs(pixels * 2 - 1), rtol=1e-3, atol=1e-3
+        )
+    assert network.untrained == ""
+    assert build_network("efficientnet_lite0_gap", 10, weights).untrained == "the new head"
