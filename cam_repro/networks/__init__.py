@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, model_config
-from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch
+from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch, scale_head
 from cam_repro.networks.pixels import ToPixels
 from cam_repro.networks.published import is_published
 from cam_repro.networks.table import Listing, check_size, network_table
@@ -55,6 +55,8 @@ def build_network(
         network.untrained = "the new head"
     if weights.pixels:
         network.trunk.pixels = ToPixels(weights.pixels)
+    if network.untrained == "the new head" and config.conv_init == "he":
+        scale_head(network)
     if file_classes != num_classes and not network.untrained:
         network.untrained = f"the classifier (the file has {file_classes} classes, the data {num_classes})"
     for key, value in network.state_dict().items():

@@ -184,6 +184,22 @@ def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) 
         nn.init.constant_(convolution.bias, bias)
 
 
+def scale_head(network: CamNetwork) -> None:
+    """Divide the head's first convolution so that the pooled maps start with a root mean square near 1.
+
+    A trained trunk's maps have any scale (SqueezeNet's on photographs are around 45), which He initialisation keeps:
+    the first loss would be far above ln C. ReLU passes a factor on, so one division is enough, whatever the pooling.
+    The scale is that of four pictures of coloured noise, in blobs of 8 pixels: within a factor of 2 of photographs'.
+    """
+    noise = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    noise = nn.functional.interpolate(noise / noise.std(), size=224, mode="bicubic")
+    was_training = network.training
+    with torch.no_grad():
+        maps = network.eval().forward_with_maps(noise)[1]
+        network.head[0].weight /= POOLS[network.pool](maps).square().mean().sqrt().clamp(min=1e-6)
+    network.train(was_training)
+
+
 def fresh_linear(in_features: int, num_classes: int) -> nn.Linear:
     linear = nn.Linear(in_features, num_classes)
     nn.init.normal_(linear.weight, std=0.01)

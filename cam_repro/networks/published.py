@@ -17,6 +17,7 @@ class Published(NamedTuple):
 
     file: Callable[[], Path]  # fetches it on first use
     pixels: Pixels | None = None  # that it was trained on, where they are not the backbone's
+    own_names: bool = False  # its layers are the backbone's in their order, but have names of its own
 
 
 def is_published(weights: str) -> bool:

@@ -107,7 +107,13 @@ BACKBONES = {
 
 def backbone(name: str) -> Backbone:
     """The backbone of this name. Raises UserError with the nearest one."""
+    if name.startswith("timm/"):
+        from cam_repro.networks.of_timm import of_timm  # timm takes a second to import
+
+        return of_timm(name.removeprefix("timm/"))
     if name not in BACKBONES:
-        near = did_you_mean(name, BACKBONES)
-        raise UserError(f"model.backbone={shown(name)} is unknown; {near}choose one of: {', '.join(BACKBONES)}")
+        near, known = did_you_mean(name, BACKBONES), ", ".join(BACKBONES)
+        raise UserError(
+            f"model.backbone={shown(name)} is unknown; {near}choose one of: {known}, or of timm's, as timm/resnet50"
+        )
     return BACKBONES[name]

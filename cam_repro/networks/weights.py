@@ -62,11 +62,23 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         )
     try:
         path = known[name].file()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"weights={name} of {backbone_name} could not be fetched ({error}); give a downloaded file: weights=<path>"
+            f"weights={name} of {backbone_name} could not be fetched ({str(error).splitlines()[0]}); give a downloaded "
+            "file: weights=<path>"
         ) from None
-    return replace(_read(path, f"weights={name} of {backbone_name} ({path.name})"), pixels=known[name].pixels)
+    read = _read(path, f"weights={name} of {backbone_name} ({path.name})")
+    tensors = _renamed(read, backbone_name) if known[name].own_names else read.tensors
+    return replace(read, tensors=tensors, pixels=known[name].pixels)
+
+
+def _renamed(read: Weights, backbone_name: str) -> dict[str, torch.Tensor]:
+    """A file's tensors under the backbone's names, by their order, each checked to have the shape of its layer."""
+    with torch.device("meta"):
+        wanted = backbone(backbone_name).build().state_dict()
+    if [value.shape for value in read.tensors.values()] != [value.shape for value in wanted.values()]:
+        raise UserError(f"{read.source} does not have the layers of {backbone_name}; install the package anew")
+    return dict(zip(wanted, read.tensors.values(), strict=True))
 
 
 def _read(path: Path, source: str) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.config import model_config, model_names
 from cam_repro.localization import class_activation_maps
-from cam_repro.networks import build_network, initialise_from_scratch
-from cam_repro.networks.trunks import BACKBONES
+from cam_repro.networks import Weights, build_network, initialise_from_scratch
+from cam_repro.networks.trunks import BACKBONES, backbone
 
 MAPS = {  # of 7 classes, at the network's own input size
     "alexnet": (256, 13, 13),
     "alexnet_gap": (1024, 13, 13),
     "alexnet_star_gap": (512, 11, 11),
+    "efficientnet_lite0": (1280, 7, 7),
+    "efficientnet_lite0_gap": (1024, 14, 14),
+    "efficientnet_lite0_gmp": (1024, 14, 14),
     "googlenet": (1024, 7, 7),
     "googlenet_gap": (1024, 14, 14),
     "googlenet_gmp": (1024, 14, 14),
@@ -25,6 +29,7 @@ MAPS = {  # of 7 classes, at the network's own input size
     "resnet18": (512, 7, 7),
     "resnet50_gap": (1024, 14, 14),
     "squeezenet": (7, 13, 13),
+    "squeezenet_gap": (1024, 13, 13),
     "vgg": (512, 14, 14),
     "vgg_gap": (1024, 14, 14),
 }
@@ -139,3 +144,25 @@ def test_he_initialisation_keeps_the_scale_of_vgg_without_batch_norm() -> None:
     with torch.inference_mode():
         _, maps = network.forward_with_maps(torch.randn(2, 3, 64, 64))
     assert 0.1 < maps.std() < 10
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0, 10000.0])
+@pytest.mark.parametrize("name", ["alexnet_gap", "alexnet_star_gap", "googlenet_gmp"])
+def test_a_new_head_starts_near_the_loss_of_guessing_whatever_the_scale_of_the_trunks_maps(
+    name: str, factor: float
+) -> None:
+    config = model_config(name)
+    trunk = backbone(config.backbone).build()
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    for last in ("features.10", "features.8", "inception4e.branch1.bn", "inception4e.branch4.1.bn"):
+        if last in dict(trunk.named_modules()):
+            trunk.get_submodule(last).weight.data.mul_(factor)
+    weights = Weights(trunk.state_dict(), None, None, "a trunk", "")
+    network = build_network(config, 10, weights).eval()
+    with torch.inference_mode():
+        loss = nn.functional.cross_entropy(network(torch.randn(20, 3, 96, 96)), torch.arange(20) % 10)
+    assert abs(loss.item() - math.log(10)) < 0.5
+    released = build_network(model_config(name, conv_init="gaussian"), 10, weights)
+    assert released.head[0].weight.std().item() == pytest.approx(0.01, rel=0.01)

