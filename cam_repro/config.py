@@ -131,8 +131,12 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make Hydra check every file and every override against the dataclasses above."""
+    """Make Hydra check every file and every override against the dataclasses above.
+
+    `${folder_name:PATH}` in a file is the last part of a path, "folder" where there is none.
+    """
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path or "folder").resolve().name, replace=True)
 
 
 CHOICES = {
