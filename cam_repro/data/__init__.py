@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig
-from cam_repro.data import ilsvrc
+from cam_repro.data import folder, ilsvrc
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split
 
@@ -29,6 +29,7 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "ilsvrc": Layout(ilsvrc.open_split, ilsvrc.read_classes),
+    "folder": Layout(folder.open_split, folder.read_classes),
 }
 
 
