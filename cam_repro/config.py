@@ -160,9 +160,14 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make Hydra check every file and override against the dataclasses above; `${folder_name:PATH}` is a path's end."""
+    """Make Hydra check every file and every override against the dataclasses above.
+
+    `${folder_name:PATH}` in a file is the last part of a path, "folder" where there is none.
+    """
     ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("folder_name", lambda path: Path(path).expanduser().resolve().name, replace=True)
+    OmegaConf.register_new_resolver(
+        "folder_name", lambda path: Path(path or "folder").expanduser().resolve().name, replace=True
+    )
 
 
 def names_in(group: str) -> list[str]:

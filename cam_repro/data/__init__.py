@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cam_repro import UserError
-from cam_repro.config import DataConfig
-from cam_repro.data import ilsvrc
+from cam_repro.config import DataConfig, check_choice
+from cam_repro.data import folder, ilsvrc
 from cam_repro.data.ilsvrc import imagenet_classes
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split
@@ -30,6 +29,7 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "ilsvrc": Layout(ilsvrc.open_split, ilsvrc.read_classes),
+    "folder": Layout(folder.open_split, folder.read_classes),
 }
 
 
@@ -51,8 +51,7 @@ def load_classes(data: DataConfig) -> tuple[list[str], list[str]]:
 
 
 def _layout(data: DataConfig) -> Layout:
-    if data.layout not in LAYOUTS:
-        raise UserError(f"data.layout={data.layout} is unknown; choose one of: {', '.join(LAYOUTS)}")
+    check_choice("data.layout", data.layout, LAYOUTS)
     if data.generate is not None and data.root is not None:
         make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
     return LAYOUTS[data.layout]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from cam_repro.data.annotations import Box
 from cam_repro.data.objects import (
     KINDS,
     ODD_SILHOUETTES,
@@ -24,8 +25,6 @@ from cam_repro.data.objects import (
     plain,
     striped,
 )
-
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2: 0-based pixels, inclusive
 
 LONG_SIDES = (240, 272)  # pixels
 RATIOS = (0.62, 1.66)  # width / height
@@ -135,10 +134,8 @@ def distractor(width: int, height: int, rng: Generator) -> tuple[Thing, float, f
     kind = KINDS[rng.integers(len(KINDS))]
     silhouette, colour = kind.silhouette, muted(rng)
     if rng.random() < 0.6:
-        silhouette, colour = (
-            ODD_SILHOUETTES[rng.integers(len(ODD_SILHOUETTES))],
-            jittered(kind.palette[0], rng),
-        )
+        silhouette = ODD_SILHOUETTES[rng.integers(len(ODD_SILHOUETTES))]
+        colour = jittered(kind.palette[0], rng)
     texture = plain if rng.random() < 0.6 else striped
     radius = rng.uniform(0.08, 0.22) * min(width, height)
     thing = Thing(silhouette, texture, [colour], radius, rng.uniform(0, 2 * math.pi))

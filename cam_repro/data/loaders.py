@@ -47,7 +47,7 @@ class Batch:
         return replace(self, pixels=pixels, labels=labels)
 
 
-Item = tuple[np.ndarray, int, int, tuple[int, int]]  # crops (V,size,size,3), label, number in the split, stored size
+Decoded = tuple[np.ndarray, int, int, tuple[int, int]]  # crops (V,size,size,3), label, number in the split, stored size
 
 
 class _Pictures(Dataset):
@@ -56,7 +56,7 @@ class _Pictures(Dataset):
     def __init__(self, split: Split, size: int, crops: int, take: Callable[[np.ndarray, int], np.ndarray]) -> None:
         self.split, self.size, self.crops, self.take = split, size, crops, take
 
-    def __getitem__(self, image: int) -> Item | str:
+    def __getitem__(self, image: int) -> Decoded | str:
         try:
             pixels = read_image(self.split.path(image))
         except CorruptImage as error:  # as a value: an exception would lose its type on the way out of a worker
@@ -64,7 +64,7 @@ class _Pictures(Dataset):
         return self.take(pixels, image), int(self.split.labels[image]), image, pixels.shape[1::-1]
 
 
-def _collate(items: list[Item | str], size: int) -> Batch:
+def _collate(items: list[Decoded | str], size: int) -> Batch:
     corrupt = [item for item in items if isinstance(item, str)]
     whole = [item for item in items if not isinstance(item, str)]
     crops = [torch.from_numpy(item[0]) for item in whole] or [torch.zeros((1, size, size, 3), dtype=torch.uint8)]

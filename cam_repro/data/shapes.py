@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.data.drawing import KINDS, Box, draw_picture
+from cam_repro.data.annotations import Box
+from cam_repro.data.drawing import KINDS, draw_picture
 from cam_repro.data.ilsvrc import annotations_folder, images_folder, write_lists
 from cam_repro.files import make_folder
 

@@ -69,21 +69,10 @@ def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: P
     assert error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
 
 
-def test_boxes_of_the_csv_are_checked_too(root: Path) -> None:
-    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2 0 0 99 9\n")
-    assert "box outside the image\n          c.JPEG" in checked(root)[1]
-
-
 def test_an_annotation_of_another_size_is_an_error(root: Path) -> None:
     write_xml(root, "a", ("n2", (1, 2, 3, 4)), size=SIZED.format(30, 40))
     error, report = checked(root)
     assert error is not None and "a.xml: says 30×40, the image has 40×30" in report
-
-
-def test_an_annotation_without_size_is_noted(root: Path) -> None:
-    write_xml(root, "a", ("n2", (1, 2, 3, 4)), size="")
-    error, report = checked(root)
-    assert error is None and "1 annotation without size\n          a.xml" in report
 
 
 def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
@@ -98,13 +87,6 @@ def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
         "1 image not listed\n          n2/n2_3.JPEG\n",
     ):  # fmt: skip
         assert line in report
-
-
-def test_an_image_in_an_unknown_class_folder_is_an_error(root: Path) -> None:
-    (root / IMAGES / "train/n2").rename(root / IMAGES / "train/n3")
-    error, report = checked(root)
-    assert error is not None and "n3/n2_3.JPEG: n3 is not in the synset mapping" in report
-    assert "class without images\n          train: 1 of 2, first n2" in report
 
 
 def test_ilsvrc_is_held_against_its_known_numbers(root: Path) -> None:

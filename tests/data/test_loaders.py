@@ -24,7 +24,7 @@ from cam_repro.data import loaders
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, squash, training_crop
+from cam_repro.data.views import normalise, training_crop
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -112,14 +112,6 @@ def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_sh
     assert all(split.path(3).name in line for line in lines)
     with pytest.raises(UserError, match=f"corrupt image .*{split.path(3).name}"):
         list(evaluation_batches(split, 32, 8, workers=0))
-
-
-def test_squash_shows_the_whole_picture() -> None:
-    picture = np.zeros((40, 80, 3), np.uint8)
-    picture[:, 40:] = 200
-    view = squash(picture, 20)
-    assert view.shape == (20, 20, 3)
-    assert view[:, :8].max() == 0 and view[:, 12:].min() == 200
 
 
 @settings(deadline=None)
