@@ -90,12 +90,6 @@ def test_the_gradient_of_a_score_reaches_maps_and_picture(name: str) -> None:
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in gradients)
 
 
-def test_forward_gives_the_logits_alone() -> None:
-    network = build_network("alexnet_gap", num_classes=3).eval()
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.equal(network(images), network.forward_with_maps(images)[0])
-
-
 def test_maximum_pooling_takes_the_largest_value_of_each_map() -> None:
     network = build_network("googlenet_gmp", num_classes=3).eval()
     logits, maps = network.forward_with_maps(torch.randn(1, 3, 64, 64))
@@ -129,12 +123,6 @@ def test_nin_has_the_layers_of_caffes_model_zoo() -> None:
     blocks = [96] * 3 + [256] * 3 + [384] * 3 + [1024] * 2 + [10]
     assert [m.out_channels for m in layers] == blocks
     assert [m.kernel_size[0] for m in layers] == [11, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
-
-
-def test_groups_halve_the_added_convolution() -> None:
-    one, two = (build_network(model_config("alexnet_gap", groups=groups), 3).head[0].weight for groups in (1, 2))
-    assert one.shape == (1024, 256, 3, 3)
-    assert two.shape == (1024, 128, 3, 3)
 
 
 def test_he_initialisation_keeps_the_scale_of_vgg_without_batch_norm() -> None:

@@ -31,7 +31,7 @@ def test_list_gives_the_table() -> None:
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_and_the_known_ones_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"unknown model 'vgg19'; did you mean vgg\? choose one of: ") as error:
+    with pytest.raises(UserError, match=r"vgg19.*; did you mean vgg\? choose one of: ") as error:
         build_network("vgg19")
     assert all(name in str(error.value) for name in model_names())
     assert "\n" not in str(error.value)
