@@ -131,9 +131,9 @@ def _device(asked: str) -> torch.device:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch warns of is said below, in one line
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto" and not gpus and torch.version.cuda and os.environ.get("RANK", "0") == "0":
-        if "no NVIDIA driver" not in (reason := _without_gpu()):  # a driver is there, but not for this torch
-            print(f"device=auto is the CPU: {reason}", flush=True)
+    looked_for = asked == "auto" and not gpus and torch.version.cuda and os.environ.get("RANK", "0") == "0"
+    if looked_for and "no NVIDIA driver" not in (reason := _without_gpu()):  # a driver is there, but not for this torch
+        print(f"device=auto is the CPU: {reason}", flush=True)
     try:
         device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
     except RuntimeError:

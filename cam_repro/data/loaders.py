@@ -123,7 +123,7 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.
 
 def training_batches(
     split: Split, recipe: RecipeConfig, size: int, seed: int, epoch: int,
-    *, first_step: int = 0, rank: int = 0, world: int = 1, workers: int | None = None, pin: bool = False,
+    *, first_step: int = 0, rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
     """This process's share of each remaining global batch of the epoch."""
     order = epoch_order(len(split), recipe.batch_size, seed, epoch)[first_step:]
@@ -132,7 +132,7 @@ def training_batches(
         return training_crop(picture, size, recipe, np.random.default_rng((seed, epoch, image)))[None]
 
     pictures = _Pictures(split, size, 1, take)
-    return _load(pictures, [batch[rank::world] for batch in order], workers, pin)
+    return _load(pictures, [batch[rank::world_size] for batch in order], workers, pin)
 
 
 def evaluation_batches(

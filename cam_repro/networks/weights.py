@@ -183,7 +183,7 @@ def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) ->
     if odd and not new_classes:
         raise UserError(
             f"{weights.source} was trained for {len(weights.wnids)} classes ({weights.wnids[0]}, …), not "
-            f"{network.num_classes}: give the data's class order with data.synset_mapping=, or train on this data first"
+            f"{network.num_classes}: train on this data first"
         )
     network.load_state_dict({key: found[key] for key in found if key not in odd}, strict=False)
 

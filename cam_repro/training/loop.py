@@ -103,7 +103,7 @@ def train(config: Config) -> Path:
                 size, began, first_step = crop_size(recipe, epoch), time.monotonic(), progress.step
                 batches = training_batches(
                     train_split, recipe, size, config.seed, epoch, first_step=first_step - epoch * steps,
-                    rank=world.rank, world=world.size, workers=config.data.workers, pin=on_gpu,
+                    rank=world.rank, world_size=world.size, workers=config.data.workers, pin=on_gpu,
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
                 stopping.begin()

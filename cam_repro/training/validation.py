@@ -29,7 +29,7 @@ def validate(
     limit = None if batches_each is None else batches_each * batch_size * world.size
     counts = torch.zeros(4, dtype=torch.float64)  # loss, top-1 right, top-5 right, images
     batches = evaluation_batches(
-        split, size, batch_size, limit=limit, rank=world.rank, world=world.size, workers=config.data.workers,
+        split, size, batch_size, limit=limit, rank=world.rank, world_size=world.size, workers=config.data.workers,
         pin=world.device.type == "cuda",
     )  # fmt: skip
     batches = on_device(batches, world.device)

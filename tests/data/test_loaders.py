@@ -51,7 +51,7 @@ def test_resuming_in_an_epoch_continues_its_batches(val: Split) -> None:
 def test_processes_share_each_global_batch(val: Split) -> None:
     alone = [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, workers=0)]
     shares = [
-        [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, rank=rank, world=2, workers=0)]
+        [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, rank=rank, world_size=2, workers=0)]
         for rank in (0, 1)
     ]
     for whole, first, second in zip(alone, *shares, strict=True):
@@ -69,7 +69,7 @@ def test_evaluation_counts_each_image_once_whatever_the_remainder(val: Split, wo
     seen = [
         image
         for rank in range(world)
-        for batch in evaluation_batches(val, 32, 7, rank=rank, world=world, workers=0)
+        for batch in evaluation_batches(val, 32, 7, rank=rank, world_size=world, workers=0)
         for image in batch.images.tolist()
     ]
     assert sorted(seen) == list(range(len(val)))
