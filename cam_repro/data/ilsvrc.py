@@ -46,8 +46,8 @@ def image_set_file(root: Path, split: str) -> Path:
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
-    wnids, words = read_classes(data)
     root = tree_root(data)
+    wnids, words = read_classes(data)
     folder = images_folder(root, split)
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
