@@ -150,7 +150,7 @@ def test_one_figure_has_the_boxes_of_every_view(here: Path, tiny_shapes: Path) -
 
 def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: Path) -> None:
     options = (f"data.root={tiny_shapes}", "protocol=all", "protocol.threshold=0.3")
-    assert "protocol=all runs every protocol as written" in says(run_script("eval_localization", here, *options), 2)
+    assert "protocol=all runs each one as written" in says(run_script("eval_localization", here, *options), 2)
 
 
 def test_a_kept_map_file_that_was_cut_off_is_made_anew(

@@ -66,8 +66,8 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     assert "context only" in table and "VGGnet" not in table
 
     picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
-    out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}"))
-    assert out.count("box") == 5 and Path(picture).with_suffix(".cam.png").is_file()
+    out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}"))
+    assert out.count("box") == 5 and (tmp_path / f"out/{Path(picture).stem}.cam.png").is_file()
 
 
 HOT = ("model=alexnet_gap", "recipe.optimizer=sgd", "recipe.lr=100", "recipe.warmup=0", "recipe.clip=0")
