@@ -17,12 +17,13 @@ from test_scripts import says, succeeds
 from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.evaluation import maps
+from cam_repro.localization import methods
 from cam_repro.networks import build_network
 from cam_repro.reporting import results
 from cam_repro.reporting.views import compare_views
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
-METHODS = {"cam", "gradcam", "backprop"}
+METHODS = {name for name, method in methods.METHODS.items() if method.in_all}
 
 
 @pytest.fixture(scope="session")

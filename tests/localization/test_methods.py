@@ -166,7 +166,7 @@ def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_
     assert [refusal(method, network) for method in METHODS] == [""] * len(METHODS)
     layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES))
     connected = CamNetwork(network.trunk, network.head, layers, "none", 0.5).eval()
-    with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or method=backprop"):
+    with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*method=backprop"):
         predict(connected, some_images(), LABELS)
     assert predict(connected, some_images(), LABELS, methods=["gradcam"]).maps["gradcam"].max() > 0
     assert predict(connected, some_images(), methods=["backprop"]).maps["backprop"].shape == (3, 1, 5, 16, 12)
@@ -182,7 +182,7 @@ def test_methods_asked_together_give_what_each_gives_alone() -> None:
 
 
 def test_a_wrong_method_is_refused_with_the_right_ones() -> None:
-    with pytest.raises(UserError, match=r"method=grad is unknown; .* cam, gradcam, backprop, backprop_sum"):
+    with pytest.raises(UserError, match=r"method=grad is unknown; .*choose one of: cam, gradcam, "):
         predict(tiny_network(), some_images(), methods=["grad"])
 
 
