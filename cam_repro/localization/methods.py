@@ -41,6 +41,14 @@ def gradcam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return (weights @ maps.flatten(2))[:, 0].unflatten(1, maps.shape[2:]).relu()
 
 
+def layercam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """ReLU(Σ_k ReLU(∂ score / ∂ f_k(x,y)) f_k(x,y)): each place weighs for itself (Jiang et al. 2021, eq. 5–7).
+
+    With average pooling the gradient is w_k / (h·w) everywhere: the class activation map of the positive weights.
+    """
+    return (gradient.relu() * maps).sum(1).relu()
+
+
 def backprop(gradient: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """|∂ logit_c / ∂ image|, the colour channels' maximum (Simonyan et al. 2014, §3.1).
 
@@ -57,6 +65,7 @@ def backprop_sum(gradient: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 METHODS = {
     "cam": Method(class_activation_maps, takes="classifier"),
     "gradcam": Method(gradcam, takes="gradient of the maps"),
+    "layercam": Method(layercam, takes="gradient of the maps"),
     "backprop": Method(backprop, takes="gradient of the pixels"),
     "backprop_sum": Method(backprop_sum, takes="gradient of the pixels", in_all=False),
 }

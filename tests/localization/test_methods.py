@@ -75,6 +75,14 @@ def test_gradcam_of_average_pooling_is_the_positive_part_of_cam_over_the_number_
     torch.testing.assert_close(gradcams, cams.relu() / (4 * 3))
 
 
+def test_layercam_of_average_pooling_is_cam_by_the_positive_weights() -> None:
+    network, images = tiny_network(), some_images()
+    found = predict(network, images, LABELS, methods=["layercam"])
+    _, maps = network.forward_with_maps(images)
+    expected = class_activation_maps(maps, network.classifier_weight.relu(), LABELS[:, None]) / (4 * 3)
+    torch.testing.assert_close(found.true_class_maps["layercam"], expected.detach())
+
+
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_gradcam_of_a_batch_is_that_of_each_picture_and_class_alone(pool: str) -> None:
     network, images = tiny_network(pool), some_images()
