@@ -71,6 +71,11 @@ METHODS = {
 }
 
 
+def method_table() -> str:
+    """Every method as a row of a Markdown table, in the first words of its function."""
+    return "\n".join(f"| {name} | {method.function.__doc__.splitlines()[0]} |" for name, method in METHODS.items())
+
+
 @dataclass
 class Prediction:
     """What a network says of P pictures, float32.

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
+from cam_repro.config import REPOSITORY
 from cam_repro.localization.maps import class_activation_maps, top_classes
-from cam_repro.localization.methods import METHODS, Prediction, predict, refusal
+from cam_repro.localization.methods import METHODS, Prediction, method_table, predict, refusal
 from cam_repro.networks.network import CamNetwork
 
 CLASSES = 7
@@ -174,7 +175,7 @@ def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_
     assert [refusal(method, network) for method in METHODS] == [""] * len(METHODS)
     layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES))
     connected = CamNetwork(network.trunk, network.head, layers, "none", 0.5).eval()
-    with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*method=backprop"):
+    with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*=backprop"):
         predict(connected, some_images(), LABELS)
     assert predict(connected, some_images(), LABELS, methods=["gradcam"]).maps["gradcam"].max() > 0
     assert predict(connected, some_images(), methods=["backprop"]).maps["backprop"].shape == (3, 1, 5, 16, 12)
@@ -203,3 +204,7 @@ def test_the_mean_over_crops_is_of_their_softmax_not_of_their_logits() -> None:
     found = predict(network, torch.zeros(10, 3, 4, 4), methods=[], crops=10)
     torch.testing.assert_close(found.scores, logits.softmax(1).mean(0, keepdim=True))
     assert found.classes[0, 0] == 1 and logits.mean(0).argmax() == 0
+
+
+def test_the_readme_shows_the_methods() -> None:
+    assert method_table() in (REPOSITORY / "README.md").read_text()
