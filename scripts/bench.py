@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch
 
 from benchmarks import box_rows, evaluation_rows, input_rows, map_rows, scale_rows, training_rows

@@ -8,7 +8,7 @@ from math import nan
 import torch
 
 from benchmarks.timing import Row, beside
-from cam_repro.localization.methods import look
+from cam_repro.localization.methods import predict
 from cam_repro.networks import CamNetwork, build_network
 
 BATCH, CLASSES = 16, 5
@@ -20,7 +20,7 @@ def rows() -> Iterator[Row]:
         images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         yield beside(
             "maps", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
-            (lambda n=network, x=images: look(n, x), lambda n=network, x=images: _forward(n, x)),
+            (lambda n=network, x=images: predict(n, x), lambda n=network, x=images: _forward(n, x)),
             BATCH, "images/s", "≤ 1.05", rounds=21,
         )  # fmt: skip
     yield from _peers(network, images)
@@ -32,18 +32,18 @@ def _forward(network: CamNetwork, images: torch.Tensor) -> torch.Tensor:
 
 
 def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
-    ours = look(network, images)
+    ours = predict(network, images)
     for name, wanted, peer in (("grad-cam", "≥ 10", _grad_cam), ("torchcam", "≥ 1", _torchcam)):
         try:
-            theirs = peer(network, images, ours.guesses)
+            theirs = peer(network, images, ours.classes)
         except ImportError as error:
             print(f"{name} cannot be imported ({error}); `make bench` installs it")
             yield Row("maps", f"resnet18: the same {CLASSES} maps", name, "maps/s", nan, nan, nan, (nan, nan), wanted)
             continue
-        _refuse_difference(name, _relu_and_scaled(ours.heat["cam"]), _relu_and_scaled(theirs))
+        _refuse_difference(name, _relu_and_scaled(ours.maps["cam"][:, 0]), _relu_and_scaled(theirs))
         yield beside(
             "maps", f"resnet18: the same {CLASSES} maps, equal", name,
-            (lambda: look(network, images), lambda peer=peer: peer(network, images, ours.guesses)),
+            (lambda: predict(network, images), lambda peer=peer: peer(network, images, ours.classes)),
             BATCH * CLASSES, "maps/s", wanted, rounds=5,
         )  # fmt: skip
 
