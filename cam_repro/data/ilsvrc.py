@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +21,7 @@ from cam_repro.config import DataConfig
 from cam_repro.data.annotations import Truth, read_annotation, read_solution
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.split import Split
-from cam_repro.files import read_text, replacing
+from cam_repro.files import load_arrays, read_text, save_arrays
 
 MAPPING = "LOC_synset_mapping.txt"
 _INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of reading, make it anew
@@ -54,11 +53,10 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     signature = _signature(root, split, wnids)
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
     index = cache / "index" / f"{key}.npz"
-    arrays = _load_index(index, signature)
-    if arrays is None:
+    arrays = load_arrays(index)
+    if arrays.pop("signature", None) != signature:
         arrays = _build_index(root, split, wnids)
-        with replacing(index) as temporary, temporary.open("wb") as file:
-            np.savez(file, signature=np.array(signature), **arrays)
+        save_arrays(index, signature=np.array(signature), **arrays)
     return Split(folder, **arrays, wnids=wnids, words=words)
 
 
@@ -108,16 +106,6 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path, allow_pickle=False) as index:
-            if str(index["signature"]) == signature:
-                return {name: index[name] for name in ("files", "labels", "boxes", "box_starts")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # absent or damaged: built anew
-    return None
-
-
 def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
     folder, annotations = images_folder(root, split), annotations_folder(root)
     files = _ordered(scan_images(folder), image_set_file(root, split))
@@ -162,9 +150,7 @@ def _ordered(files: list[str], image_set: Path) -> list[str]:
     by_name = by_listed_name(files)
     listed = read_image_set(image_set)
     if missing := [name for name in listed if name not in by_name]:
-        raise UserError(
-            f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}; fetch them again"
-        )
+        raise UserError(f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}; fetch them")
     return [by_name[name] for name in listed]
 
 
@@ -195,8 +181,7 @@ def read_image_set(path: Path) -> list[str]:
 
 def xml_stems(root: Path) -> set[str]:
     """The images that have an annotation of their own."""
-    folder = annotations_folder(root)
-    return {path.stem for path in folder.glob("*.xml")} if folder.is_dir() else set()
+    return {path.stem for path in annotations_folder(root).glob("*.xml")}
 
 
 def stem_of(file: str) -> str:

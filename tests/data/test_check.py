@@ -138,7 +138,7 @@ def test_a_check_that_is_stopped_leaves_the_last_report(root: Path, monkeypatch:
     before = checked(root)[1]
     (root / IMAGES / "val/b.JPEG").write_bytes(b"")
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_see", stopped)

@@ -192,10 +192,10 @@ TREES: dict[str, tuple[Damage, str]] = {
     "box of 10^30": (box(0, 0, 10**30, 1), NO_XML + ".*is no number of pixels"),
     "box without a corner": (
         xml("<annotation><object><name>n2</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"),
-        NO_XML + ": <bndbox> without <ymin>",
+        NO_XML + ": <object> without bndbox/ymin",
     ),
     "object without box": (
-        xml("<annotation><object><name>n2</name></object></annotation>"), NO_XML + ": an object without bndbox",
+        xml("<annotation><object><name>n2</name></object></annotation>"), NO_XML + ": <object> without bndbox/xmin",
     ),
     "size of words": (lambda root: write_xml(root, "a", size="<size><width>wide</width></size>"), NO_XML),
     "class nobody knows": (lambda root: write_xml(root, "a", ("n9", (0, 0, 1, 1))), "a.xml: class n9 is not in"),

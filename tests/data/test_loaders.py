@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,10 @@ from hypothesis import strategies as st
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
-from cam_repro.data import loaders
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, training_crop
+from cam_repro.data.views import VIEWS, normalise, training_crop
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -176,7 +176,7 @@ def out_of_memory(*_: object) -> None:
 def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
     val: Split, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaders, "take_view", fails)
+    monkeypatch.setitem(VIEWS, "squash", replace(VIEWS["squash"], take=fails))
     with pytest.raises(UserError, match="a decoding process failed") as caught:
         list(evaluation_batches(val, 224, 10, workers=2))
     text = str(caught.value)

@@ -134,7 +134,7 @@ def test_distractors_wear_no_class_s_texture_and_class_colours_only_on_other_sil
     things = [drawing.distractor(256, 200, rng)[0] for _ in range(200)]
     assert {thing.texture for thing in things} == {drawing.plain, drawing.striped}
     for thing in things:
-        if thing.silhouette not in drawing.ODD_SILHOUETTES:
+        if thing.silhouette not in drawing.DECOYS:
             (colour,) = thing.colours
             assert colour.max() - colour.min() < 0.4 * colour.max(), "a class's silhouette must be muted"
 
