@@ -88,15 +88,15 @@ def check(config: Config) -> None:
 
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder, is_val = ilsvrc.images_folder(root, split), split == "val"
+    folder, is_val = root / ilsvrc.IMAGES / split, split == "val"
     files = ilsvrc.scan_images(folder) if folder.is_dir() else []
     summary = Summary(split, len(files))
     if not files:  # one split alone is enough for some work
         summary.findings.append(Finding("no images", f"{folder}"))
         return summary
-    image_set = ilsvrc.image_set_file(root, split)
+    image_set = root / ilsvrc.IMAGE_SETS[split]
     names = _tried(lambda path: _check_image_set(path, files, summary.findings), image_set, "list", summary.findings)
-    solution = _tried(read_solution, ilsvrc.solution_file(root), "list", summary.findings) if is_val else {}
+    solution = _tried(read_solution, root / ilsvrc.SOLUTION, "list", summary.findings) if is_val else {}
     if is_val and solution:
         summary.listed = Counter(wnid for wnid, _ in solution.values())
     elif not is_val and names is not None:
@@ -143,7 +143,7 @@ def _see(
 ) -> tuple[str | None, int, list[Finding]]:
     """One image and its annotation: its class, none where unknown; the number of its boxes; what was found."""
     findings: list[Finding] = []
-    image = _tried(examine, ilsvrc.images_folder(root, split) / file, "image", findings, file)
+    image = _tried(examine, root / ilsvrc.IMAGES / split / file, "image", findings, file)
     if image:
         oddities = {
             "doubtful JPEG data": image.doubt,
@@ -154,7 +154,7 @@ def _see(
         findings += [Finding(kind, file, what) for kind, what in oddities.items() if what]
     size, stem, annotation = image and image.size, ilsvrc.stem_of(file), None
     if stem in with_xml:
-        xml = ilsvrc.annotations_folder(root) / f"{stem}.xml"
+        xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
         annotation = _tried(read_annotation, xml, "annotation", findings)
         if annotation and not annotation.size:
             findings.append(Finding("annotation without size", xml.name))

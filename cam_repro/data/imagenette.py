@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import MAPPING, annotations_folder, images_folder, read_synset_mapping, write_lists
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, read_synset_mapping, write_lists
 from cam_repro.files import make_folder
 
 CLASSES = {
@@ -78,7 +78,7 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
         split = "val" if found["val"] else "train"
         place = Path(found["file"]) if found["val"] else Path(found["wnid"], found["file"])
         names[split][str(place.with_suffix(""))] = found["wnid"]
-        return images_folder(root, split) / place
+        return root / IMAGES / split / place
 
     _unpack(images, root, place_image)
     for split, of_split in names.items():
@@ -120,12 +120,12 @@ def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> N
             members = tqdm(tar, f"unpack {archive.name}", unit=" files", leave=False, disable=None)
             tar.extractall(root, members, filter=wanted)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{archive} is not a whole tar archive: {error}; get it again") from error
+        raise UserError(f"{archive} is not a whole tar archive; get it again") from error
 
 
 def _add_boxes(root: Path, boxes: Path, wnid_of: dict[str, str]) -> None:
     """The annotations of the val images, from an archive or a folder, each of its image's class."""
-    folder, wanted = annotations_folder(root), {f"{name}.xml" for name in wnid_of}
+    folder, wanted = root / ANNOTATIONS, {f"{name}.xml" for name in wnid_of}
     folder.mkdir(parents=True)
     if boxes.is_dir():
         for xml in boxes.rglob("*.xml"):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.cores import in_threads
 from cam_repro.data.drawing import KINDS, draw_picture
-from cam_repro.data.ilsvrc import annotations_folder, images_folder, write_lists
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, write_lists
 from cam_repro.files import make_folder
 
 GENERATOR = 2  # to be raised whenever the same seed gives other pictures
@@ -43,8 +43,8 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
         numbers = {"train": range(train), "val": range(val)}
         names = {split: [_name(split, index) for index in of_split] for split, of_split in numbers.items()}
         write_lists(making, {wnid: kind.words for wnid, kind in zip(WNIDS, KINDS, strict=True)}, names)
-        in_train = [images_folder(making, "train") / wnid for wnid in WNIDS]
-        for folder in (*in_train, images_folder(making, "val"), annotations_folder(making)):
+        in_train = [making / IMAGES / "train" / wnid for wnid in WNIDS]
+        for folder in (*in_train, making / IMAGES / "val", making / ANNOTATIONS):
             folder.mkdir(parents=True)
         pictures = [(split, index) for split, of_split in numbers.items() for index in of_split]
         drawn = in_threads(lambda picture: _write_picture(making, seed, *picture), pictures)
@@ -66,7 +66,7 @@ def _write_picture(root: Path, seed: int, split: str, index: int) -> None:
     """The JPEG, and for val its annotation as ILSVRC writes them."""
     label, name = index % len(KINDS), _name(split, index)
     pixels, boxes = draw_picture(label, np.random.default_rng([seed, SPLITS.index(split), index]))
-    Image.fromarray(pixels).save(images_folder(root, split) / f"{name}.JPEG", "JPEG", quality=80)
+    Image.fromarray(pixels).save(root / IMAGES / split / f"{name}.JPEG", "JPEG", quality=80)
     if split == "train":
         return
     size = {"width": pixels.shape[1], "height": pixels.shape[0], "depth": 3}
@@ -76,7 +76,7 @@ def _write_picture(root: Path, seed: int, split: str, index: int) -> None:
         kind = {"name": WNIDS[label], "pose": "Unspecified", "truncated": 0, "difficult": 0}
         xml.append(_element("object", **kind, bndbox=corners))
     ET.indent(xml, "\t")
-    (annotations_folder(root) / f"{name}.xml").write_text(ET.tostring(xml, "unicode") + "\n")
+    (root / ANNOTATIONS / f"{name}.xml").write_text(ET.tostring(xml, "unicode") + "\n")
 
 
 def _element(tag: str, /, **children: object) -> ET.Element:
