@@ -9,6 +9,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
 
 from cam_repro import UserError
 
@@ -28,9 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # not every file system lets a folder be synced
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; free space or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,12 +67,33 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again") from None
 
 
-def make_folder(root: Path, is_made: Callable[[], bool], fill: Callable[[Path], None]) -> None:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` kept there; empty where it is absent or damaged, as all of it can be made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return {}
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path], None]) -> None:
     """A folder that is whole or not there: filled beside `root`, then renamed, unless it is made already.
 
-    Of several processes one makes it and the others wait. What is at `root` must be nothing or an empty folder when
-    `is_made` is false. Raises UserError where the disk does not take it.
+    `check_made` raises UserError where something else is at `root`. Of several processes one makes it and the others
+    wait. Raises UserError where the disk does not take it.
     """
+
+    def is_made() -> bool:
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return False
+        check_made()
+        return True
+
     if is_made():
         return
     making = root.with_name(f"{root.name}.making")
@@ -89,6 +112,5 @@ def make_folder(root: Path, is_made: Callable[[], bool], fill: Callable[[Path], 
             finally:
                 shutil.rmtree(making, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make {root}: {error.strerror or error}; free space or give another data.root="
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"cannot make {root}: {reason}; free space or give another data.root=") from error

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from cam_repro.config import DataConfig
+from cam_repro import UserError
+from cam_repro.config import Config, DataConfig
+from cam_repro.data.check import check
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.split import Split
 
@@ -37,12 +39,22 @@ def write_xml(root: Path, name: str, *objects: tuple[str, tuple[object, ...]], s
     return path
 
 
-def write_list(root: Path, split: str, text: str | bytes) -> Path:
+def write_list(root: Path, split: str, text: str) -> None:
     path = root / "ILSVRC/ImageSets/CLS-LOC" / {"train": "train_cls.txt", "val": "val.txt"}[split]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
+    path.write_text(text)
 
 
-def opened(root: Path, split: str = "val", **changes: str) -> Split:
-    return open_split(DataConfig(name="tree", root=str(root), **changes), split, root.parent / "cache")
+def opened(root: Path, split: str = "val") -> Split:
+    return open_split(DataConfig(name="tree", root=str(root)), split, root.parent / "cache")
+
+
+def checked(root: Path, name: str = "tree") -> tuple[str | None, str]:
+    """The one-line error of the check, none where the data is clean, and its report."""
+    runs, error = root.parent / "runs", None
+    try:
+        check(Config(data=DataConfig(name=name, root=str(root)), runs=str(runs)))
+    except UserError as raised:
+        error = str(raised)
+        assert "\n" not in error
+    return error, (runs / name / "check.txt").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from defusedxml import DefusedXmlException
@@ -24,8 +24,7 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 inclusive, in pixels of the st
 Truth = tuple[str, list[Box]]  # wnid, boxes of that class
 
 
-@dataclass(frozen=True)
-class Annotation:
+class Annotation(NamedTuple):
     """What an XML says: size (width, height) of its image, none where it is left out; wnid and box of each object."""
 
     size: tuple[int, int] | None
@@ -42,31 +41,29 @@ def read_annotation(path: Path) -> Annotation:
         root = fromstring(path.read_bytes(), forbid_dtd=True)
         if root.tag != "annotation":
             raise ValueError(f"<{root.tag[:40]}> where <annotation> was expected")
-        size, objects = root.find("size"), []
-        for element in root.iterfind("object"):
-            if (box := element.find("bndbox")) is None:
-                raise ValueError("an object without bndbox")
-            objects.append((element.findtext("name", "").strip(), _pixels(box, "xmin", "ymin", "xmax", "ymax")))
-        return Annotation(None if size is None else _pixels(size, "width", "height"), objects)
+        size = None if root.find("size") is None else _pixels(root, "size", "width", "height")
+        objects = [
+            (element.findtext("name", "").strip(), _pixels(element, "bndbox", "xmin", "ymin", "xmax", "ymax"))
+            for element in root.iterfind("object")
+        ]
+        return Annotation(size, objects)
     except DefusedXmlException:
-        raise UserError(
-            f"{path} declares a document type or entities, which ILSVRC's annotations never do: refused"
-        ) from None
+        raise UserError(f"{path} declares a document type or entities, as no annotation of ILSVRC: refused") from None
     except (ParseError, OSError, ValueError, LookupError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} is not a readable annotation: {reason}; fetch it again") from None
 
 
-def _pixels(parent: Element, *keys: str) -> tuple[int, ...]:
-    texts = {key: parent.findtext(key) for key in keys}
-    if missing := [key for key, text in texts.items() if text is None]:
-        raise ValueError(f"<{parent.tag}> without <{missing[0]}>")
-    return tuple(_coordinate(text) for text in texts.values())
+def _pixels(element: Element, part: str, *keys: str) -> tuple[int, ...]:
+    texts = [element.findtext(f"{part}/{key}") for key in keys]
+    if None in texts:
+        raise ValueError(f"<{element.tag}> without {part}/{keys[texts.index(None)]}")
+    return tuple(map(_coordinate, texts))
 
 
 def _coordinate(text: str) -> int:
     number = float(text)
-    if not -LARGEST_COORDINATE <= number <= LARGEST_COORDINATE:  # also when it is not a number
+    if not abs(number) <= LARGEST_COORDINATE:  # also when it is not a number
         raise ValueError(f"{text.strip()[:40]} is no number of pixels")
     return int(number)
 
@@ -78,20 +75,18 @@ def read_solution(path: Path) -> dict[str, Truth]:
     """
     if not path.is_file():
         return {}
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
     found: dict[str, Truth] = {}
-    line = 0
     try:
-        for line, row in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), 1):
-            if line == 1:
-                if row != SOLUTION_HEADER:
-                    raise ValueError(f"expected {','.join(SOLUTION_HEADER)}, not {','.join(row)[:60]}")
-            elif row:
-                truth = _parse_solution(row)
-                if row[0] in found:
-                    raise ValueError(f"image {row[0]} a second time; expected one line an image")
-                found[row[0]] = truth
+        if (header := next(rows, [])) != SOLUTION_HEADER:
+            raise ValueError(f"expected {','.join(SOLUTION_HEADER)}, not {','.join(header)[:60]}")
+        for row in filter(None, rows):
+            truth = _parse_solution(row)
+            if row[0] in found:
+                raise ValueError(f"image {row[0]} a second time; expected one line an image")
+            found[row[0]] = truth
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}, line {line}: {error}; fetch it again") from None
+        raise UserError(f"{path}, line {rows.line_num}: {error}; fetch it again") from None
     return found
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.cores import in_threads
 from cam_repro.data import ilsvrc, load_classes
-from cam_repro.data.annotations import Annotation, Box, Truth, read_annotation, read_solution
+from cam_repro.data.annotations import Box, Truth, read_annotation, read_solution
 from cam_repro.data.images import CorruptImage, examine
 from cam_repro.files import write_text
 
@@ -34,10 +35,10 @@ NOTES = (
 ILSVRC_IMAGES = {"train": 1_281_167, "val": 50_000}
 ILSVRC_IMAGES_A_CLASS = {"train": range(732, 1301), "val": range(50, 51)}
 SHOWN = 3  # examples of each kind on the screen; the report has them all
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     kind: str
     where: str  # a file, a class or a split
     what: str = ""
@@ -67,20 +68,18 @@ def check(config: Config) -> None:
     wnids, words = load_classes(data)
     root = ilsvrc.tree_root(data)
     start = time.perf_counter()
-    summaries = [check_split(data, root, split, wnids) for split in ("train", "val")]
+    train, val = (check_split(data, root, split, wnids) for split in ("train", "val"))
     seconds = time.perf_counter() - start
-    images = sum(summary.images for summary in summaries)
+    images, findings = train.images + val.images, train.findings + val.findings
     if not images:
         raise UserError(f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root=")
-    findings = [finding for summary in summaries for finding in summary.findings]
-    overview = [f"{data.name} at {root}"]
-    for summary in summaries:
-        boxes = f", {summary.boxes:,} boxes" if summary.split == "val" else ""
-        overview.append(f"  {summary.split:5} {summary.images:,} images of {len(summary.in_tree):,} classes{boxes}")
-    report = write_text(
-        Path(config.runs) / data.name / "check.txt",
-        "\n".join([*overview, *_listing(findings, None), *_class_table(summaries, wnids, words)]) + "\n",
-    )
+    overview = [
+        f"{data.name} at {root}",
+        f"  train {train.images:,} images of {len(train.in_tree):,} classes",
+        f"  val   {val.images:,} images of {len(val.in_tree):,} classes, {val.boxes:,} boxes",
+    ]
+    everything = [*overview, *_listing(findings, None), *_class_table([train, val], wnids, words)]
+    report = write_text(Path(config.runs) / data.name / "check.txt", "\n".join(everything) + "\n")
     print("\n".join([*overview, *_listing(findings, SHOWN)]))
     print(f"{images:,} images read in {seconds:.1f} s ({images / seconds:,.0f} a second); everything found: {report}")
     if errors := sum(finding.kind in ERRORS for finding in findings):
@@ -89,39 +88,42 @@ def check(config: Config) -> None:
 
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder = ilsvrc.images_folder(root, split)
+    folder, is_val = root / ilsvrc.IMAGES / split, split == "val"
     files = ilsvrc.scan_images(folder) if folder.is_dir() else []
     summary = Summary(split, len(files))
     if not files:  # one split alone is enough for some work
         summary.findings.append(Finding("no images", f"{folder}"))
         return summary
-    solution: dict[str, Truth] = {}
-    with_xml = ilsvrc.xml_stems(root) if split == "val" else set()
-    lists = ilsvrc.image_set_file(root, split), ilsvrc.solution_file(root)
-    try:
-        names = _check_image_set(lists[0], files, summary.findings)
-        if split == "train" and names is not None:
-            summary.listed = Counter(name.partition("/")[0] for name in names)
-    except UserError as error:
-        summary.findings.append(Finding("unreadable list", lists[0].name, str(error)))
-    try:
-        solution = read_solution(lists[1]) if split == "val" else {}
-        if solution:
-            summary.listed = Counter(wnid for wnid, _ in solution.values())
-    except UserError as error:
-        summary.findings.append(Finding("unreadable list", lists[1].name, str(error)))
-    see = partial(_see, root, split, frozenset(wnids), with_xml, solution)
+    image_set = root / ilsvrc.IMAGE_SETS[split]
+    names = _tried(lambda path: _check_image_set(path, files, summary.findings), image_set, "list", summary.findings)
+    solution = _tried(read_solution, root / ilsvrc.SOLUTION, "list", summary.findings) if is_val else {}
+    if is_val and solution:
+        summary.listed = Counter(wnid for wnid, _ in solution.values())
+    elif not is_val and names is not None:
+        summary.listed = Counter(name.partition("/")[0] for name in names)
+    solution, with_xml = solution or {}, ilsvrc.xml_stems(root) if is_val else set()
+    see = partial(_see, root=root, split=split, wnids=frozenset(wnids), with_xml=with_xml, solution=solution)
     bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
     for wnid, boxes, found in bar:
         summary.in_tree.update([wnid] if wnid else [])
         summary.boxes += boxes
         summary.findings += found
     stems = {ilsvrc.stem_of(file) for file in files}
-    summary.findings += [Finding("annotation without image", f"{stem}.xml") for stem in sorted(with_xml - stems)]
-    alone = sorted(solution.keys() - stems - with_xml)
-    summary.findings += [Finding("annotation without image", stem, "in LOC_val_solution.csv") for stem in alone]
+    alone = [(f"{stem}.xml", "") for stem in sorted(with_xml - stems)]
+    alone += [(stem, "in LOC_val_solution.csv") for stem in sorted(solution.keys() - stems - with_xml)]
+    summary.findings += [Finding("annotation without image", *where) for where in alone]
     summary.findings += _wrong_counts(data, summary, wnids)
     return summary
+
+
+def _tried(read: Callable[[Path], T], path: Path, what: str, findings: list[Finding], name: str = "") -> T | None:
+    """What `read` makes of a file; none where it refuses it, which is a finding."""
+    try:
+        return read(path)
+    except (UserError, CorruptImage) as error:
+        reason = str(error).removeprefix(f"{path}").lstrip(":, ")
+        findings.append(Finding(f"unreadable {what}", name or path.name, reason))
+        return None
 
 
 def _check_image_set(image_set: Path, files: list[str], findings: list[Finding]) -> list[str] | None:
@@ -137,38 +139,33 @@ def _check_image_set(image_set: Path, files: list[str], findings: list[Finding])
 
 
 def _see(
-    root: Path, split: str, wnids: frozenset[str], with_xml: set[str], solution: dict[str, Truth], file: str
+    file: str, root: Path, split: str, wnids: frozenset[str], with_xml: set[str], solution: dict[str, Truth]
 ) -> tuple[str | None, int, list[Finding]]:
     """One image and its annotation: its class, none where unknown; the number of its boxes; what was found."""
-    path, stem = ilsvrc.images_folder(root, split) / file, ilsvrc.stem_of(file)
     findings: list[Finding] = []
-    size, truth = None, None
-    try:
-        image = examine(path)
-        size = image.size
-        if image.doubt:
-            findings.append(Finding("doubtful JPEG data", file, image.doubt))
-        if image.orientation != 1:
-            what = f"orientation {image.orientation}, ignored as the boxes do"
-            findings.append(Finding("EXIF rotation", file, what))
-        if image.mode != "RGB":
-            findings.append(Finding("not RGB", file, image.mode))
-        if image.format not in ("JPEG", "MPO"):
-            findings.append(Finding("not a JPEG", file, image.format))
-    except CorruptImage as error:
-        findings.append(Finding("unreadable image", file, str(error).removeprefix(f"{path}: ")))
+    image = _tried(examine, root / ilsvrc.IMAGES / split / file, "image", findings, file)
+    if image:
+        oddities = {
+            "doubtful JPEG data": image.doubt,
+            "EXIF rotation": f"orientation {image.orientation}, ignored as the boxes do" * (image.orientation != 1),
+            "not RGB": image.mode * (image.mode != "RGB"),
+            "not a JPEG": image.format * (image.format not in ("JPEG", "MPO")),
+        }
+        findings += [Finding(kind, file, what) for kind, what in oddities.items() if what]
+    size, stem, annotation = image and image.size, ilsvrc.stem_of(file), None
     if stem in with_xml:
-        xml = ilsvrc.annotations_folder(root) / f"{stem}.xml"
-        try:
-            annotation = read_annotation(xml)
-            truth = annotation.truth()
-            findings += _size_findings(xml.name, annotation, size)
-        except UserError as error:
-            findings.append(Finding("unreadable annotation", xml.name, str(error).removeprefix(f"{xml} ")))
-    truth = truth or solution.get(stem) or ilsvrc.truth_from_folder(file)
+        xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
+        annotation = _tried(read_annotation, xml, "annotation", findings)
+        if annotation and not annotation.size:
+            findings.append(Finding("annotation without size", xml.name))
+        elif annotation and size and annotation.size != size:
+            said, stored = ("×".join(map(str, pair)) for pair in (annotation.size, size))
+            findings.append(Finding("annotation of another size", xml.name, f"says {said}, the image has {stored}"))
+    truth = (annotation and annotation.truth()) or solution.get(stem) or ilsvrc.truth_from_folder(file)
     if truth is None:
-        known = any(finding.kind == "unreadable annotation" for finding in findings)
-        return None, 0, findings if known else [*findings, Finding("image without annotation", file)]
+        if annotation or stem not in with_xml:  # an unreadable one is found already
+            findings.append(Finding("image without annotation", file))
+        return None, 0, findings
     wnid, boxes = truth
     if wnid not in wnids:
         findings.append(Finding("unknown class", file, f"{wnid or 'no name'} is not in the synset mapping"))
@@ -177,25 +174,17 @@ def _see(
     return wnid, len(boxes), findings
 
 
-def _size_findings(name: str, annotation: Annotation, size: tuple[int, int] | None) -> Iterator[Finding]:
-    if annotation.size is None:
-        yield Finding("annotation without size", name)
-    elif size is not None and annotation.size != size:
-        said, stored = ("×".join(map(str, pair)) for pair in (annotation.size, size))
-        yield Finding("annotation of another size", name, f"says {said}, the image has {stored}")
-
-
 def _box_findings(file: str, boxes: list[Box], size: tuple[int, int] | None) -> Iterator[Finding]:
     if not boxes:
         yield Finding("image without box", file, "counts for classification only")
     for x1, y1, x2, y2 in boxes:
-        where = f"box {x1} {y1} {x2} {y2}"
+        where = f"box {x1} {y1} {x2} {y2}" + (f", image {size[0]}×{size[1]}" if size else "")
         if x2 < x1 or y2 < y1:
             yield Finding("reversed box", file, where)
         elif size and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
-            yield Finding("box outside the image", file, f"{where}, image {size[0]}×{size[1]}")
+            yield Finding("box outside the image", file, where)
         elif size and (x2 == size[0] or y2 == size[1]):
-            yield Finding("box one pixel over the edge", file, f"{where}, image {size[0]}×{size[1]}")
+            yield Finding("box one pixel over the edge", file, where)
 
 
 def _wrong_counts(data: DataConfig, summary: Summary, wnids: list[str]) -> Iterator[Finding]:

@@ -4,27 +4,13 @@ Colours come first, as (3, H, W), as in `objects`.
 """
 
 import math
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
 from cam_repro.data.annotations import Box
-from cam_repro.data.objects import (
-    KINDS,
-    ODD_SILHOUETTES,
-    Array,
-    Kind,
-    Silhouette,
-    Texture,
-    inside,
-    jittered,
-    muted,
-    over,
-    plain,
-    striped,
-)
+from cam_repro.data.objects import DECOYS, KINDS, Array, Kind, Thing, inside, jittered, muted, painted, plain, striped
 
 LONG_SIDES = (240, 272)  # pixels
 RATIOS = (0.62, 1.66)  # width / height
@@ -34,80 +20,46 @@ PAIRS = 0.1  # of the pictures show two objects
 MARGIN = 2  # pixels between an object and the picture's edge or the other object
 
 
-@dataclass(frozen=True)
-class Thing:
-    """Something to draw: what, how large (pixels to the unit of its frame) and how turned (radians)."""
-
-    silhouette: Silhouette
-    texture: Texture
-    colours: list[Array]
-    radius: float
-    angle: float
-
-    def frame(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """(u, v) of the points x, y, which are in radii from the thing's centre."""
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        return x * cos + y * sin, y * cos - x * sin
+def draw_picture(label: int, rng: Generator) -> tuple[Array, list[Box]]:
+    """A picture of class `label`: (H, W, 3) uint8 RGB, and the boxes of its one or two objects."""
+    ratio, long = np.exp(rng.uniform(*np.log(RATIOS))), rng.uniform(*LONG_SIDES)
+    width, height = (int(long * min(1, r)) for r in (ratio, 1 / ratio))
+    canvas = background(width, height, rng)
+    for _ in range(rng.integers(2, 6)):
+        draw(canvas, *distractor(width, height, rng), rng)
+    boxes = [draw(canvas, *placed, rng) for placed in place_objects(KINDS[label], width, height, rng)]
+    return np.uint8(canvas.transpose(1, 2, 0) * 255 + 0.5), boxes
 
 
 def background(width: int, height: int, rng: Generator) -> Array:
     """(3, H, W): two muted colours flowing into each other, cloudy, sometimes with soft stripes."""
+
+    def clouds(cells: int) -> Array:
+        """(H, W) smooth noise about 0 of deviation about 0.7, its hills about 1 / cells of the picture wide."""
+        coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
+        return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
     x, y = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (width, height)))
     angle = rng.uniform(0, 2 * math.pi)
-    flow = (x * math.cos(angle) + y * math.sin(angle)) / 2 + 0.5 + 0.3 * clouds(width, height, 3, rng)
-    shade = 0.06 * clouds(width, height, 4, rng) + 0.04 * clouds(width, height, 12, rng)
+    flow = (x * math.cos(angle) + y * math.sin(angle)) / 2 + 0.5 + 0.3 * clouds(3)
+    shade = 0.06 * clouds(4) + 0.04 * clouds(12)
     if rng.random() < 0.4:
         across = x * math.sin(angle) - y * math.cos(angle)
         shade += rng.uniform(0.02, 0.05) * np.sin(across * rng.uniform(8, 25))
-    return np.clip(over(muted(rng), muted(rng), np.clip(flow, 0, 1)) + shade, 0, 1)
+    return np.clip(painted(muted(rng), (muted(rng), np.clip(flow, 0, 1))) + shade, 0, 1)
 
 
-def clouds(width: int, height: int, cells: int, rng: Generator) -> Array:
-    """(H, W) smooth noise about 0 of deviation about 0.7, its hills about 1 / cells of the picture wide."""
-    coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def draw(canvas: Array, thing: Thing, x: float, y: float, rng: Generator) -> Box:
-    """Draws a thing centred at pixel (x, y) of the (3, H, W) canvas, over a soft shadow; returns its box."""
-    reach = int(1.4 * thing.radius) + 2
-    left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
-    window = canvas[:, top : int(y) + reach, left : int(x) + reach]
-    rows, columns = np.indices(window.shape[1:], dtype=np.float32)
-    dx, dy = (columns + left - x) / thing.radius, (rows + top - y) / thing.radius
-    shadow = thing.silhouette(*thing.frame(dx - 0.06, dy - 0.08))
-    window *= 1 - 0.4 * np.clip(0.5 - shadow / 0.16, 0, 1)
-    u, v = thing.frame(dx, dy)
-    distance, px = thing.silhouette(u, v), 1 / thing.radius
-    rgb = lit(thing.texture(u, v, px, thing.colours, rng), distance, dx, dy)
-    cover = inside(distance, px)
-    window += (rgb - window) * cover
-    return box_of(cover >= 0.5, left, top)
-
-
-def lit(rgb: Array, distance: Array, x: Array, y: Array) -> Array:
-    """Light from the upper left: a bright side, a highlight, and a dark rim, so that every edge shows."""
-    light = 1 - 0.16 * (x + y) - 0.4 * np.exp(np.minimum(distance, 0) / 0.07)
-    gloss = 0.22 * np.exp(-((x + 0.35) ** 2 + (y + 0.4) ** 2) / 0.08)
-    return np.clip(rgb * light + gloss, 0, 1)
-
-
-def box_of(mask: Array, left: int = 0, top: int = 0) -> Box:
-    """The tight box of a mask, moved by (left, top)."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not len(columns):  # a distractor beyond the picture's edge
-        return left, top, left - 1, top - 1
-    return int(columns[0]) + left, int(rows[0]) + top, int(columns[-1]) + left, int(rows[-1]) + top
-
-
-def object_of(kind: Kind, longer_side: float, rng: Generator) -> tuple[Thing, Array]:
-    """An instance of a class, and its (left, top, right, bottom) about its centre in pixels."""
-    colours = [jittered(hsv, rng) for hsv in kind.palette]
-    thing = Thing(kind.silhouette, kind.texture, colours, 1, rng.uniform(0, 2 * math.pi))
-    grid = np.linspace(-1.3, 1.3, 131)
-    extent = np.array(box_of(thing.silhouette(*thing.frame(*np.meshgrid(grid, grid))) <= 0)) * 0.02 - 1.3
-    radius = longer_side / float((extent[2:] - extent[:2]).max())
-    return replace(thing, radius=radius), extent * radius
+def distractor(width: int, height: int, rng: Generator) -> tuple[Thing, float, float]:
+    """A class's silhouette in a muted colour or another one in a class's colour; never a class's texture."""
+    kind = KINDS[rng.integers(len(KINDS))]
+    silhouette, colour = kind.silhouette, muted(rng)
+    if rng.random() < 0.6:
+        silhouette = DECOYS[rng.integers(len(DECOYS))]
+        colour = jittered(kind.palette[0], rng)
+    texture = plain if rng.random() < 0.6 else striped
+    radius = rng.uniform(0.08, 0.22) * min(width, height)
+    thing = Thing(silhouette, texture, [colour], radius, rng.uniform(0, 2 * math.pi))
+    return thing, rng.uniform(0, width), rng.uniform(0, height)
 
 
 def place_objects(kind: Kind, width: int, height: int, rng: Generator) -> list[tuple[Thing, float, float]]:
@@ -129,25 +81,45 @@ def place_objects(kind: Kind, width: int, height: int, rng: Generator) -> list[t
     return [(thing, *centre) for (thing, _), centre in zip(things, centres, strict=True)]
 
 
-def distractor(width: int, height: int, rng: Generator) -> tuple[Thing, float, float]:
-    """A class's silhouette in a muted colour or another one in a class's colour; never a class's texture."""
-    kind = KINDS[rng.integers(len(KINDS))]
-    silhouette, colour = kind.silhouette, muted(rng)
-    if rng.random() < 0.6:
-        silhouette = ODD_SILHOUETTES[rng.integers(len(ODD_SILHOUETTES))]
-        colour = jittered(kind.palette[0], rng)
-    texture = plain if rng.random() < 0.6 else striped
-    radius = rng.uniform(0.08, 0.22) * min(width, height)
-    thing = Thing(silhouette, texture, [colour], radius, rng.uniform(0, 2 * math.pi))
-    return thing, rng.uniform(0, width), rng.uniform(0, height)
+def object_of(kind: Kind, longer_side: float, rng: Generator) -> tuple[Thing, Array]:
+    """An instance of a class, and its (left, top, right, bottom) about its centre in pixels."""
+    colours = [jittered(hsv, rng) for hsv in kind.palette]
+    angle, grid = rng.uniform(0, 2 * math.pi), np.linspace(-1.3, 1.3, 131)
+    extent = np.array(box_of(kind.silhouette(*turned(*np.meshgrid(grid, grid), angle)) <= 0)) * 0.02 - 1.3
+    radius = longer_side / float((extent[2:] - extent[:2]).max())
+    return Thing(kind.silhouette, kind.texture, colours, radius, angle), extent * radius
 
 
-def draw_picture(label: int, rng: Generator) -> tuple[Array, list[Box]]:
-    """A picture of class `label`: (H, W, 3) uint8 RGB, and the boxes of its one or two objects."""
-    ratio, long = np.exp(rng.uniform(*np.log(RATIOS))), rng.uniform(*LONG_SIDES)
-    width, height = (int(long * min(1, r)) for r in (ratio, 1 / ratio))
-    canvas = background(width, height, rng)
-    for _ in range(rng.integers(2, 6)):
-        draw(canvas, *distractor(width, height, rng), rng)
-    boxes = [draw(canvas, *placed, rng) for placed in place_objects(KINDS[label], width, height, rng)]
-    return np.uint8(canvas.transpose(1, 2, 0) * 255 + 0.5), boxes
+def turned(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
+    """(u, v) in the frame of a thing that is turned by `angle`, of points x, y about its centre."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return x * cos + y * sin, y * cos - x * sin
+
+
+def draw(canvas: Array, thing: Thing, x: float, y: float, rng: Generator) -> Box:
+    """Draws a thing centred at pixel (x, y) of the (3, H, W) canvas, over a soft shadow; returns its box."""
+    reach = int(1.4 * thing.radius) + 2
+    left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
+    window = canvas[:, top : int(y) + reach, left : int(x) + reach]
+    rows, columns = np.indices(window.shape[1:], dtype=np.float32)
+    dx, dy = (columns + left - x) / thing.radius, (rows + top - y) / thing.radius
+    shadow = thing.silhouette(*turned(dx - 0.06, dy - 0.08, thing.angle))
+    window *= 1 - 0.4 * np.clip(0.5 - shadow / 0.16, 0, 1)
+    u, v = turned(dx, dy, thing.angle)
+    distance, px = thing.silhouette(u, v), 1 / thing.radius
+    # Light from the upper left: a bright side, a highlight, and a dark rim, so that every edge shows.
+    light = 1 - 0.16 * (dx + dy) - 0.4 * np.exp(np.minimum(distance, 0) / 0.07)
+    gloss = 0.22 * np.exp(-((dx + 0.35) ** 2 + (dy + 0.4) ** 2) / 0.08)
+    rgb = np.clip(thing.texture(u, v, px, thing.colours, rng) * light + gloss, 0, 1)
+    cover = inside(distance, px)
+    window += (rgb - window) * cover
+    x1, y1, x2, y2 = box_of(cover >= 0.5)
+    return x1 + left, y1 + top, x2 + left, y2 + top
+
+
+def box_of(mask: Array) -> Box:
+    """The tight box of a mask; of an empty one (a distractor beyond the picture's edge) an empty box."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not len(columns):
+        return 0, 0, -1, -1
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])

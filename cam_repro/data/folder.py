@@ -30,9 +30,7 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     if _split_folder(data, "train") == _split_folder(data, "val"):
         pairs = [(file, label) for file, label in pairs if _is_held_out(file) == (split == "val")]
     if not pairs:
-        raise UserError(
-            f"the pictures under {folder} leave none for {split}; add some, or sort them into train/ and val/"
-        )
+        raise UserError(f"{folder} leaves no pictures for {split}; add some, or sort them into train/ and val/")
     return Split(
         folder,
         files=np.array([file for file, _ in pairs]),

@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -22,43 +21,30 @@ from cam_repro.config import DataConfig
 from cam_repro.data.annotations import Truth, read_annotation, read_solution
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.split import Split
-from cam_repro.files import read_text, replacing
+from cam_repro.files import load_arrays, read_text, save_arrays
 
-MAPPING = "LOC_synset_mapping.txt"
+MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under the tree's root
+SOLUTION = "LOC_val_solution.csv"
+IMAGES = "ILSVRC/Data/CLS-LOC"
+ANNOTATIONS = "ILSVRC/Annotations/CLS-LOC/val"
+IMAGE_SETS = {"train": "ILSVRC/ImageSets/CLS-LOC/train_cls.txt", "val": "ILSVRC/ImageSets/CLS-LOC/val.txt"}
 _INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of reading, make it anew
-
-
-def images_folder(root: Path, split: str) -> Path:
-    return root / "ILSVRC/Data/CLS-LOC" / split
-
-
-def annotations_folder(root: Path) -> Path:
-    return root / "ILSVRC/Annotations/CLS-LOC/val"
-
-
-def solution_file(root: Path) -> Path:
-    return root / "LOC_val_solution.csv"
-
-
-def image_set_file(root: Path, split: str) -> Path:
-    return root / "ILSVRC/ImageSets/CLS-LOC" / ("train_cls.txt" if split == "train" else f"{split}.txt")
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
     root = tree_root(data)
     wnids, words = read_classes(data)
-    folder = images_folder(root, split)
+    folder = root / IMAGES / split
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
     signature = _signature(root, split, wnids)
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
     index = cache / "index" / f"{key}.npz"
-    arrays = _load_index(index, signature)
-    if arrays is None:
+    arrays = load_arrays(index)
+    if arrays.pop("signature", None) != signature:
         arrays = _build_index(root, split, wnids)
-        with replacing(index) as temporary, temporary.open("wb") as file:
-            np.savez(file, signature=np.array(signature), **arrays)
+        save_arrays(index, signature=np.array(signature), **arrays)
     return Split(folder, **arrays, wnids=wnids, words=words)
 
 
@@ -72,7 +58,7 @@ def imagenet_classes() -> tuple[list[str], list[str]]:
     return read_synset_mapping(Path(__file__).with_name("imagenet_classes.txt"))
 
 
-def tree_root(data: DataConfig, wanted: str = "ILSVRC/Data/CLS-LOC") -> Path:
+def tree_root(data: DataConfig, wanted: str = IMAGES) -> Path:
     """The data root, or a UserError that says which part of the tree was looked for and how to get it."""
     advice = f"{data.get}; or data=shapes, which needs nothing" if data.get else "data=shapes needs nothing"
     if data.root is None:
@@ -96,9 +82,9 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
     """Changes with the class order, with files added or removed, and with any annotation's size or date."""
-    images, annotations = images_folder(root, split), annotations_folder(root)
+    images, annotations = root / IMAGES / split, root / ANNOTATIONS
     watched = [images, *(entry for entry in os.scandir(images) if entry.is_dir())]
-    watched += [solution_file(root), image_set_file(root, split)]
+    watched += [root / SOLUTION, root / IMAGE_SETS[split]]
     if split == "val" and annotations.is_dir():
         watched += os.scandir(annotations)
     digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
@@ -108,23 +94,18 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _load_index(path: Path, signature: str) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path, allow_pickle=False) as index:
-            if str(index["signature"]) == signature:
-                return {name: index[name] for name in ("files", "labels", "boxes", "box_starts")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # absent or damaged: built anew
-    return None
-
-
 def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
-    folder, annotations = images_folder(root, split), annotations_folder(root)
-    files = _ordered(scan_images(folder), image_set_file(root, split))
+    folder, annotations = root / IMAGES / split, root / ANNOTATIONS
+    files, image_set = scan_images(folder), root / IMAGE_SETS[split]
     if not files:
         raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
+    if image_set.is_file():
+        listed, by_name = read_image_set(image_set), by_listed_name(files)
+        if missing := [name for name in listed if name not in by_name]:
+            raise UserError(f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}")
+        files = [by_name[name] for name in listed]
     class_of = {wnid: label for label, wnid in enumerate(wnids)}
-    solution = read_solution(solution_file(root)) if split == "val" else {}
+    solution = read_solution(root / SOLUTION) if split == "val" else {}
     with_xml = xml_stems(root) if split == "val" else set()
     labels, boxes = [], []
     for file in tqdm(files, f"index {split}", leave=False, disable=None):
@@ -132,7 +113,7 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
         truth = read_annotation(annotations / f"{stem}.xml").truth() if stem in with_xml else None
         truth = truth or solution.get(stem) or truth_from_folder(file)
         if truth is None:
-            raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {solution_file(root).name} names it")
+            raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {SOLUTION} names it")
         if truth[0] not in class_of:
             where = annotations / f"{stem}.xml" if stem in with_xml else folder / file
             raise UserError(f"{where}: class {truth[0]} is not in the synset mapping")
@@ -153,19 +134,6 @@ def scan_images(folder: Path) -> list[str]:
         names = [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)] if entry.is_dir() else [entry.name]
         found += [name for name in names if name.lower().endswith(SUFFIXES)]
     return sorted(found)
-
-
-def _ordered(files: list[str], image_set: Path) -> list[str]:
-    """The images that ImageSets lists, in its order; all of them where there is no list."""
-    if not image_set.is_file():
-        return files
-    by_name = by_listed_name(files)
-    listed = read_image_set(image_set)
-    if missing := [name for name in listed if name not in by_name]:
-        raise UserError(
-            f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}; fetch them again"
-        )
-    return [by_name[name] for name in listed]
 
 
 def by_listed_name(files: list[str]) -> dict[str, str]:
@@ -195,8 +163,7 @@ def read_image_set(path: Path) -> list[str]:
 
 def xml_stems(root: Path) -> set[str]:
     """The images that have an annotation of their own."""
-    folder = annotations_folder(root)
-    return {path.stem for path in folder.glob("*.xml")} if folder.is_dir() else set()
+    return {path.stem for path in (root / ANNOTATIONS).glob("*.xml")}
 
 
 def stem_of(file: str) -> str:
@@ -212,6 +179,6 @@ def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iter
     """The classes (wnid → words), and each split's images: `<name without suffix> <running number>`, sorted."""
     (root / MAPPING).write_text("".join(f"{wnid} {words}\n" for wnid, words in classes.items()), encoding="utf-8")
     for split, of_split in names.items():
-        path = image_set_file(root, split)
+        path = root / IMAGE_SETS[split]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1)))

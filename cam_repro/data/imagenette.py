@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import MAPPING, annotations_folder, images_folder, read_synset_mapping, write_lists
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, read_synset_mapping, write_lists
 from cam_repro.files import make_folder
 
 CLASSES = {
@@ -54,19 +54,15 @@ def make_imagenette(data: DataConfig) -> Path:
         raise UserError("data=imagenette needs data.root= and data.download: see configs/data/imagenette.yaml")
     root = Path(data.root).expanduser().resolve()
     downloads = root.with_name(f"{root.name}.download")
-    make_folder(root, lambda: _is_made(root), lambda making: _write_tree(making, downloads, data.download))
+
+    def check_made() -> None:
+        if not (root / MAPPING).is_file() or read_synset_mapping(root / MAPPING)[0] != list(CLASSES):
+            raise UserError(f"{root} holds something other than data=imagenette: move it or give another data.root=")
+
+    make_folder(root, check_made, lambda making: _write_tree(making, downloads, data.download))
     shutil.rmtree(downloads, ignore_errors=True)
     print(f"data={data.name} is there: {root}")
     return root
-
-
-def _is_made(root: Path) -> bool:
-    """Whether a tree of these ten classes is at the root; UserError if something else is."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    if (root / MAPPING).is_file() and read_synset_mapping(root / MAPPING)[0] == list(CLASSES):
-        return True
-    raise UserError(f"{root} holds something other than data=imagenette: move it away or give another data.root=")
 
 
 def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
@@ -82,15 +78,12 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
         split = "val" if found["val"] else "train"
         place = Path(found["file"]) if found["val"] else Path(found["wnid"], found["file"])
         names[split][str(place.with_suffix(""))] = found["wnid"]
-        return images_folder(root, split) / place
+        return root / IMAGES / split / place
 
     _unpack(images, root, place_image)
     for split, of_split in names.items():
         if missing := sorted(CLASSES.keys() - set(of_split.values())):
-            raise UserError(
-                f"{images} has no {split} images of {missing[0]} ({len(missing)} classes lack them); "
-                f"expected Imagenette's */train/<wnid>/*.JPEG and */val/<wnid>/*.JPEG; {IMAGES_ADVICE}"
-            )
+            raise UserError(f"{images} has no {split} images of {missing[0]} ({len(missing)} such); {IMAGES_ADVICE}")
     _add_boxes(root, boxes, names["val"])
     write_lists(root, CLASSES, names)
 
@@ -107,10 +100,10 @@ def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> 
         if local.is_file():
             pooch.hashes.hash_matches(str(local), checksum, strict=True, source=address)
         return local
+    except (requests.ConnectionError, requests.Timeout):
+        raise UserError(f"cannot download {address}: no connection, or it was lost; run again, or {advice}") from None
     except requests.RequestException as error:
-        lost = isinstance(error, requests.ConnectionError | requests.Timeout)
-        reason = "no connection, or it was lost" if lost else str(error)
-        raise UserError(f"cannot download {address}: {reason}; run again, or {advice}") from None
+        raise UserError(f"cannot download {address}: {error}; run again, or {advice}") from None
     except ValueError as error:  # another checksum, or none of a known kind
         raise UserError(f"{address} is not the file wanted: {error}; run again, or {advice}") from None
 
@@ -127,19 +120,18 @@ def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> N
             members = tqdm(tar, f"unpack {archive.name}", unit=" files", leave=False, disable=None)
             tar.extractall(root, members, filter=wanted)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{archive} is not a whole tar archive: {error}; get it again") from error
+        raise UserError(f"{archive} is not a whole tar archive; get it again") from error
 
 
 def _add_boxes(root: Path, boxes: Path, wnid_of: dict[str, str]) -> None:
     """The annotations of the val images, from an archive or a folder, each of its image's class."""
-    folder = annotations_folder(root)
+    folder, wanted = root / ANNOTATIONS, {f"{name}.xml" for name in wnid_of}
     folder.mkdir(parents=True)
     if boxes.is_dir():
         for xml in boxes.rglob("*.xml"):
-            if xml.stem in wnid_of:
+            if xml.name in wanted:
                 shutil.copyfile(xml, folder / xml.name)
     else:
-        wanted = {f"{name}.xml" for name in wnid_of}
         _unpack(boxes, root, lambda name: folder / Path(name).name if Path(name).name in wanted else None)
     for name, wnid in wnid_of.items():
         xml = folder / f"{name}.xml"

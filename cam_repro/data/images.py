@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -31,8 +31,7 @@ class CorruptImage(Exception):
     """A file that is no readable picture; its text names file and reason in one line."""
 
 
-@dataclass(frozen=True)
-class Examination:
+class Examination(NamedTuple):
     """A readable picture: size (width, height) as stored, Pillow's name of its pixels (RGB, L, CMYK …) and format,
     EXIF orientation (1: upright), and what libjpeg complained of where it could still read on."""
 
@@ -51,22 +50,20 @@ def decoder() -> str:
 
 def read_image(path: Path) -> np.ndarray:
     """The picture as stored, (H,W,3) uint8 RGB. Raises CorruptImage."""
-    data = _read_file(path)
-    if simplejpeg is not None and data[:2] == b"\xff\xd8":
-        try:
-            height, width, *_ = simplejpeg.decode_jpeg_header(data)
-            if height * width <= LARGEST_PICTURE:
-                return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        except ValueError:
-            pass  # CMYK, or damaged: Pillow reads the one and names what is wrong with the other
-    with _pillow_image(path, data) as image:
-        return np.array(image.convert("RGB"))
+    with _refusing(path):
+        data = path.read_bytes()
+        if simplejpeg is not None and data[:2] == b"\xff\xd8":
+            with suppress(ValueError):  # CMYK, or damaged: Pillow reads the one and names what is wrong with the other
+                height, width, *_ = simplejpeg.decode_jpeg_header(data)
+                if height * width <= LARGEST_PICTURE:
+                    return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        return np.array(_open(io.BytesIO(data)).convert("RGB"))
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
     """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and how many of its own
     pixels are in one of these. Raises CorruptImage."""
-    with _pillow_image(path, _read_file(path)) as image:
+    with _refusing(path), _open(path) as image:
         own_side = max(image.size)
         image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough
         upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -76,11 +73,8 @@ def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Width and height of the picture as stored, from its header alone. Raises CorruptImage."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptImage(f"{path}: {getattr(error, 'strerror', None) or 'not a picture'}") from None
+    with _refusing(path), _open(path) as image:
+        return image.size
 
 
 def examine(path: Path) -> Examination:
@@ -88,46 +82,36 @@ def examine(path: Path) -> Examination:
 
     An eighth of the pixels a side is enough: Huffman decoding finds the damage, the rest of the work is left out.
     """
-    data = _read_file(path)
-    with _pillow_image(path, data) as image:
-        plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
-        doubt = _libjpeg_complaint(data) if simplejpeg is not None and plain_jpeg else ""
-        if doubt or simplejpeg is None or not plain_jpeg:
+    with _refusing(path):
+        data = path.read_bytes()
+        image, doubt, orientation = _open(io.BytesIO(data)), "", 1
+        quick = simplejpeg is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+        if quick:
+            try:
+                simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8, min_height=1, min_width=1, strict=True)
+            except ValueError as error:
+                doubt = str(error).strip() or "damaged"
+        if doubt or not quick:
             image.convert("RGB")
-        return Examination(image.size, image.mode, image.format or "", _orientation(image), doubt)
+        with suppress(Exception):  # damaged tags, which are no damage to the pixels
+            orientation = image.getexif().get(ORIENTATION)
+        return Examination(
+            image.size, image.mode, image.format or "", orientation if orientation in range(2, 9) else 1, doubt
+        )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ORIENTATION)
-    except Exception:  # damaged tags, which are no damage to the pixels
-        return 1
-    return value if value in range(2, 9) else 1
-
-
-def _libjpeg_complaint(data: bytes) -> str:
-    try:
-        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8, min_height=1, min_width=1, strict=True)
-    except ValueError as error:
-        return str(error).strip() or "damaged"
-    return ""
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CorruptImage(f"{path}: {error.strerror}") from None
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    image = Image.open(file, formats=FORMATS)
+    if image.mode[0] in "IF":  # 16 or 32 bits: Pillow would cut them off at 255
+        raise ValueError(f"{image.mode} pixels, expected 8 bits a channel")
+    return image
 
 
 @contextmanager
-def _pillow_image(path: Path, data: bytes) -> Iterator[Image.Image]:
-    """The opened picture; whatever Pillow raises in the block is a CorruptImage."""
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError, MemoryError …"""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.mode[0] in "IF":  # 16 or 32 bits: Pillow would cut them off at 255
-                raise ValueError(f"{image.mode} pixels, expected 8 bits a channel")
-            yield image
-    except Exception as error:  # on damaged data Pillow raises anything: struct.error, IndexError, MemoryError …
-        reason = str(error).replace(str(io.BytesIO), "the file").split("<_io")[0].strip()
-        raise CorruptImage(f"{path}: {' '.join(reason.split()) or 'not a picture'} ({len(data)} bytes)") from None
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split("<_io")[0].split())
+        raise CorruptImage(f"{path}: {reason or 'not a picture'}") from None

@@ -7,14 +7,13 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.files import replacing
+from cam_repro.files import load_arrays, save_arrays
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
 _KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one picture's file
@@ -85,7 +84,8 @@ class Split:
     def _hashes(self) -> np.ndarray:
         """(N,) of _KEPT: every picture's file, hashed unless it is as it was."""
         files, folder = self.files.tolist(), os.fsencode(self.folder)
-        known = self._kept()
+        kept = load_arrays(self.hashes) if self.hashes else {}
+        known = dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True)) if kept else {}
 
         def hashed(file: bytes) -> tuple[int, int, bytes]:
             path = folder + b"/" + file
@@ -103,14 +103,5 @@ class Split:
         except OSError as error:
             raise UserError(f"cannot read {os.fsdecode(error.filename)}: {error.strerror}; fetch it again") from None
         if self.hashes and [known.get(file) for file in files] != now.tolist():
-            with replacing(self.hashes) as temporary, temporary.open("wb") as opened:
-                np.savez(opened, files=self.files, kept=now)
+            save_arrays(self.hashes, files=self.files, kept=now)
         return now
-
-    def _kept(self) -> dict[bytes, tuple[int, int, bytes]]:
-        """File → size, date and hash, as far as they were taken before."""
-        try:
-            with np.load(self.hashes or "", allow_pickle=False) as kept:
-                return dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return {}  # absent or damaged: taken anew

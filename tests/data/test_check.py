@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import Script
 from PIL import Image
-from small_tree import IMAGES, write_list, write_small_tree, write_xml
+from small_tree import IMAGES, SIZE, checked, write_list, write_small_tree, write_xml
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
@@ -16,23 +16,12 @@ from cam_repro.data import check as module
 from cam_repro.data import images
 from cam_repro.data.check import check
 
-SIZED = "<size><width>{}</width><height>{}</height></size>"
+TURNED = "<size><width>30</width><height>40</height></size>"
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_small_tree(tmp_path / "tree")
-
-
-def checked(root: Path, name: str = "tree") -> tuple[str | None, str]:
-    """The error, none where the data is clean, and the report."""
-    runs = root.parent / "runs"
-    try:
-        check(Config(data=DataConfig(name=name, root=str(root)), runs=str(runs)))
-        error = None
-    except UserError as raised:
-        error = str(raised)
-    return error, (runs / name / "check.txt").read_text(encoding="utf-8")
 
 
 def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> None:
@@ -46,17 +35,18 @@ def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("corners", "found"),
+    ("corners", "size", "found"),
     [
-        ((39, 0, 3, 9), "reversed box\n          a.JPEG: box 39 0 3 9"),
-        ((0, 9, 9, 0), "reversed box\n          a.JPEG: box 0 9 9 0"),
-        ((-1, 0, 9, 9), "box outside the image\n          a.JPEG: box -1 0 9 9, image 40×30"),
-        ((0, 0, 41, 9), "box outside the image\n          a.JPEG: box 0 0 41 9, image 40×30"),
-        ((0, 0, 9, 31), "box outside the image\n          a.JPEG: box 0 0 9 31, image 40×30"),
+        ((39, 0, 3, 9), SIZE, "reversed box\n          a.JPEG: box 39 0 3 9, image 40×30"),
+        ((0, 9, 9, 0), SIZE, "reversed box\n          a.JPEG: box 0 9 9 0, image 40×30"),
+        ((-1, 0, 9, 9), SIZE, "box outside the image\n          a.JPEG: box -1 0 9 9, image 40×30"),
+        ((0, 0, 41, 9), SIZE, "box outside the image\n          a.JPEG: box 0 0 41 9, image 40×30"),
+        ((0, 0, 9, 31), SIZE, "box outside the image\n          a.JPEG: box 0 0 9 31, image 40×30"),
+        ((1, 2, 3, 4), TURNED, "annotation of another size\n          a.xml: says 30×40, the image has 40×30"),
     ],
 )
-def test_a_box_that_cannot_be_is_an_error(root: Path, corners: tuple[int, ...], found: str) -> None:
-    write_xml(root, "a", ("n2", corners))
+def test_an_annotation_that_cannot_be_is_an_error(root: Path, corners: tuple[int, ...], size: str, found: str) -> None:
+    write_xml(root, "a", ("n2", corners), size=size)
     error, report = checked(root)
     assert error is not None and "errors: 1\n" in report and found in report
 
@@ -67,12 +57,6 @@ def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: P
     write_xml(root, "a", ("n2", (1, 1, 40, 30)))
     error, report = checked(root)
     assert error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
-
-
-def test_an_annotation_of_another_size_is_an_error(root: Path) -> None:
-    write_xml(root, "a", ("n2", (1, 2, 3, 4)), size=SIZED.format(30, 40))
-    error, report = checked(root)
-    assert error is not None and "a.xml: says 30×40, the image has 40×30" in report
 
 
 def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
@@ -138,7 +122,7 @@ def test_a_check_that_is_stopped_leaves_the_last_report(root: Path, monkeypatch:
     before = checked(root)[1]
     (root / IMAGES / "val/b.JPEG").write_bytes(b"")
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_see", stopped)

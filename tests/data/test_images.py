@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cam_repro.data import images
-from cam_repro.data.images import CorruptImage, examine, read_image, read_size
+from cam_repro.data.images import CorruptImage, examine, read_image
 
 
 @pytest.fixture
@@ -39,23 +39,6 @@ def test_both_decoders_give_the_same_pixels(
     assert images.decoder().startswith("pillow")
 
 
-def test_a_header_of_too_many_pixels_is_refused_before_anything_is_decoded(
-    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """65,500 pixels a side would be 13 GB, asked for by a file of 1 kB."""
-    simplejpeg = pytest.importorskip("simplejpeg")
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    path = tmp_path / "x.JPEG"
-    picture.save(path, "JPEG")
-    data = bytearray(path.read_bytes())
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = (65500).to_bytes(2, "big") * 2
-    path.write_bytes(data)
-    for read in (read_image, read_size, examine):
-        with pytest.raises(CorruptImage, match="x.JPEG: "):
-            read(path)
-
-
 @pytest.mark.parametrize("decoder", ["simplejpeg", "pillow"])
 def test_the_quick_examination_refuses_what_reading_refuses(
     tmp_path: Path, picture: Image.Image, decoder: str, monkeypatch: pytest.MonkeyPatch
@@ -70,23 +53,15 @@ def test_the_quick_examination_refuses_what_reading_refuses(
         damaged = whole[: length if length % 2 else None].copy()
         damaged[rng.integers(0, max(len(damaged), 1), 1 + length % 5) % max(len(damaged), 1)] = rng.integers(256)
         path.write_bytes(damaged.tobytes())
-        verdicts = [isinstance(_tried(read, path), CorruptImage) for read in (read_image, examine)]
+        verdicts = [is_refused(read, path) for read in (read_image, examine)]
         assert verdicts[0] == verdicts[1]
         refused += verdicts[0]
     assert 50 < refused < 150
 
 
-def _tried(read: Callable[[Path], object], path: Path) -> object:
+def is_refused(read: Callable[[Path], object], path: Path) -> bool:
     try:
-        return read(path)
-    except CorruptImage as error:
-        return error
-
-
-def test_the_examination_tells_size_pixels_format_and_rotation(tmp_path: Path, picture: Image.Image) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    picture.convert("CMYK").save(tmp_path / "x.JPEG", "JPEG", exif=exif)
-    picture.convert("L").save(tmp_path / "y.JPEG", "PNG")
-    assert examine(tmp_path / "x.JPEG") == images.Examination((64, 48), "CMYK", "JPEG", 3, "")
-    assert examine(tmp_path / "y.JPEG") == images.Examination((64, 48), "L", "PNG", 1, "")
+        read(path)
+    except CorruptImage:
+        return True
+    return False

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,10 @@ from hypothesis import strategies as st
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
-from cam_repro.data import loaders
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, training_crop
+from cam_repro.data.views import VIEWS, normalise, training_crop
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -34,28 +35,32 @@ def val(tiny_shapes: Path, tmp_path: Path) -> Split:
     return open_split(DataConfig(name="shapes", root=str(tiny_shapes)), "val", tmp_path)
 
 
+def trained(val: Split, epoch: int = 0, workers: int = 0, **options: int) -> list[Batch]:
+    return list(training_batches(val, RECIPE, 32, seed=1, epoch=epoch, workers=workers, **options))
+
+
+def pixels_of(batches: list[Batch]) -> torch.Tensor:
+    return torch.cat([batch.pixels for batch in batches])
+
+
+def images_of(batches: Iterable[Batch]) -> list[list[int]]:
+    return [batch.images.tolist() for batch in batches]
+
+
 def test_crops_depend_on_seed_epoch_and_image_alone(val: Split) -> None:
-    one = torch.cat([b.pixels for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, workers=0)])
-    two = torch.cat([b.pixels for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, workers=2)])
-    other = torch.cat([b.pixels for b in training_batches(val, RECIPE, 32, seed=1, epoch=1, workers=0)])
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    one = pixels_of(trained(val))
+    assert torch.equal(one, pixels_of(trained(val, workers=2)))
+    assert not torch.equal(one, pixels_of(trained(val, epoch=1)))
 
 
 def test_resuming_in_an_epoch_continues_its_batches(val: Split) -> None:
-    whole = [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, workers=0)]
-    rest = [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, first_step=1, workers=0)]
-    assert torch.equal(torch.cat(whole[1:]), torch.cat(rest))
+    assert images_of(trained(val, first_step=1)) == images_of(trained(val))[1:]
 
 
 def test_processes_share_each_global_batch(val: Split) -> None:
-    alone = [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, workers=0)]
-    shares = [
-        [b.images for b in training_batches(val, RECIPE, 32, seed=1, epoch=0, rank=rank, world_size=2, workers=0)]
-        for rank in (0, 1)
-    ]
-    for whole, first, second in zip(alone, *shares, strict=True):
-        assert sorted(whole.tolist()) == sorted(first.tolist() + second.tolist())
+    shares = [images_of(trained(val, rank=rank, world_size=2)) for rank in (0, 1)]
+    for whole, first, second in zip(images_of(trained(val)), *shares, strict=True):
+        assert sorted(whole) == sorted(first + second)
 
 
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
@@ -66,20 +71,14 @@ def test_an_epoch_shows_no_image_twice(images: int, batch_size: int, epoch: int)
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_counts_each_image_once_whatever_the_remainder(val: Split, world: int) -> None:
-    seen = [
-        image
-        for rank in range(world)
-        for batch in evaluation_batches(val, 32, 7, rank=rank, world_size=world, workers=0)
-        for image in batch.images.tolist()
-    ]
-    assert sorted(seen) == list(range(len(val)))
+    shares = [evaluation_batches(val, 32, 7, rank=rank, world_size=world, workers=0) for rank in range(world)]
+    assert sorted(chain(*images_of(chain(*shares)))) == list(range(len(val)))
 
 
 def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
     batch = next(iter(evaluation_batches(val, 32, 20, workers=0)))
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
-    assert batch.pixels.shape == (20, 3, 32, 32)
-    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_way_to_the_device_keeps_every_batch_in_its_order(val: Split) -> None:
@@ -87,7 +86,7 @@ def test_the_way_to_the_device_keeps_every_batch_in_its_order(val: Split) -> Non
     empty = Batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), nothing, nothing, nothing.reshape(0, 2), ["corrupt"])
     batches = [*evaluation_batches(val, 32, 7, workers=0), empty, *evaluation_batches(val, 32, 9, workers=0)]
     there = list(on_device(iter(batches), torch.device("cpu")))
-    assert [batch.images.tolist() for batch in there] == [batch.images.tolist() for batch in batches]
+    assert images_of(there) == images_of(batches)
     assert all(torch.equal(ours.pixels, batch.pixels) for ours, batch in zip(there, batches, strict=True))
     assert list(on_device(iter([]), torch.device("cpu"))) == []
 
@@ -107,9 +106,8 @@ def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_sh
     split = open_split(DataConfig(name="shapes", root=str(root)), "val", tmp_path)
     split.path(3).write_bytes(b"\xff\xd8 not a picture")
     batches = list(training_batches(split, RECIPE, 32, seed=0, epoch=0, workers=0))
-    lines = [line for batch in batches for line in batch.corrupt]
-    assert 3 not in torch.cat([batch.images for batch in batches])
-    assert all(split.path(3).name in line for line in lines)
+    assert 3 not in chain(*images_of(batches))
+    assert all(split.path(3).name in line for batch in batches for line in batch.corrupt)
     with pytest.raises(UserError, match=f"corrupt image .*{split.path(3).name}"):
         list(evaluation_batches(split, 32, 8, workers=0))
 
@@ -176,7 +174,7 @@ def out_of_memory(*_: object) -> None:
 def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
     val: Split, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaders, "take_view", fails)
+    monkeypatch.setitem(VIEWS, "squash", replace(VIEWS["squash"], take=fails))
     with pytest.raises(UserError, match="a decoding process failed") as caught:
         list(evaluation_batches(val, 224, 10, workers=2))
     text = str(caught.value)

@@ -42,25 +42,18 @@ def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: 
 
 
 @pytest.mark.parametrize("size", [224, 227, 64])
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_center_crops_window_is_its_middle_seven_eighths(width: int, height: int, size: int) -> None:
-    left, top, right, bottom = center_crop_window(width, height, size)
-    pixel = 1.1 * min(width, height) / size  # rounding moves the window by a pixel of the crop at most
-    assert right - left == pytest.approx(0.875 * min(width, height), abs=pixel)
-    assert bottom - top == pytest.approx(0.875 * min(width, height), abs=pixel)
-    assert (left + right) / 2 == pytest.approx(width / 2, abs=pixel)
-    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=pixel)
-    assert 0 <= left < right <= width
-    assert 0 <= top < bottom <= height
-
-
-def test_the_center_crop_shows_its_window() -> None:
+@pytest.mark.parametrize(("width", "height"), [(250, 180), (180, 250), (200, 200), (61, 250)])
+def test_the_center_crop_shows_its_window_the_middle_seven_eighths(width: int, height: int, size: int) -> None:
     """A picture of its own coordinates tells where each crop pixel came from."""
-    columns, rows = np.meshgrid(np.arange(250), np.arange(180))
-    crop = center_crop(np.stack([columns, rows, rows], 2).astype(np.uint8), 224).astype(float)
-    left, top, right, bottom = center_crop_window(250, 180, 224)
-    assert crop[112, [0, -1], 0] == pytest.approx([left, right - 1], abs=1)
-    assert crop[[0, -1], 112, 1] == pytest.approx([top, bottom - 1], abs=1)
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    crop = center_crop(np.stack([columns, rows, rows], 2).astype(np.uint8), size).astype(float)
+    left, top, right, bottom = center_crop_window(width, height, size)
+    pixel = 1.1 * min(width, height) / size + 1  # rounding moves the window by a pixel of the crop at most
+    assert crop[size // 2, [0, -1], 0] == pytest.approx([left, right - 1], abs=pixel)
+    assert crop[[0, -1], size // 2, 1] == pytest.approx([top, bottom - 1], abs=pixel)
+    assert [right - left, bottom - top] == pytest.approx(2 * [0.875 * min(width, height)], abs=pixel)
+    assert [(left + right) / 2, (top + bottom) / 2] == pytest.approx([width / 2, height / 2], abs=pixel)
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
 def test_ten_crops_lie_where_the_release_puts_them() -> None:
