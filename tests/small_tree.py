@@ -9,10 +9,9 @@ from PIL import Image
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data.check import check
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, open_split
 from cam_repro.data.split import Split
 
-IMAGES = "ILSVRC/Data/CLS-LOC"
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 
@@ -32,7 +31,7 @@ def write_small_tree(root: Path) -> Path:
 
 
 def write_xml(root: Path, name: str, *objects: tuple[str, tuple[object, ...]], size: str = SIZE) -> Path:
-    path = root / f"ILSVRC/Annotations/CLS-LOC/val/{name}.xml"
+    path = root / ANNOTATIONS / f"{name}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = "".join(f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects)
     path.write_text(f"<annotation>{size}{found}</annotation>")
@@ -40,7 +39,7 @@ def write_xml(root: Path, name: str, *objects: tuple[str, tuple[object, ...]], s
 
 
 def write_list(root: Path, split: str, text: str) -> None:
-    path = root / "ILSVRC/ImageSets/CLS-LOC" / {"train": "train_cls.txt", "val": "val.txt"}[split]
+    path = root / IMAGE_SETS[split]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 

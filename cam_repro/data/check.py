@@ -88,20 +88,21 @@ def check(config: Config) -> None:
 
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder, is_val = root / ilsvrc.IMAGES / split, split == "val"
+    folder = root / ilsvrc.IMAGES / split
     files = ilsvrc.scan_images(folder) if folder.is_dir() else []
     summary = Summary(split, len(files))
     if not files:  # one split alone is enough for some work
         summary.findings.append(Finding("no images", f"{folder}"))
         return summary
-    image_set = root / ilsvrc.IMAGE_SETS[split]
-    names = _tried(lambda path: _check_image_set(path, files, summary.findings), image_set, "list", summary.findings)
-    solution = _tried(read_solution, root / ilsvrc.SOLUTION, "list", summary.findings) if is_val else {}
-    if is_val and solution:
-        summary.listed = Counter(wnid for wnid, _ in solution.values())
-    elif not is_val and names is not None:
+    tried = partial(_tried, what="list", findings=summary.findings)
+    names = tried(lambda path: _check_image_set(path, files, summary.findings), root / ilsvrc.IMAGE_SETS[split])
+    solution: dict[str, Truth] = {}
+    with_xml: set[str] = set()
+    if split == "val":
+        solution, with_xml = tried(read_solution, root / ilsvrc.SOLUTION) or {}, ilsvrc.xml_stems(root)
+        summary.listed = Counter(wnid for wnid, _ in solution.values()) if solution else None
+    elif names is not None:
         summary.listed = Counter(name.partition("/")[0] for name in names)
-    solution, with_xml = solution or {}, ilsvrc.xml_stems(root) if is_val else set()
     see = partial(_see, root=root, split=split, wnids=frozenset(wnids), with_xml=with_xml, solution=solution)
     bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
     for wnid, boxes, found in bar:
@@ -147,9 +148,9 @@ def _see(
     if image:
         oddities = {
             "doubtful JPEG data": image.doubt,
-            "EXIF rotation": f"orientation {image.orientation}, ignored as the boxes do" * (image.orientation != 1),
-            "not RGB": image.mode * (image.mode != "RGB"),
-            "not a JPEG": image.format * (image.format not in ("JPEG", "MPO")),
+            "EXIF rotation": "" if image.orientation == 1 else f"orientation {image.orientation}, ignored",
+            "not RGB": "" if image.mode == "RGB" else image.mode,
+            "not a JPEG": "" if image.format in ("JPEG", "MPO") else image.format,
         }
         findings += [Finding(kind, file, what) for kind, what in oddities.items() if what]
     size, stem, annotation = image and image.size, ilsvrc.stem_of(file), None

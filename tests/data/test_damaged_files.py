@@ -18,6 +18,7 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import images
 from cam_repro.data.check import check
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, MAPPING, SOLUTION
 from cam_repro.data.images import CorruptImage, examine, read_image, read_size
 
 
@@ -130,10 +131,7 @@ def test_an_odd_but_whole_picture_is_read_and_only_noted(root: Path, note: str) 
     assert error is None and note in report
 
 
-XML = "ILSVRC/Annotations/CLS-LOC/val/a.xml"
-CSV = "LOC_val_solution.csv"
-LIST = "ILSVRC/ImageSets/CLS-LOC/val.txt"
-MAPPING = "LOC_synset_mapping.txt"
+XML, LIST = f"{ANNOTATIONS}/a.xml", IMAGE_SETS["val"]
 START = "ImageId,PredictionString\nc,n2\n"
 OBJECT = "<annotation><object><name>{}</name>{}</object></annotation>"
 
@@ -175,15 +173,15 @@ TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and
     "size of words": (XML, "<annotation><size><width>wide</width></size></annotation>", NO_XML),
     "class nobody knows": (XML, boxed(0, 0, 1, 1, wnid="n9"), "a.xml: class n9 is not in"),
     "class that is a path": (XML, boxed(0, 0, 1, 1, wnid="../n1"), "a.xml: class ../n1 is not"),
-    "CSV without header": (CSV, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
-    "CSV with three columns": (CSV, START + "a,n1,n2\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
-    "CSV with no class": (CSV, START + "a,\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
-    "CSV with half a box": (CSV, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
-    "CSV with a box of words": (CSV, START + "a,n1 1 2 3 x\n", "csv, line 3: could not convert"),
-    "CSV with an endless box": (CSV, START + "a,n1 1 2 3 inf\n", "csv, line 3: inf is no number of pixels"),
-    "CSV with an image twice": (CSV, START + "a,n1\na,n2\n", "csv, line 4: image a a second time"),
-    "CSV that is not UTF-8": (CSV, START.encode() + b"a,n1 \xff\n", "csv is not UTF-8 text"),
-    "CSV with a field without end": (CSV, START + 'a,"' + "n1 " * 60000, "csv, line [23]: field larger"),
+    "CSV without header": (SOLUTION, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
+    "CSV with three columns": (SOLUTION, START + "a,n1,n2\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
+    "CSV with no class": (SOLUTION, START + "a,\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
+    "CSV with half a box": (SOLUTION, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
+    "CSV with a box of words": (SOLUTION, START + "a,n1 1 2 3 x\n", "csv, line 3: could not convert"),
+    "CSV with an endless box": (SOLUTION, START + "a,n1 1 2 3 inf\n", "csv, line 3: inf is no number of pixels"),
+    "CSV with an image twice": (SOLUTION, START + "a,n1\na,n2\n", "csv, line 4: image a a second time"),
+    "CSV that is not UTF-8": (SOLUTION, START.encode() + b"a,n1 \xff\n", "csv is not UTF-8 text"),
+    "CSV with a field without end": (SOLUTION, START + 'a,"' + "n1 " * 60000, "csv, line [23]: field larger"),
     "list of an image that is not there": (LIST, "a 1\nz 2\n", "val.txt lists 1 images that are not there, .* z"),
     "list that leads out": (LIST, "a 1\n../../../../../cache 2\n", "val.txt lists 1 images that are not there"),
     "list with an absolute path": (LIST, "/etc/passwd 1\n", "val.txt lists 1 images that are not there"),
@@ -239,7 +237,7 @@ def test_two_files_of_one_image_are_refused_and_reported(root: Path) -> None:
 
 
 def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Path) -> None:
-    (root / CSV).write_text(START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n1\n")
+    (root / SOLUTION).write_text(START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n1\n")
     assert len(opened(root)) == 3
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archive_server import ArchiveServer, serving
+from archive_server import ArchiveServer
 from conftest import run_script
 from omegaconf import OmegaConf
 from PIL import Image
@@ -94,7 +94,7 @@ def data(tmp_path: Path) -> Configure:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as server:
+    with ArchiveServer() as server:
         server.files = {"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}
         yield server
 
