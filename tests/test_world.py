@@ -41,17 +41,16 @@ def test_a_device_that_is_not_there_is_refused(
 def test_a_cpu_in_the_place_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """With the warning that torch gives where its driver is too old for it."""
 
+    reason = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
+
     def is_available() -> bool:
-        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please "
-                      "update your GPU driver", stacklevel=1)  # fmt: skip
+        warnings.warn(f"{reason}. Please update your GPU driver", stacklevel=1)
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
     with join_world("auto") as world:
         assert world.device.type == "cpu"
-    assert capsys.readouterr().out == (
-        "device=auto is the CPU: CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)\n"
-    )
+    assert capsys.readouterr().out == f"device=auto is the CPU: {reason}\n"
     with join_world("cpu"):
         assert capsys.readouterr().out == ""
 

@@ -134,12 +134,7 @@ def test_a_published_network_is_the_one_that_was_trained(tmp_path: Path) -> None
     content = (tmp_path / "a.safetensors").read_bytes()
     metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     said = json.loads(metadata["cam_repro"])
-    assert (said["model"]["name"], said["model"]["input_size"], said["data"], said["wnids"]) == (
-        NAME,
-        224,
-        "shapes",
-        WNIDS,
-    )
+    assert (said["model"], said["data"], said["wnids"]) == (asdict(model_config(NAME)), "shapes", WNIDS)
 
 
 def test_safetensors_of_another_program_are_a_state_dict(tmp_path: Path) -> None:

@@ -34,20 +34,18 @@ def checkpoint_of(network: CamNetwork, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "layers"), [("alexnet_gap", 12), ("alexnet_star_gap", 10)])
-def test_torchvision_weights_survive_the_surgery(name: str, layers: int, tmp_path: Path) -> None:
+def test_torchvision_weights_survive_the_surgery(name: str, layers: int) -> None:
     whole = models.alexnet(weights=None).eval()
-    torch.save(whole.state_dict(), tmp_path / "alexnet.pth")
-    network = build_network(name, num_classes=4, weights=tmp_path / "alexnet.pth").eval()
+    network = build_network(name, 4, Weights(whole.state_dict(), None, None, "torchvision's", "")).eval()
     images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         torch.testing.assert_close(network.trunk(images), whole.features[:layers](images))
     assert network.untrained == "the new head"
 
 
-def test_googlenet_weights_with_auxiliary_classifiers_are_taken(tmp_path: Path) -> None:
+def test_googlenet_weights_with_auxiliary_classifiers_are_taken() -> None:
     whole = models.googlenet(weights=None, aux_logits=True, init_weights=False)
-    torch.save(whole.state_dict(), tmp_path / "googlenet.pth")
-    network = build_network("googlenet_gap", num_classes=4, weights=tmp_path / "googlenet.pth")
+    network = build_network("googlenet_gap", 4, Weights(whole.state_dict(), None, None, "torchvision's", ""))
     assert torch.equal(network.trunk.inception4e.branch1.conv.weight, whole.inception4e.branch1.conv.weight)
 
 
@@ -107,10 +105,9 @@ def test_weights_that_cannot_be_fetched_are_one_line(tmp_path: Path, monkeypatch
         build_network("vgg_gap", weights="DEFAULT")
 
 
-def test_native_network_with_other_classes_is_known_to_be_untrained(tmp_path: Path) -> None:
-    torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
-    network = build_network("squeezenet", num_classes=10, weights=tmp_path / "squeezenet.pth")
-    assert "1000 classes" in network.untrained
+def test_native_network_with_other_classes_is_known_to_be_untrained() -> None:
+    weights = Weights(models.squeezenet1_0(weights=None).state_dict(), None, None, "torchvision's", "")
+    assert "1000 classes" in build_network("squeezenet", 10, weights).untrained
 
 
 @pytest.mark.parametrize("name", ["alexnet_gap", "nin", "resnet18"])
@@ -126,13 +123,10 @@ def test_our_checkpoint_can_start_a_last_layer_for_other_classes(name: str, tmp_
         build_network(name, 5, tmp_path / "checkpoint.pt")
 
 
-def test_a_checkpoint_of_another_network_is_refused_also_for_other_classes(tmp_path: Path) -> None:
-    torch.save(checkpoint_of(build_network("resnet18", num_classes=3), "resnet18"), tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="another network: .* it holds a resnet18 with model.backbone=resnet18"):
-        build_network("squeezenet", 5, tmp_path / "checkpoint.pt", new_classes=True)
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused_also_for_other_classes(tmp_path: Path) -> None:
     torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
     with pytest.raises(UserError, match=r"is of another network: .* expected a VGG"):
         build_network("vgg_gap", weights=tmp_path / "squeezenet.pth")
+    torch.save(checkpoint_of(build_network("resnet18", num_classes=3), "resnet18"), tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="another network: .* it holds a resnet18 with model.backbone=resnet18"):
+        build_network("squeezenet", 5, tmp_path / "checkpoint.pt", new_classes=True)
