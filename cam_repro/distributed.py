@@ -27,7 +27,7 @@ class World:
     rank: int
     size: int
     device: torch.device
-    group: dist.ProcessGroup | None = None  # gloo's; None: the default one
+    group: dist.ProcessGroup | None = None  # gloo's, for all that is not within a training step
 
     @property
     def is_main(self) -> bool:
@@ -81,31 +81,21 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield World(0, 1, chosen)
             return
-        yield _joined(chosen)
+        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        # torchrun's store outlives a restart, and with it the addresses of the processes that died
+        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend, timeout = ("nccl", STEP_TIMEOUT) if chosen.type == "cuda" else ("gloo", TIMEOUT)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        yield World(rank, size, chosen, dist.new_group(backend="gloo", timeout=TIMEOUT))
         dist.destroy_process_group()  # not after a failure: it could wait for processes that no longer answer
     except RuntimeError as error:
-        if not _lost_another(error):
-            raise
-        raise UserError("another process of this job failed, which ends it; its own message says why") from None
+        # of a collective, and not of the work between them; gloo has no type of its own for that
+        if isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection closed by peer" in str(error):
+            raise UserError("another process of this job failed, which ends it; its own message says why") from None
+        raise
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
-
-
-def _joined(device: torch.device) -> World:
-    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    # torchrun's store outlives a restart, and with it the addresses of the processes that died.
-    store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    if device.type == "cpu":
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-        return World(rank, size, device)
-    dist.init_process_group("nccl", store=store, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
-    return World(rank, size, device, dist.new_group(backend="gloo", timeout=TIMEOUT))
-
-
-def _lost_another(error: RuntimeError) -> bool:
-    """Whether a collective failed, and not the work between them; gloo has no type of its own for that."""
-    return isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection closed by peer" in str(error)
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -128,12 +118,14 @@ def float32() -> Iterator[None]:
 
 def _device(asked: str) -> torch.device:
     """The device of this process. Raises UserError for one that is not there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of is said below, in one line
+    with warnings.catch_warnings(record=True) as said:  # why a driver that is there does not serve this torch
+        warnings.simplefilter("always")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    looked_for = asked == "auto" and not gpus and torch.version.cuda and os.environ.get("RANK", "0") == "0"
-    if looked_for and "no NVIDIA driver" not in (reason := _without_gpu()):  # a driver is there, but not for this torch
-        print(f"device=auto is the CPU: {reason}", flush=True)
+    there = f"this machine has {gpus} GPU(s)" if gpus or torch.version.cuda else "this torch was built without CUDA"
+    if said and not gpus:
+        there = str(said[0].message).partition(". ")[0]
+        if asked == "auto" and os.environ.get("RANK", "0") == "0":
+            print(f"device=auto is the CPU: {there}", flush=True)
     try:
         device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
     except RuntimeError:
@@ -142,16 +134,6 @@ def _device(asked: str) -> torch.device:
         return device
     index, ranks = int(os.environ.get("LOCAL_RANK", device.index or 0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if max(index + 1, ranks) > gpus:
-        there = f"this machine has {gpus} GPU(s)" if gpus else _without_gpu()
         raise UserError(f"device={asked} for {ranks} process(es): {there}; choose device=cpu, a lower number or fewer")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def _without_gpu() -> str:
-    """Why torch finds none, in the first sentence of its own message."""
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:
-        return str(error).partition(". ")[0]
-    return "no CUDA device is there"

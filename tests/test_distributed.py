@@ -4,72 +4,79 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from signal import SIGTERM
 
 import pytest
-from conftest import REPOSITORY, TINY
+from conftest import REPOSITORY, TINY, composed, evaluated
 from harm import RUN, assert_same, begun, finish, result, signal_when, start
+from two_processes import agree
 
 from cam_repro.data.loaders import epoch_order
 from cam_repro.data.shapes import make_shapes
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-SEVERAL = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+from cam_repro.training.loop import train
 
 
-def run(script: str, folder: Path, processes: int, *arguments: str) -> None:
-    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    command = [*(SEVERAL if processes > 1 else [sys.executable]), f"scripts/{script}.py", *where, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=REPOSITORY, timeout=240)
+def run_by_two(script: str, *options: str) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*torchrun, f"scripts/{script}.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def epochs(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / RUN / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def uneven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+def write_uneven_shapes(root: Path) -> Path:
     """13 train pictures, fewer than a batch, of which one process's whole share is corrupt; 7 val pictures."""
-    root = make_shapes(tmp_path_factory.mktemp("uneven") / "shapes", seed=0, train=13, val=7)
-    pictures = sorted((root / "ILSVRC/Data/CLS-LOC/train").glob("*/*.JPEG"))
+    make_shapes(root, seed=0, train=13, val=7)
     (shown,) = epoch_order(13, 16, seed=0, epoch=0)
     lists = (root / "ILSVRC/ImageSets/CLS-LOC/train_cls.txt").read_text().splitlines()
-    by_stem = {picture.stem: picture for picture in pictures}
     for image in shown[1::2]:
-        by_stem[Path(lists[image].split()[0]).name].write_bytes(b"\xff\xd8")
-    sizes = ("data.generate.train=13", "data.generate.val=7")
-    return root, (f"data.root={root}", *TINY, *sizes, "model=alexnet_gap", "model.input_size=64")
+        (picture,) = (root / "ILSVRC/Data/CLS-LOC/train").glob(f"*/{Path(lists[image].split()[0]).name}.JPEG")
+        picture.write_bytes(b"\xff\xd8")
+    return root
 
 
-def test_two_processes_train_and_evaluate_like_one(uneven: tuple[Path, tuple[str, ...]], tmp_path: Path) -> None:
+def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     """Though no number divides by two, and one process has no picture at all to learn from in the first step."""
-    _, options = uneven
+    root = write_uneven_shapes(tmp_path / "shapes")
+    sizes = ("data.generate.train=13", "data.generate.val=7", "model.input_size=64", "eval_batch_size=3")
+    options = [f"data.root={root}", *TINY, *sizes, "model=alexnet_gap", "device=cpu"]
     one, two = tmp_path / "one", tmp_path / "two"
-    run("train", one, 1, *options)
-    run("train", two, 2, *options)
-    for alone, together in zip(epochs(one), epochs(two), strict=True):
+    of_one, of_two = (
+        [*options, *(f"{key}={folder / key}" for key in ("runs", "results", "cache"))] for folder in (one, two)
+    )
+    train(composed(of_one))
+    run_by_two("train", *of_two)
+    epochs = [(folder / RUN / "metrics.jsonl").read_text().splitlines() for folder in (one, two)]
+    for alone, together in (map(json.loads, lines) for lines in zip(*epochs, strict=True)):
         assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
         assert together["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-3)
         assert together["skipped"] == alone["skipped"] == 6
     weights = f"weights={one / RUN}/checkpoint.pt"
-    run("eval_localization", one, 1, *options, weights, "eval_batch_size=3")
-    run("eval_localization", two, 2, *options, weights, "eval_batch_size=3")
-    results = [
-        json.loads((folder / "results/shapes/alexnet_gap/localization-cam-paper.json").read_text())
-        for folder in (one, two)
-    ]
-    assert results[0]["metrics"] == results[1]["metrics"]
-    assert results[0]["images"] == results[1]["images"] == 7
+    (alone,) = evaluated(composed([*of_one, weights]))
+    run_by_two("eval_localization", *of_two, weights)
+    together = json.loads((two / "results/shapes/alexnet_gap/localization-cam-paper.json").read_text())
+    assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
 
-def test_a_process_without_pictures_neither_waits_nor_miscounts(tiny_shapes: Path, tmp_path: Path) -> None:
-    command = [*SEVERAL, str(REPOSITORY / "tests/two_processes.py"), str(tiny_shapes), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
-    assert done.returncode == 0 and "all agree" in done.stdout, done.stderr
+def test_a_process_without_pictures_neither_waits_nor_miscounts(
+    tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    for key, value in (place | {"RANK": "1"}).items():
+        monkeypatch.setenv(key, value)
+    other = get_context("spawn").Process(target=agree, args=(tiny_shapes, tmp_path / "cache"), daemon=True)
+    other.start()
+    monkeypatch.setenv("RANK", "0")
+    agree(tiny_shapes, tmp_path / "cache")
+    other.join(60)
+    assert other.exitcode == 0
 
 
 def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Path, tmp_path: Path) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cam_repro import UserError
 from cam_repro.config import ModelConfig, model_config
 from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch, scale_head
-from cam_repro.networks.pixels import ToPixels
-from cam_repro.networks.published import is_published
 from cam_repro.networks.table import Listing, check_size, network_table
 from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import Weights, load_backbone, load_checkpoint, published, read_weights
 
 __all__ = [
-    "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "is_published", "network_table",
-    "published", "read_weights",
+    "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "network_table", "published",
+    "read_weights",
 ]  # fmt: skip
 
 
@@ -53,15 +50,9 @@ def build_network(
         load_checkpoint(network, weights, new_classes)
     elif not config.native:
         network.untrained = "the new head"
-    if weights.pixels:
-        network.trunk.pixels = ToPixels(weights.pixels)
-    if network.untrained == "the new head" and config.conv_init == "he":
-        scale_head(network)
+        if config.conv_init == "he":
+            scale_head(network)
     if file_classes != num_classes and not network.untrained:
         network.untrained = f"the classifier (the file has {file_classes} classes, the data {num_classes})"
-    for key, value in network.state_dict().items():
-        if not value.isfinite().all():
-            raise UserError(
-                f"{weights.source} holds NaN or infinity in {key}: its training failed or the file is damaged"
-            )
+    weights.check_finite()
     return network

@@ -8,13 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
-import torch
 
 from cam_repro import UserError
 from cam_repro.files import replacing
-from cam_repro.networks.weights import Weights, read_weights
-
-LENGTH = 8  # bytes that say how long a safetensors file's header is; it is padded to a multiple of them
+from cam_repro.networks.weights import ABOUT, Weights, read_weights
 
 
 def export(source: Path, path: Path, model: str, data: str) -> Path:
@@ -31,8 +28,7 @@ def export(source: Path, path: Path, model: str, data: str) -> Path:
         raise UserError(f"{weights.source} holds a backbone's weights, not a network trained here; nothing to export")
     if weights.model.name != model:
         raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
-    if broken := [key for key, tensor in weights.tensors.items() if not torch.isfinite(tensor).all()]:
-        raise UserError(f"{source} holds NaN or infinity in {broken[0]}; nothing to export")
+    weights.check_finite()
     sha256 = publish(weights, path, data)
     megabytes, classes = path.stat().st_size / 1e6, len(weights.wnids)
     print(f"{model}, {classes} classes of {data}, {megabytes:.1f} MB; use it with weights={path}")
@@ -45,18 +41,10 @@ def publish(weights: Weights, path: Path, data: str) -> str:
 
     data: the name of the data set that it was trained on.
     """
-    model = asdict(weights.model)
-    metadata = {
-        "format": "pt", "model": model["name"], "data": data, "input_size": str(model["input_size"]),
-        "classes": str(len(weights.wnids)), "wnids": json.dumps(weights.wnids),
-        "config": json.dumps(model, sort_keys=True), "training": json.dumps(weights.training, sort_keys=True),
-    }  # fmt: skip
-    saved = safetensors.torch.save({key: tensor.contiguous() for key, tensor in weights.tensors.items()})
-    end = LENGTH + int.from_bytes(saved[:LENGTH], "little")
-    # the library writes metadata in an order that changes from run to run
-    header = json.dumps({"__metadata__": metadata, **json.loads(saved[LENGTH:end])}, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % LENGTH)
-    content = len(header).to_bytes(LENGTH, "little") + header + saved[end:]
+    about = {"model": asdict(weights.model), "data": data, "wnids": weights.wnids, "training": weights.training}
+    tensors = {key: tensor.contiguous() for key, tensor in weights.tensors.items()}
+    # one entry: the library writes several in an order that changes from run to run
+    content = safetensors.torch.save(tensors, {ABOUT: json.dumps(about, sort_keys=True)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
-from itertools import chain
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.networks.pixels import ToPixels
 from cam_repro.networks.trunks import POOL5, backbone, sequential
 
-NO_CAM = "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
 ADDED = ("units", "groups", "conv_init", "conv_bias")  # settings of the added convolution
 POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "average": lambda maps_nkhw: maps_nkhw.mean((2, 3)),
@@ -56,7 +54,9 @@ class CamNetwork(nn.Module):
     @property
     def cam_obstacle(self) -> str:
         """Why this network has no class activation map; empty if it has."""
-        return NO_CAM if isinstance(self.classifier, nn.Sequential) else ""
+        several = isinstance(self.classifier, nn.Sequential)
+        what = "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
+        return what if several else ""
 
     @property
     def classifier_weight(self) -> torch.Tensor:
@@ -104,18 +104,10 @@ def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetw
     trunk = sequential({"pixels": ToPixels(chosen.pixels), **layers} if chosen.pixels else layers)
     if config.native:
         return _as_it_is(config, trunk, classifier, num_classes)
-    head, classifier = _new_head(config, _channels(trunk)), fresh_linear(config.units, num_classes)
-    return CamNetwork(trunk, head, classifier, config.pool, config.dropout)
-
-
-def _channels(trunk: nn.Sequential) -> int:
-    """K of the trunk's maps (N,K,h,w), from a forward pass without numbers."""
-    was_training, tensors = trunk.training, chain(trunk.named_parameters(), trunk.named_buffers())
-    meta = {name: tensor.to("meta") for name, tensor in tensors}
-    with torch.no_grad():
-        channels = functional_call(trunk.eval(), meta, torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
-    trunk.train(was_training)
-    return channels
+    with torch.no_grad():  # a copy without numbers says how many maps there are
+        channels = deepcopy(trunk).to("meta").eval()(torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
+    classifier = fresh_linear(config.units, num_classes)
+    return CamNetwork(trunk, _new_head(config, channels), classifier, config.pool, config.dropout)
 
 
 def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
@@ -123,12 +115,10 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
     layers = (*backbone(config.backbone).extension, config.units)
     widths = [channels, *(layer for layer in layers if layer != POOL5)]
     if odd := [width for width in widths if width % config.groups]:
-        common = math.gcd(*widths)
-        divisors = [number for number in range(1, common + 1) if common % number == 0]
+        fewer = next(number for number in range(config.groups, 0, -1) if math.gcd(*widths) % number == 0)
         raise UserError(
             f"model.groups={config.groups} does not divide {odd[0]}; {config.backbone}'s maps and the added "
-            f"convolutions have {', '.join(map(str, widths))}: type "
-            f"model.groups={min(divisors, key=lambda number: abs(number - config.groups))}"
+            f"convolutions have {', '.join(map(str, widths))}: type model.groups={fewer}"
         )
     head = nn.Sequential()
     for layer in layers:
@@ -151,15 +141,10 @@ def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module |
                 f"of {config.name} does not have; type model.{field.name}={field.default} or model.native=false"
             )
     several = isinstance(classifier, nn.Sequential)
-    if several and (config.pool != "average" or config.dropout):
+    if (several and config.pool != "average") or (config.dropout and not isinstance(classifier, nn.Linear)):
         raise UserError(
-            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no pooled maps "
-            "to set them for; type model.pool=average model.dropout=0, or model.native=false"
-        )
-    if classifier is None and config.dropout:
-        raise UserError(
-            f"model.dropout={config.dropout}: {config.backbone} as it is pools the classes' own maps, where dropout "
-            "would drop classes; type model.dropout=0, or model.native=false"
+            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no classifier on "
+            "pooled maps to set them for; type model.pool=average model.dropout=0, or model.native=false"
         )
     network = CamNetwork(trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout)
     name, last = last_layer(network)
@@ -193,11 +178,10 @@ def scale_head(network: CamNetwork) -> None:
     """
     noise = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     noise = nn.functional.interpolate(noise / noise.std(), size=224, mode="bicubic")
-    was_training = network.training
     with torch.no_grad():
         maps = network.eval().forward_with_maps(noise)[1]
         network.head[0].weight /= POOLS[network.pool](maps).square().mean().sqrt().clamp(min=1e-6)
-    network.train(was_training)
+    network.train()
 
 
 def fresh_linear(in_features: int, num_classes: int) -> nn.Linear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,7 +15,6 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.mistakes import shown
 from cam_repro.networks.pixels import IMAGENET, Pixels
-from cam_repro.networks.published import Published
 from cam_repro.networks.trunks import Backbone, Layers
 
 STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
@@ -50,6 +50,7 @@ def of_timm(name: str) -> Backbone:
         build=partial(timm.create_model, name),
         cut=partial(_cut, name),
         published=partial(_published, name, known),
+        by_order=name in PACKAGED,
         pixels=None if pixels == IMAGENET else pixels,
     )
 
@@ -100,7 +101,7 @@ def _check_pooled_and_linear(name: str) -> None:
     )
 
 
-def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
+def _published(name: str, known: dict[str, str]) -> dict[str, Callable[[], Path]]:
     """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it keeps them."""
 
     def fetch() -> Path:
@@ -110,5 +111,5 @@ def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
 
     if name in PACKAGED:
         package, path = PACKAGED[name]
-        return {"DEFAULT": Published(lambda: Path(distribution(package).locate_file(path)), own_names=True)}
-    return {"DEFAULT": Published(fetch)} if known["hf_hub_id"] else {}
+        return {"DEFAULT": lambda: Path(distribution(package).locate_file(path))}
+    return {"DEFAULT": fetch} if known["hf_hub_id"] else {}

@@ -22,18 +22,16 @@ HALF_RANGE = Pixels((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 class ToPixels(nn.Module):
-    """(N,3,H,W) normalised with IMAGENET → normalised with `wanted`, which is saved with the network.
+    """(N,3,H,W) normalised with IMAGENET → normalised with `wanted`.
 
     The network pads after it, so that its borders too are what it was trained on.
     """
 
     def __init__(self, wanted: Pixels) -> None:
         super().__init__()
-        colours = list(zip(*IMAGENET, *wanted, strict=True))
-        scale = [std / wanted_std for _, std, _, wanted_std in colours]
-        shift = [(mean - wanted_mean) / wanted_std for mean, _, wanted_mean, wanted_std in colours]
-        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1))
-        self.register_buffer("shift", torch.tensor(shift).view(3, 1, 1))
+        mean, std, wanted_mean, wanted_std = (torch.tensor(of)[:, None, None] for of in (*IMAGENET, *wanted))
+        self.register_buffer("scale", std / wanted_std, persistent=False)
+        self.register_buffer("shift", (mean - wanted_mean) / wanted_std, persistent=False)
 
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
         return x_nchw * self.scale + self.shift

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import count
-from typing import NamedTuple
 
 import torch
 
@@ -17,14 +15,6 @@ from cam_repro.networks.trunks import backbone
 
 HEADINGS = ("model=", "network", "maps K×h×w", "at input", "parameters (M)", "CAM")
 LARGEST = 2048  # pixels a side that a network is tried with
-
-
-class Anatomy(NamedTuple):
-    """A network for 1000 classes at its own input size."""
-
-    maps: tuple[int, int, int]  # K, h, w
-    parameters: int
-    cam_obstacle: str
 
 
 class Listing(str):
@@ -61,23 +51,15 @@ def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) 
     )
 
 
-@cache
-def anatomy(name: str) -> Anatomy:
-    config = model_config(name)
-    network = without_numbers(config)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Anatomy(maps_of(network, config.input_size), parameters, network.cam_obstacle)
-
-
 def network_table() -> Listing:
-    """Every network of configs/model/ as a row of a Markdown table."""
-    rows = [HEADINGS, ["---"] * len(HEADINGS), *map(_row, model_names())]
+    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own input size."""
+    rows = [HEADINGS, ["---"] * len(HEADINGS)]
+    for name in model_names():
+        config, first_line = model_config(name), (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0]
+        title = first_line.removeprefix("# ").partition(":")[0]  # each file opens with "# <title>: <what it is>"
+        network = without_numbers(config)
+        maps = "×".join(map(str, maps_of(network, config.input_size)))
+        millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
+        rows.append([name, title, maps, str(config.input_size), f"{millions:.1f}", cam])
     return Listing("\n".join(f"| {' | '.join(row)} |" for row in rows))
-
-
-def _row(name: str) -> tuple[str, ...]:
-    it, config = anatomy(name), model_config(name)
-    first_line = (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0]
-    title = first_line.removeprefix("# ").partition(":")[0]  # each file opens with "# <title>: <what it is>"
-    maps, cam = "×".join(map(str, it.maps)), f"no: {it.cam_obstacle}" if it.cam_obstacle else "yes"
-    return name, title, maps, str(config.input_size), f"{it.parameters / 1e6:.1f}", cam

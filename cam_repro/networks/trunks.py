@@ -7,22 +7,21 @@ cut keeps every layer: the trunk ends in the backbone's last maps, and what foll
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from cam_repro import UserError
-from cam_repro.mistakes import did_you_mean, shown
+from cam_repro.mistakes import check_choice
 from cam_repro.networks.nin import NetworkInNetwork
-from cam_repro.networks.pixels import HALF_RANGE, IMAGENET, Pixels
-from cam_repro.networks.published import Published, of_torchvision
+from cam_repro.networks.pixels import HALF_RANGE, Pixels
 
 POOL5 = "3×3 max pooling, stride 1"
-
-
 Layers = dict[str, nn.Module]  # by name, in their order
 
 
@@ -38,7 +37,8 @@ class Backbone:
 
     build: Callable[[], nn.Module]
     cut: Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]
-    published: Callable[[], dict[str, Published]] = dict  # name → file, the default first
+    published: Callable[[], dict[str, Callable[[], Path]]] = dict  # name → fetches its file; that of DEFAULT first
+    by_order: bool = False  # a published file has the network's layers in their order, under names of its own
     pixels: Pixels | None = None  # if not IMAGENET; a network that says so converts at the start of its trunk
     extension: tuple[int | str, ...] = ()
 
@@ -71,10 +71,7 @@ def _split(model: nn.Module, last: str) -> tuple[Layers, Layers]:
 
 
 def sequential(layers: Layers) -> nn.Sequential:
-    sequence = nn.Sequential()
-    for name, layer in layers.items():
-        sequence.add_module(name, layer)
-    return sequence
+    return nn.Sequential(OrderedDict(layers))
 
 
 def torchvision(name: str, surgery: str, native: str, build: dict[str, bool] | None = None, **more: Any) -> Backbone:
@@ -85,7 +82,22 @@ def torchvision(name: str, surgery: str, native: str, build: dict[str, bool] | N
 
         return get_model(name, weights=None, **(build or {}))
 
-    return Backbone(without_weights, after(surgery, native), partial(of_torchvision, name), **more)
+    def published() -> dict[str, Callable[[], Path]]:
+        from torchvision.models import get_model_weights
+
+        files = get_model_weights(name).__members__.items()  # DEFAULT among them, and VGG's made for other pixels
+        return {version: partial(_downloaded, of.url) for version, of in files if version.startswith("IMAGENET1K_V")}
+
+    return Backbone(without_weights, after(surgery, native), published, **more)
+
+
+def _downloaded(url: str) -> Path:
+    """The file in torch's own cache of downloads; its name ends in the hash that it is checked against."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), path.stem.rpartition("-")[2])
+    return path
 
 
 ALEXNET = torchvision("alexnet", surgery="features.11", native="features.11")
@@ -93,8 +105,7 @@ BACKBONES = {
     "alexnet": ALEXNET,
     # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
     "alexnet_star": replace(ALEXNET, cut=after("features.9", "features.11"), extension=(384, POOL5, 512)),
-    # converts pixels because IMAGENET1K_FEATURES wants others
-    "vgg16": torchvision("vgg16", "features.29", "features.29", {"init_weights": False}, pixels=IMAGENET),
+    "vgg16": torchvision("vgg16", "features.29", "features.29", {"init_weights": False}),
     "googlenet": torchvision(
         "googlenet", "inception4e", "inception5b", {"aux_logits": False, "init_weights": False}, pixels=HALF_RANGE
     ),
@@ -111,9 +122,5 @@ def backbone(name: str) -> Backbone:
         from cam_repro.networks.of_timm import of_timm  # timm takes a second to import
 
         return of_timm(name.removeprefix("timm/"))
-    if name not in BACKBONES:
-        near, known = did_you_mean(name, BACKBONES), ", ".join(BACKBONES)
-        raise UserError(
-            f"model.backbone={shown(name)} is unknown; {near}choose one of: {known}, or of timm's, as timm/resnet50"
-        )
+    check_choice("model.backbone", name, [*BACKBONES, "timm/<name>"])
     return BACKBONES[name]

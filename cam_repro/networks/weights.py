@@ -17,12 +17,11 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, stored_model
-from cam_repro.mistakes import did_you_mean, shown
+from cam_repro.mistakes import check_choice, shown
 from cam_repro.networks.network import CamNetwork, last_layer
-from cam_repro.networks.pixels import Pixels
-from cam_repro.networks.published import is_published
 from cam_repro.networks.trunks import backbone
 
+ABOUT = "cam_repro"  # what an exported file's metadata has the network, its classes and its training under
 KINDS = "give a .pth state dict, a .safetensors, a checkpoint.pt, or DEFAULT (the published ones)"
 
 
@@ -35,8 +34,12 @@ class Weights:
     wnids: list[str] | None  # its classes, in its order
     source: str  # the file, or the published name and of what
     sha256: str  # of the very bytes that were read
-    pixels: Pixels | None = None  # that it was trained on, where they are not the backbone's
     training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
+
+    def check_finite(self) -> None:
+        for key, tensor in self.tensors.items():
+            if not tensor.isfinite().all():
+                raise UserError(f"{self.source} holds NaN or infinity in {key}: its training failed or it is damaged")
 
 
 def published(backbone_name: str) -> tuple[str, ...]:
@@ -49,36 +52,28 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
 
     Raises UserError for what is not there, damaged, or no weights.
     """
-    if not is_published(str(weights)):
+    if not str(weights).startswith(("DEFAULT", "IMAGENET")):
         return _read(Path(weights), f"weights={weights}")
-    known = backbone(backbone_name).published()
-    if not known:
+    chosen = backbone(backbone_name)
+    if not (known := chosen.published()):
         raise UserError(f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none")
     name = next(iter(known)) if weights == "DEFAULT" else str(weights)
-    if name not in known:
-        raise UserError(
-            f"weights={shown(name)} is neither a file nor weights of {backbone_name}; {did_you_mean(name, known)}"
-            f"choose one of: {', '.join(known)}"
-        )
+    check_choice("weights", name, known)
     try:
-        path = known[name].file()
+        path = known[name]()
     except (OSError, RuntimeError, ImportError) as error:
         raise UserError(
             f"weights={name} of {backbone_name} could not be fetched ({str(error).splitlines()[0]}); give a downloaded "
             "file: weights=<path>"
         ) from None
     read = _read(path, f"weights={name} of {backbone_name} ({path.name})")
-    tensors = _renamed(read, backbone_name) if known[name].own_names else read.tensors
-    return replace(read, tensors=tensors, pixels=known[name].pixels)
-
-
-def _renamed(read: Weights, backbone_name: str) -> dict[str, torch.Tensor]:
-    """A file's tensors under the backbone's names, by their order, each checked to have the shape of its layer."""
+    if not chosen.by_order:
+        return read
     with torch.device("meta"):
-        wanted = backbone(backbone_name).build().state_dict()
+        wanted = chosen.build().state_dict()
     if [value.shape for value in read.tensors.values()] != [value.shape for value in wanted.values()]:
         raise UserError(f"{read.source} does not have the layers of {backbone_name}; install the package anew")
-    return dict(zip(wanted, read.tensors.values(), strict=True))
+    return replace(read, tensors=dict(zip(wanted, read.tensors.values(), strict=True)))
 
 
 def _read(path: Path, source: str) -> Weights:
@@ -88,7 +83,9 @@ def _read(path: Path, source: str) -> Weights:
         content = path.read_bytes()
         state = _safetensors(content) if path.suffix == ".safetensors" else _pickled(content)
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UserError(f"{source} cannot be read ({type(error).__name__}): {_trouble(error)}") from None
+        code = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
+        trouble = f"it asks to load {code[1]}; only tensors are ever loaded" if code else "truncated, or no such file"
+        raise UserError(f"{source} cannot be read ({type(error).__name__}): {trouble}") from None
     if not isinstance(state, dict) or not state:
         raise UserError(f"{source} holds a {type(state).__name__}, not a state dict or a checkpoint of ours")
     model, wnids = _network_of(state, source) if "network" in state else (None, None)
@@ -115,28 +112,16 @@ def _safetensors(content: bytes) -> dict[str, Any]:
     """A file of `export` as the checkpoint it was made from; another program's as a bare state dict."""
     tensors = safetensors.torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {})
-    if "config" not in metadata:
-        return tensors
-    return {
-        "network": tensors, "model": json.loads(metadata["config"]), "wnids": json.loads(metadata["wnids"]),
-        "training": json.loads(metadata["training"]),
-    }  # fmt: skip
-
-
-def _trouble(error: Exception) -> str:
-    if asked_for := re.search(r"GLOBAL ([\w.]+\.\w+)", str(error)):
-        return f"it asks to load {asked_for[1]}, and nothing but tensors and plain values is ever loaded"
-    return "truncated or no file of tensors; fetch it again"
+    about = header.get("__metadata__", {}).get(ABOUT)
+    return {"network": tensors, **json.loads(about)} if about else tensors
 
 
 def _network_of(checkpoint: dict[str, Any], source: str) -> tuple[ModelConfig, list[str]]:
     """Which network a checkpoint is of, and its classes."""
     wnids, model = checkpoint.get("wnids"), checkpoint.get("model")
-    if not isinstance(wnids, list) or not wnids or not all(isinstance(wnid, str) for wnid in wnids):
-        raise UserError(f"{source} does not name its classes (wnids); expected a checkpoint of ours")
-    if not isinstance(model, dict):
-        raise UserError(f"{source} does not say of which network it is; expected a checkpoint of ours")
+    named = isinstance(wnids, list) and wnids and all(isinstance(wnid, str) for wnid in wnids)
+    if not named or not isinstance(model, dict):
+        raise UserError(f"{source} does not say its network and its classes; expected a checkpoint of ours")
     try:
         config = stored_model(model)
         backbone(config.backbone)
@@ -146,19 +131,14 @@ def _network_of(checkpoint: dict[str, Any], source: str) -> tuple[ModelConfig, l
 
 
 def load_backbone(whole: nn.Module, weights: Weights) -> None:
-    """Put a state dict into the whole network it is of (torchvision's own, timm's, or NIN), before it is cut.
-
-    Layers behind every cut (GoogLeNet's auxiliary classifiers) may be extra; a missing or misshapen layer means
-    the file belongs to another network.
-    """
+    """Put a state dict into the whole network it is of (torchvision's own, timm's, or NIN), before it is cut."""
     wanted, found = whole.state_dict(), weights.tensors
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
-    unlike = [key for key in wanted if key in found and not _fits(found[key], wanted[key])]
-    foreign = [key for key in found if key not in wanted and not key.startswith("aux")]
-    if culprits := missing + unlike + foreign:
+    spare = {key for key in found if key.startswith("aux")}  # GoogLeNet's auxiliary classifiers, behind every cut
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # old files have none
+    if odd := _unlike(found, wanted) - (spare - wanted.keys()) - (counters - found.keys()):
         raise UserError(
-            f"{weights.source} is of another network: {len(missing)} layers missing, {len(unlike)} of another shape, "
-            f"{len(foreign)} unknown, among them {culprits[0]}; expected a {type(whole).__name__} state dict"
+            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; expected a "
+            f"{type(whole).__name__} state dict"
         )
     whole.load_state_dict({key: found[key] for key in wanted if key in found}, strict=False)
 
@@ -166,14 +146,8 @@ def load_backbone(whole: nn.Module, weights: Weights) -> None:
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:
     """Put a network trained here into `network`; with `new_classes` a last layer of another size is left fresh."""
     wanted, found, last = network.state_dict(), weights.tensors, last_layer(network)[0]
-    odd = {key for key in wanted.keys() | found.keys() if not _fits(found.get(key), wanted.get(key))}
-    if not odd:
-        network.load_state_dict(found)
-        return
-    other_classes = (
-        odd <= found.keys() & {f"{last}.weight", f"{last}.bias"} and len(weights.wnids) != network.num_classes
-    )
-    if not other_classes:
+    odd, other_classes = _unlike(found, wanted), len(weights.wnids) != network.num_classes
+    if odd and not (other_classes and odd <= found.keys() & {f"{last}.weight", f"{last}.bias"}):
         settings = ("backbone", "native", "units", "groups")  # what decides the shapes of layers
         described = " ".join(f"model.{key}={shown(getattr(weights.model, key))}" for key in settings)
         raise UserError(
@@ -188,8 +162,12 @@ def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) ->
     network.load_state_dict({key: found[key] for key in found if key not in odd}, strict=False)
 
 
-def _fits(found: torch.Tensor | None, wanted: torch.Tensor | None) -> bool:
-    """The same shape, and numbers of the same kind: any precision, but no integers or complex ones for weights."""
-    if found is None or wanted is None or found.is_sparse or found.is_quantized:
-        return False
-    return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
+def _unlike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> set[str]:
+    """The layers that only one of them has, or of another shape or kind of number; any precision will do."""
+
+    def fits(one: torch.Tensor, other: torch.Tensor) -> bool:
+        dense = one.layout == torch.strided and not one.is_quantized
+        return dense and one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
+
+    both = found.keys() & wanted.keys()
+    return (found.keys() ^ wanted.keys()) | {key for key in both if not fits(found[key], wanted[key])}

@@ -1,4 +1,4 @@
-"""A run's folder: one writer, a checkpoint that is whole, and a refusal to go on with another configuration."""
+"""A run's folder: one writer, a checkpoint that is whole, and a refusal to go on with other settings."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
-import yaml
-from omegaconf import OmegaConf
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.files import remove_leftovers, replacing, write_text
+from cam_repro.files import remove_leftovers, replacing
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-SETTINGS, ENVIRONMENT, METRICS = "config.yaml", "environment.txt", "metrics.jsonl"
-RESULT_DEPENDS_ON = ("model", "recipe", "data.name", "data.layout", "data.generate", "weights",
-                     "seed", "deterministic")  # fmt: skip
-BUT_NOT_ON = ("recipe.compile",)
 
 
 @contextmanager
@@ -93,21 +88,20 @@ def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, A
     raise UserError(f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder")
 
 
-def write_settings(folder: Path, config: Config) -> None:
-    settings = OmegaConf.to_container(OmegaConf.structured(config))
-    write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+def what_matters(config: Config) -> dict[str, Any]:
+    """Dotted key → value of the settings on which the result of a training depends."""
+    whole = asdict(config)
+    data = {key: whole["data"][key] for key in ("name", "layout", "generate")}
+    settings = {key: whole[key] for key in ("weights", "seed", "deterministic")}
+    for group, values in {"model": whole["model"], "recipe": whole["recipe"], "data": data}.items():
+        settings |= {f"{group}.{key}": value for key, value in values.items()}
+    del settings["recipe.compile"]
+    return settings
 
 
-def refuse_other_settings(folder: Path, config: Config) -> None:
+def refuse_other_settings(folder: Path, before: dict[str, Any], config: Config) -> None:
     """A resumed run must be the run that was begun."""
-    path, now = folder / SETTINGS, _what_matters(OmegaConf.to_container(OmegaConf.structured(config)))
-    try:
-        before = _what_matters(yaml.safe_load(path.read_text()))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}), so nobody knows how its checkpoint was trained; put the "
-            "file back, or train elsewhere with runs="
-        ) from None
+    now = what_matters(config)
     keys = sorted(before.keys() | now.keys())
     changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
     if changed:
@@ -115,15 +109,3 @@ def refuse_other_settings(folder: Path, config: Config) -> None:
             f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train elsewhere "
             f"with runs=, if you like from its weights: weights={folder / CHECKPOINT}"
         )
-
-
-def _what_matters(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key → value of the settings on which the result of a training depends."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            flat |= _what_matters(value, f"{key}.")
-        elif f"{key}.".startswith(tuple(f"{part}." for part in RESULT_DEPENDS_ON)) and key not in BUT_NOT_ON:
-            flat[key] = value
-    return flat

@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, environment.txt, and lines on the terminal."""
+"""What a run leaves to read: its settings, environment, metrics and TensorBoard events, and lines on the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from cam_repro.config import Config
 from cam_repro.data.images import decoder, read_image
 from cam_repro.data.loaders import Batch
 from cam_repro.data.split import Split
@@ -25,7 +27,6 @@ from cam_repro.localization.maps import class_activation_maps
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
-from cam_repro.training.checkpoint import ENVIRONMENT, METRICS
 from cam_repro.training.state import Progress
 
 SAY_EVERY = 180.0  # seconds between lines where no terminal shows a bar
@@ -39,7 +40,7 @@ class Journal:
 
     def __init__(self, folder: Path, progress: Progress, batch_size: int, world: World) -> None:
         self.progress, self.batch_size, self.world = progress, batch_size, world
-        self.metrics, self.board = folder / METRICS, None
+        self.metrics, self.board = folder / "metrics.jsonl", None
         self.clock, self.said_at = (time.monotonic(), progress.step), time.monotonic()
         if world.is_main:
             lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
@@ -88,37 +89,37 @@ class Journal:
             f"{record['images_per_second']:.0f} images/s"
         )
 
-    def maps(self, network: CamNetwork, split: Split, size: int) -> None:
-        """The true class's activation map over a few fixed val images, where the network has such maps."""
-        if self.board and not network.cam_obstacle:
-            pictures = example_maps(network, split, size, self.world.device)
-            self.board.add_images("class activation maps", pictures, self.progress.step, dataformats="NHWC")
+    @torch.inference_mode()
+    def maps(self, network: CamNetwork, split: Split, size: int, count: int = 8) -> None:
+        """The true class's activation map over val images spread over the split, where the network has such maps."""
+        if not self.board or network.cam_obstacle:
+            return
+        network.eval()
+        chosen = np.linspace(0, len(split) - 1, min(count, len(split)), dtype=int)
+        pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.world.device)
+        _, maps = network.forward_with_maps(normalise(images))
+        labels = torch.from_numpy(split.labels[chosen])[:, None].to(self.world.device)
+        cams = class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy()
+        heatmaps = resize_maps(cams, size, size)
+        shown = np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heatmaps, strict=True)])
+        self.board.add_images("class activation maps", shown, self.progress.step, dataformats="NHWC")
 
     def flush(self) -> None:
         if self.board:
             self.board.flush()
 
 
-@torch.inference_mode()
-def example_maps(network: CamNetwork, split: Split, size: int, device: torch.device, count: int = 8) -> np.ndarray:
-    """(count,size,size,3) uint8: val images spread over the split under the map of their true class."""
-    network.eval()
-    chosen = np.linspace(0, len(split) - 1, min(count, len(split)), dtype=int)
-    pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
-    _, maps = network.forward_with_maps(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)))
-    labels = torch.from_numpy(split.labels[chosen])[:, None].to(device)
-    heat = resize_maps(class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy(), size, size)
-    return np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heat, strict=True)])
-
-
-def write_environment(folder: Path, device: torch.device, world: int) -> None:
+def describe(folder: Path, config: Config, world: World) -> None:
+    """What is trained, as config.yaml, and where and with what, as environment.txt."""
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     commit, dirty = git_state()
     rows = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
         "commit": commit + (" with uncommitted changes" if dirty else ""),
-        "device": f"{world} × {device_name(str(device))}",
+        "device": f"{world.size} × {device_name(str(world.device))}",
         "decoder": decoder(),
         **versions(),
     }
-    write_text(folder / ENVIRONMENT, "".join(f"{key}: {value}\n" for key, value in rows.items()))
+    write_text(folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items()))

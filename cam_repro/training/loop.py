@@ -22,7 +22,7 @@ from cam_repro.distributed import World, autocast, join_world
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
-from cam_repro.training.journal import Journal, write_environment
+from cam_repro.training.journal import Journal, describe
 from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, set_learning_rate
 from cam_repro.training.state import EPOCH, Progress, restore, seed_process, snapshot
 from cam_repro.training.stopping import Stop, Stopping
@@ -59,17 +59,14 @@ def train(config: Config) -> Path:
         if resumes:
             start = go_on(config, folder, train_split, network, optimizer, progress, world)
         elif world.is_main:
-            checkpoint.write_settings(folder, config)
-            write_environment(folder, world.device, world.size)
+            describe(folder, config, world)
         if progress.epoch >= recipe.epochs:
             world.say(f"already trained ({recipe.epochs} epochs): {folder}; to train anew, choose another runs=")
             return folder
         world.say(
-            f"{config.model.name} on {config.data.name}: {len(train_split)} train and {len(val_split)} val images, "
-            f"{classes} classes; recipe {recipe.name}, {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} "
-            f"images: {world.size} process(es) × {recipe.batch_size // world.size} on {world.device}; learning rate "
-            f"{recipe.lr} for the {recipe.batch_size} images of a step, not scaled by the number of processes; "
-            f"{start}; {folder}"
+            f"{config.model.name} on {config.data.name}: {len(train_split)} train and {len(val_split)} val images of "
+            f"{classes} classes; recipe {recipe.name}: {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} "
+            f"images, {world.size} process(es) × {recipe.batch_size // world.size} on {world.device}; {start}; {folder}"
         )
         torch.backends.cudnn.benchmark = not config.deterministic  # an epoch's crops have one size
         if recipe.compile and on_gpu:
@@ -87,6 +84,7 @@ def train(config: Config) -> Path:
                 begun = {"seed": config.seed, "weights": config.weights, "commit": git_state()[0]}
                 checkpoint.save(folder, {
                     **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
+                    "settings": checkpoint.what_matters(config),
                     "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
                 })  # fmt: skip
             stopping.saved()
@@ -182,6 +180,7 @@ def go_on(
     """Put the run's checkpoint, which rank 0 reads, back in all processes; in words, where it goes on."""
 
     def put_back(state: dict[str, Any]) -> None:
+        checkpoint.refuse_other_settings(folder, state["settings"], config)
         wnids, images = state["wnids"], state["images"]
         if (wnids, images) != (train_split.wnids, len(train_split)):
             raise UserError(
@@ -190,11 +189,7 @@ def go_on(
             )
         restore(state, network, optimizer, progress, world, config.seed)
 
-    state = None
-    if world.is_main:
-        checkpoint.refuse_other_settings(folder, config)
-        state = checkpoint.load(folder, put_back)
-    state = world.broadcast(state)
+    state = world.broadcast(checkpoint.load(folder, put_back) if world.is_main else None)
     if not world.is_main:
         put_back(state)
     if (before := len(state["processes"])) != world.size:

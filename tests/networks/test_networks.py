@@ -13,9 +13,10 @@ from cam_repro import UserError
 from cam_repro.config import model_config, model_names
 from cam_repro.localization import class_activation_maps
 from cam_repro.networks import Weights, build_network, initialise_from_scratch
+from cam_repro.networks.table import maps_of, without_numbers
 from cam_repro.networks.trunks import BACKBONES, backbone
 
-MAPS = {  # of 7 classes, at the network's own input size
+MAPS = {  # of 1000 classes, at the network's own input size
     "alexnet": (256, 13, 13),
     "alexnet_gap": (1024, 13, 13),
     "alexnet_star_gap": (512, 11, 11),
@@ -25,75 +26,48 @@ MAPS = {  # of 7 classes, at the network's own input size
     "googlenet": (1024, 7, 7),
     "googlenet_gap": (1024, 14, 14),
     "googlenet_gmp": (1024, 14, 14),
-    "nin": (7, 6, 6),
+    "nin": (1000, 6, 6),
     "resnet18": (512, 7, 7),
     "resnet50_gap": (1024, 14, 14),
-    "squeezenet": (7, 13, 13),
+    "squeezenet": (1000, 13, 13),
     "squeezenet_gap": (1024, 13, 13),
     "vgg": (512, 14, 14),
     "vgg_gap": (1024, 14, 14),
 }
-WITH_CAM = [name for name in model_names() if name not in ("alexnet", "vgg")]
-AVERAGED = [name for name in WITH_CAM if model_config(name).pool == "average"]
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_maps_have_the_papers_size_at_the_networks_input_size(name: str) -> None:
-    network = build_network(name, num_classes=7).eval()
-    size = 227 if name == "alexnet_star_gap" else 224
-    assert model_config(name).input_size == size
-    with torch.inference_mode():
-        logits, maps = network.forward_with_maps(torch.randn(1, 3, size, size))
-    assert logits.shape == (1, 7)
-    assert maps.shape[1:] == MAPS[name]
-    assert maps.min() >= 0  # after the last ReLU
-    assert network.num_classes == 7
-    assert network.untrained == "every layer"
+def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> None:
+    """The maps have the paper's size and come after a ReLU; the mean of a class's activation map is its score less
+    its bias, but where the largest value is pooled; a score's gradient reaches maps and picture."""
+    config = model_config(name)
+    assert config.input_size == (227 if name == "alexnet_star_gap" else 224)
+    assert maps_of(without_numbers(config), config.input_size) == MAPS[name]
 
-
-@pytest.mark.parametrize("name", AVERAGED)
-def test_mean_of_the_class_activation_map_is_the_logit_less_its_bias(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, num_classes=5).eval()
+    assert network.untrained == "every layer" and network.num_classes == 5
     initialise_from_scratch(network)
-    with torch.inference_mode():
-        logits, maps = network.forward_with_maps(torch.randn(2, 3, 96, 80))
-        cams = class_activation_maps(maps, network.classifier_weight)
-    assert cams.abs().max() > 0
-    torch.testing.assert_close(cams.mean((2, 3)), logits - network.classifier_bias, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", WITH_CAM)
-def test_a_network_with_a_cam_has_a_weight_for_every_class_and_map(name: str) -> None:
-    network = build_network(name, num_classes=5)
-    assert network.cam_obstacle == ""
-    assert network.classifier_weight.shape == (5, 5 if name in ("nin", "squeezenet") else MAPS[name][0])
-    assert network.classifier_bias.shape == (5,)
-
-
-@pytest.mark.parametrize("name", ["alexnet", "vgg"])
-def test_fully_connected_layers_stand_in_the_way_of_a_cam(name: str) -> None:
-    network = build_network(name, num_classes=5).eval()
-    assert "fully connected" in network.cam_obstacle
-    for wanted in ("classifier_weight", "classifier_bias"):
-        with pytest.raises(UserError, match=r"no class activation map: fully connected .* method=gradcam"):
-            getattr(network, wanted)
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_the_gradient_of_a_score_reaches_maps_and_picture(name: str) -> None:
-    network = build_network(name, num_classes=3).eval()
-    initialise_from_scratch(network)
-    images = torch.randn(1, 3, 96, 96, requires_grad=True)
+    images = torch.randn(2, 3, 96, 80, requires_grad=True)
     logits, maps = network.forward_with_maps(images)
-    gradients = torch.autograd.grad(logits.sum(), (maps, images))
+    assert logits.shape == (2, 5) and maps.min() >= 0
+    gradients = torch.autograd.grad(logits.sum(), (maps, images), retain_graph=True)
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in gradients)
 
-
-def test_maximum_pooling_takes_the_largest_value_of_each_map() -> None:
-    network = build_network("googlenet_gmp", num_classes=3).eval()
-    logits, maps = network.forward_with_maps(torch.randn(1, 3, 64, 64))
-    torch.testing.assert_close(logits, network.classifier(maps.amax((2, 3))))
+    if name in ("alexnet", "vgg"):
+        assert "fully connected" in network.cam_obstacle
+        for wanted in ("classifier_weight", "classifier_bias"):
+            with pytest.raises(UserError, match=r"no class activation map: fully connected .* method=gradcam"):
+                getattr(network, wanted)
+        return
+    assert network.cam_obstacle == ""
+    assert network.classifier_weight.shape == (5, maps.shape[1]) and network.classifier_bias.shape == (5,)
+    if config.pool == "max":
+        torch.testing.assert_close(logits, network.classifier(maps.amax((2, 3))))
+    else:
+        cams = class_activation_maps(maps, network.classifier_weight)
+        assert cams.abs().max() > 0
+        torch.testing.assert_close(cams.mean((2, 3)), logits - network.classifier_bias, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("trunk", BACKBONES)
@@ -102,9 +76,7 @@ def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(trunk: str, cha
     with torch.device("meta"):  # shapes without numbers
         network = build_network(model_config("alexnet_gap", backbone=trunk, **change), num_classes=3).eval()
         logits, maps = network.forward_with_maps(torch.zeros(2, 3, 96, 96))
-    assert logits.shape == (2, 3)
-    assert maps.ndim == 4
-    assert maps.shape[2] > 1
+    assert logits.shape == (2, 3) and maps.ndim == 4 and maps.shape[2] > 1
     assert (network.pool == "max") == (change == {"pool": "max"})
 
 

@@ -10,7 +10,8 @@ from cam_repro.networks import build_network, network_table
 from cam_repro.reporting.paper import NETWORKS
 
 
-def test_the_table_has_a_row_for_every_network() -> None:
+def test_list_gives_a_table_with_a_row_for_every_network() -> None:
+    assert repr(build_network("list")) == str(network_table())  # readable at the prompt
     _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in network_table().splitlines()]
     by_name = {name: rest for name, *rest in rows}
     assert list(by_name) == model_names()
@@ -23,11 +24,6 @@ def test_the_table_has_a_row_for_every_network() -> None:
 def test_the_papers_networks_carry_the_papers_names() -> None:
     titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in network_table().splitlines()}
     assert NETWORKS.items() <= titles.items()
-
-
-def test_list_gives_the_table() -> None:
-    assert build_network("list") == network_table()
-    assert repr(build_network("list")) == str(network_table())  # readable at the prompt
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_and_the_known_ones_in_one_line() -> None:

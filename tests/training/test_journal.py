@@ -10,7 +10,7 @@ from harm import curves
 from tensorboard.summary.writer import event_file_writer
 
 from cam_repro.distributed import World
-from cam_repro.training import checkpoint, journal
+from cam_repro.training import journal
 from cam_repro.training.journal import Journal
 from cam_repro.training.state import Progress
 
@@ -41,7 +41,7 @@ def test_curves_written_beyond_the_checkpoint_do_not_show_twice(
 
 
 def test_a_half_written_line_of_metrics_is_taken_back(tmp_path: Path) -> None:
-    metrics = tmp_path / checkpoint.METRICS
+    metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
     Journal(tmp_path, progress(epoch=1, step=5), 8, ALONE)
     assert metrics.read_text() == '{"epoch": 1, "step": 3}\n'

@@ -27,6 +27,7 @@ def config(folder: Path, root: Path, model: str = "alexnet_gap", **recipe: objec
     return Config(
         model=replace(model_config(model), input_size=64), data=DataConfig(name="tiny", root=str(root), workers=0),
         recipe=RecipeConfig(name="tiny", **(tiny | recipe)), runs=str(folder / "runs"), cache=str(folder), device="cpu",
+        weights="none",
     )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(broken: Path, tmp_path
 
 def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
     train(config(tmp_path, tiny_shapes))
-    other = make_shapes(tmp_path / "other", seed=0, train=19, val=10, workers=1)
+    other = make_shapes(tmp_path / "other", seed=0, train=19, val=10)
     with pytest.raises(UserError, match=r"was trained on 60 images of 10 classes, now there are 19 of 10"):
         train(config(tmp_path, other))
 
