@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -11,6 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cam_repro import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, of which file, and what to do."""
+    advice = "free space or choose another folder" if error.errno in (None, *FULL) else "allow it, or choose another"
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; {advice}"
 
 
 @contextmanager
@@ -28,9 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # not every file system lets a folder be synced
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -89,6 +96,4 @@ def make_folder(root: Path, is_made: Callable[[], bool], fill: Callable[[Path], 
             finally:
                 shutil.rmtree(making, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make {root}: {error.strerror or error}; free space or give another data.root="
-        ) from error
+        raise UserError(f"cannot make {root}: {reason(error)}") from error
