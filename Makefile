@@ -1,33 +1,43 @@
-# Every target sets up .venv on first use. Options: data= model= recipe= protocol= method= weights= image= predictions=,
-# and anything else of configs/ through args="recipe.epochs=4 seed=1".
+# Every target sets up .venv on first use. Whatever stands on make's command line as key=value is an option of the
+# script: data= model= image= recipe.epochs=3; variables of the shell are not. Hydra's flags go into args="--multirun".
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-ifdef data
-  WHICH := data=$(data), as asked
+ifneq ($(origin args),command line)
+  args :=
+endif
+ifeq ($(origin data),command line)
+  WHICH := , as asked
 else ifdef ILSVRC_ROOT
   data  := ilsvrc
-  WHICH := data=ilsvrc, because ILSVRC_ROOT is set
+  WHICH := , because ILSVRC_ROOT is set
 else
   data  := shapes
-  WHICH := data=shapes (built in), because neither data= nor ILSVRC_ROOT is set
+  WHICH := , built in, because neither data= nor ILSVRC_ROOT is set
 endif
-CHOSEN = $(foreach option,data model recipe protocol method weights image predictions,$(if $($(option)),$(option)='$($(option))')) $(args)
 
-SCRIPTS := data check-data train eval-classification eval-localization tables score cam views export
+# The values as they were typed, quoted for the shell; the scripts quote them for Hydra.
+OURS   := PYTHON VENV args data
+GIVEN   = $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+QUOTED  = '$(subst ','\'',$(value $1))'
+CHOSEN  = data=$(call QUOTED,data) $(foreach name,$(filter-out $(OURS),$(GIVEN)),$(patsubst class,shown_class,$(name))=$(call QUOTED,$(name))) $(args)
+
+SCRIPTS := data check-data train eval-classification eval-localization tables score compare cam views export
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) bench test lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
+	@echo; echo 'Whatever else stands there as key=value goes to the script: make train model=vgg_gap recipe.epochs=4 seed=1'
 
 setup: $(READY) ## .venv with everything, which every other target does first
 
 reproduce: override data := shapes
-reproduce: override model := alexnet_gap
+reproduce: OURS += model
+reproduce: CHOSEN += model=alexnet_gap
 reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (4 to 9 minutes on 2 cores)
 	@echo "data=shapes (built in), model=alexnet_gap"
 	@$(RUN) scripts/train.py $(CHOSEN)
@@ -42,7 +52,8 @@ eval-classification: ## top-1/top-5 classification error, of model= or of every 
 eval-localization: ## top-1/top-5 localization error from the boxes of class activation maps
 tables: ## paper | reproduced | difference, into results/<data>/
 score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
-cam: ## one picture, image=cat.jpg model=alexnet_gap: top-5, box, heatmap in a PNG beside it
+compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
+cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 views: ## one figure: each view's box of model= beside the true boxes, on 20 pictures
 export: ## the trained weights of model= as safetensors, to publish
 
@@ -53,7 +64,7 @@ cam:    SCRIPT := predict
 views:  SCRIPT := compare_views
 export: SCRIPT := export_weights
 $(SCRIPTS): $(READY)
-	@echo "$(WHICH)"
+	@printf '%s\n' data=$(call QUOTED,data)'$(WHICH)'
 	@$(RUN) scripts/$(SCRIPT).py $(CHOSEN)
 
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)

@@ -8,20 +8,29 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cam_repro import UserError
-from cam_repro.config import CONFIGS, Config, explained, model_names, names_in, register_schema, validated
+from cam_repro.config import CONFIGS, Config, explained, keys_of, model_names, names_in, register_schema, validated
+from cam_repro.files import FULL, reason
 from cam_repro.mistakes import check_choice, shown
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's matrices here are small; its threads would fight torch's
 
-DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK_TROUBLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
+TEXTS = {key for key, kind in keys_of(Config).items() if kind in (str, str | None)}  # options whose values are plain
+IN_QUOTES = re.compile(r"""null|(['"]).*\1|(choice|glob)\(.*\)""")  # a value that means itself to Hydra
+# What sets a training of a sweep apart from the others; an evaluation may sweep over more.
+TRAINS = re.compile(r"(model|recipe|data\.generate)\.|(recipe|weights|seed|deterministic)=")
 OPTIONAL = re.compile(r"\+*data\.(generate|download)\.")  # what not every data set has: Hydra asserts that it is there
 
 
@@ -32,13 +41,16 @@ def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
     """
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print as a page of its own
-    words, code = sys.argv[1:], 2
+    sys.stdout, sys.stderr = map(_Lasting, (sys.stdout, sys.stderr))
+    words, code = [*map(_quoted, sys.argv[1:])], 2
+    sys.argv[1:] = words
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def entry(raw: DictConfig) -> None:  # what leaves it as an exception, Hydra adds a line to
         nonlocal code
         try:
             config = validated(raw)
+            config.name = config.name or _name_in_sweep(config, words)
             if needs_model and config.model is None:
                 raise UserError(f"model= is needed; choose one of: {', '.join(model_names())}")
             code = 1
@@ -50,9 +62,9 @@ def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
         except OSError as error:
             if error.errno not in DISK_TROUBLE:
                 raise
-            _fail(f"cannot write {error.filename or ''}: {error.strerror}; free space or choose another folder", 1)
+            _fail(reason(error), 1)
         except KeyboardInterrupt:
-            _fail("stopped; run the same command to go on", 130)
+            _fail("stopped; the same command begins again, a training where it was last saved", 130)
 
     try:
         _check_words(words)
@@ -63,6 +75,50 @@ def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
         if isinstance(error, AssertionError) and (inner := [word for word in words if OPTIONAL.match(word)]):
             error = UserError(f"{shown(inner[0])}: this data= has no such part to change; choose another data=")
         _fail(explained(error), 2)
+
+
+class _Lasting:
+    """A stream whose reader may leave, as `head` does: what comes after is dropped, and the work goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream or Path(os.devnull).open("w")  # noqa: SIM115  none: it was closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        return self._or_drop(self.stream.write, text) or len(text)
+
+    def flush(self) -> None:
+        self._or_drop(self.stream.flush)
+
+    def _or_drop(self, act: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return act(*arguments)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            return None
+
+
+def _quoted(word: str) -> str:
+    """An option of plain text with its value in quotes for Hydra's grammar; in a sweep each of the choices."""
+    key, equals, value = word.partition("=")
+    if not equals or key.lstrip("+") not in TEXTS or IN_QUOTES.fullmatch(value):
+        return word
+    choices = value.split(",") if {"-m", "--multirun"} & {*sys.argv} else [value]
+    return f"{key}={','.join(QuotedString(choice, Quote.single).with_quotes() for choice in choices)}"
+
+
+def _name_in_sweep(config: Config, words: list[str]) -> str | None:
+    """The network and what the job's training has of its own in a --multirun: `vgg_gap-recipe.lr_0.01`; else none."""
+    parser = OverridesParser.create()
+    typed = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    swept = tuple(f"{one.get_key_element()}=" for one in typed if one.is_sweep_override())
+    task = HydraConfig.get().overrides.task
+    own = [word for word in task if word.startswith(swept) and TRAINS.match(word.lstrip("+"))]
+    if config.model is None or not own:
+        return None
+    return "-".join([config.model.name, *(re.sub(r"[^\w.+-]+", "_", word).strip("_") for word in own)])
 
 
 def _fail(message: str, code: int) -> NoReturn:

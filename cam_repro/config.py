@@ -37,7 +37,7 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-def word(form: tuple[str, str], default: str = MISSING) -> Any:
+def word(form: tuple[str, str], default: str | None = MISSING) -> Any:
     """A word of a form: the regular expression of the whole value, and what a wrong one is told."""
     return field(default=default, metadata={"form": form})
 
@@ -141,6 +141,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
     weights: str | None = file()  # or a name: IMAGENET1K_V1; none: random, or at evaluation the trained checkpoint
     method: str | None = None  # none: cam; with protocol=all every one that the network can serve
     seed: int = number(0, 0, 2**32 - 1)
@@ -156,6 +157,10 @@ class Config:
     top: int = number(1, 1, 5)  # classes whose maps it draws side by side
     out: str = word(FOLDER, "runs/cam")  # where it draws them
     predictions: str | None = file()  # five guesses a line, for `make score`
+    predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
+    devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
+    a: str | None = file()  # two localization results, for `make compare`
+    b: str | None = file()
     force: bool = False  # evaluate again what has not changed
 
 
@@ -168,6 +173,11 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver(
         "folder_name", lambda path: Path(path or "folder").expanduser().resolve().name, replace=True
     )
+
+
+def run_folder(config: Config, name: str | None = None) -> Path:
+    """Where a training is kept, of the name of a run: the configured one, or the network's."""
+    return Path(config.runs) / config.data.name / (name or config.name or config.model.name)
 
 
 def names_in(group: str) -> list[str]:
@@ -226,17 +236,18 @@ def explained(error: Exception, prefix: str = "") -> str:
         return " ".join(str(error).split())
     option = f"{prefix}{cause.full_key or ''}"
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return f"unknown option {shown(option)}; {did_you_mean(option, keys_of(Config))}see --help"
+        return f"unknown option {shown(option)}; {did_you_mean(option, [*keys_of(Config)])}see --help"
     typed = option if cause is error else str(error).removeprefix("Error merging override ")
     return f"{typed}: {str(cause).splitlines()[0]}"
 
 
-def keys_of(schema: type, prefix: str = "") -> list[str]:
-    """Every dotted key of a dataclass of dataclasses, those of its optional parts included."""
-    keys = []
+def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts included."""
+    keys = {}
     for key, kind in get_type_hints(schema).items():
-        parts = [part for part in (kind, *get_args(kind)) if is_dataclass(part)]
-        keys += [prefix + key, *(inner for part in parts for inner in keys_of(part, f"{prefix}{key}."))]
+        keys[prefix + key] = kind
+        for part in (kind, *get_args(kind)):
+            keys |= keys_of(part, f"{prefix}{key}.") if is_dataclass(part) else {}
     return keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -14,6 +15,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cam_repro import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, of which file, and what to do."""
+    advice = "free space or choose another folder" if error.errno in (None, *FULL) else "allow it, or choose another"
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; {advice}"
 
 
 @contextmanager
@@ -31,8 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # not every file system lets a folder be synced
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -112,5 +120,4 @@ def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path
             finally:
                 shutil.rmtree(making, ignore_errors=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot make {root}: {reason}; free space or give another data.root=") from error
+        raise UserError(f"cannot make {root}: {reason(error)}") from error

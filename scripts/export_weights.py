@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from cam_repro.command import command
-from cam_repro.config import Config
+from cam_repro.config import Config, run_folder
 
 
 def main(config: Config) -> None:
     from cam_repro.networks.export import export
     from cam_repro.training.checkpoint import CHECKPOINT
 
-    name, data = config.model.name, config.data.name
-    folder = Path(config.runs) / data / name
-    export(Path(config.weights or folder / CHECKPOINT), folder / f"{name}-{data}.safetensors", name, data)
+    data, folder = config.data.name, run_folder(config)
+    source, path = Path(config.weights or folder / CHECKPOINT), folder / f"{folder.name}-{data}.safetensors"
+    export(source, path, config.model.name, data)
 
 
 if __name__ == "__main__":

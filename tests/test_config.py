@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import subprocess
@@ -33,7 +34,7 @@ from cam_repro.config import (
 )
 from cam_repro.mistakes import check_choice, did_you_mean, shown
 
-KEYS = keys_of(Config)
+KEYS = [*keys_of(Config)]
 SCRIPTS = sorted(path.stem for path in (REPOSITORY / "scripts").glob("*.py") if "command(main" in path.read_text())
 
 
@@ -103,7 +104,14 @@ def test_a_sweep_does_the_work_for_each_choice_until_a_mistake(tmp_path: Path, m
     done = run("--multirun", "model=vgg_gap,nin", "recipe.lr=1e-3")
     assert done.code == 0
     assert [(config.model.name, config.recipe.lr) for config in done.given] == [("vgg_gap", 1e-3), ("nin", 1e-3)]
+    assert [config.name for config in done.given] == [None, None]
     assert len(run("--multirun", "model=glob(vgg*)").given) == 2
+    swept = ("model=vgg_gap,nin", "recipe.lr=1e-3,0.1", "method=cam,gradcam", "shown_class=a,b c")
+    done = run("--multirun", *swept, "seed=3", "data.root=/été")
+    assert len(done.given) == 16 and {config.method for config in done.given} == {"cam", "gradcam"}
+    names = {f"{model}-recipe.lr_{lr}" for model in ("vgg_gap", "nin") for lr in (0.001, 0.1)}
+    assert {config.name for config in done.given} == names and run("recipe.lr=0.1").given[0].name is None
+    assert {config.name for config in run("--multirun", "seed=1,2", "model=nin", "name=mine").given} == {"mine"}
     done = run("--multirun", "recipe.lr=1e-3,0,1e-4")
     assert done.code == 2 and len(done.given) == 1 and done.err.count("\n") == 1 and "recipe.lr=0.0" in done.err
 
@@ -119,11 +127,25 @@ def test_a_mistake_found_by_the_work_ends_in_one_line_with_code_1() -> None:
     assert (done.code, done.err) == (1, "error: no picture here\n")
 
 
-@pytest.mark.parametrize("picture", ["my cat.jpg", "it's (1), a cat.jpg"])
-def test_a_value_may_have_spaces_and_in_quotes_any_sign(picture: str, tmp_path: Path) -> None:
-    (tmp_path / picture).touch()
-    path = str(tmp_path / picture)
-    assert run(f"image={path}" if "'" not in path else f'image="{path}"').given[0].image == path
+@pytest.mark.parametrize(
+    "name", ["holiday (1).jpg", "été.jpg", "a,b.jpg", "it's.jpg", "a=b.jpg", "a$b.jpg", "c\\", "[1]{2}: #3.jpg"]
+)
+def test_a_text_may_have_any_sign(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    for key in ("image", "weights", "predictions", "blacklist"):
+        assert getattr(run(f"{key}={tmp_path / name}").given[0], key) == str(tmp_path / name)
+    given = run(f"data.root=/home/{name}", f"results={name}", 'shown_class="tabby, cat"', "weights=null").given[0]
+    assert (given.data.root, given.results, given.shown_class) == (f"/home/{name}", name, "tabby, cat")
+    assert given.weights is None and run("runs=a/${seed}").given[0].runs == "a/0"
+
+
+def test_a_stop_or_a_file_that_may_not_be_read_is_told_as_it_is() -> None:
+    stopped = run(work=mock.Mock(side_effect=KeyboardInterrupt))
+    assert stopped.code == 130 and "begins again, a training where it was last saved" in stopped.err
+    refused = run(work=mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/a b/c.jpg")))
+    assert (refused.code, refused.err) == (1, "error: Permission denied (/a b/c.jpg); allow it, or choose another\n")
+    full = run(work=mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    assert full.err == "error: No space left on device; free space or choose another folder\n"
 
 
 # One mistake, one line
@@ -134,7 +156,7 @@ MISTAKES = [
     ("+foo=1", "unknown option foo; see --help"),
     ("lr=3", "unknown option lr; did you mean recipe.lr?"),
     ("model=vgg_gp", "model=vgg_gp is unknown; did you mean vgg_gap? choose one of: alexnet, alexnet_gap"),
-    ("data=null", "data=null is unknown; choose one of: ilsvrc, imagenette, shapes"),
+    ("data=null", "data=null is unknown; choose one of: folder, ilsvrc, imagenette, shapes"),
     ("experiment=shapes-vgg", "experiment=shapes-vgg is unknown; did you mean shapes-vgg_gap?"),
     ("recipe.schedule=cosin", "recipe.schedule=cosin is unknown; did you mean cosine? choose one of: step, cosine"),
     ("~recipe.lr", "~recipe.lr: RecipeConfig (DictConfig) does not support deletion"),
@@ -171,7 +193,7 @@ def test_a_mistake_is_one_line_with_the_nearest_right_choice(mistake: str, messa
     assert message in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["weights", "image", "predictions", "blacklist"])
+@pytest.mark.parametrize("option", ["weights", "predictions", "blacklist", "a"])
 def test_a_file_that_is_not_there_is_named_before_any_work(option: str) -> None:
     for path in ("/nowhere.pth", "x/" * 3000, "/"):
         done = run(f"{option}={path}")

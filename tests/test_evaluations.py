@@ -17,6 +17,8 @@ from test_scripts import says, succeeds
 from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.evaluation import maps
+from cam_repro.evaluation.predictions import label_order
+from cam_repro.evaluation.score import score
 from cam_repro.localization import methods
 from cam_repro.networks import build_network
 from cam_repro.reporting import results
@@ -122,6 +124,48 @@ def test_score_prints_the_errors_that_the_evaluation_printed(here: Path, tiny_sh
     predictions.write_text("\n".join([f"11 {lines[0].split(maxsplit=1)[1]}", *lines[1:]]) + "\n")
     refused = says(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"), 1)
     assert "line 1" in refused and "11" in refused
+
+
+def test_labels_may_count_the_devkits_classes(here: Path, tiny_shapes: Path) -> None:
+    (record,) = evaluated(config_of(here, tiny_shapes))
+    predictions, devkit = here / "results/shapes/alexnet_gap/predictions.txt", here / "devkit.txt"
+    wnids = [line.split()[0] for line in (tiny_shapes / "LOC_synset_mapping.txt").read_text().splitlines()]
+    table = ["n00000000", *reversed(wnids)]
+    devkit.write_text("".join(f"{number} {wnid} some words\n" for number, wnid in enumerate(table, 1)))
+    lines = [line.split() for line in predictions.read_text().splitlines()]
+    for line in lines:
+        line[::5] = [str(1 + table.index(wnids[int(label) - 1])) for label in line[::5]]
+    predictions.write_text("".join(" ".join(line) + "\n" for line in lines))
+    options = (f"predictions={predictions}", "predictions_labels=devkit")
+    found = score(config_of(here, tiny_shapes, *options, f"devkit={devkit}"))
+    assert found["loc_top5_error"] == pytest.approx(record["metrics"]["loc_top5_error"], abs=1e-3)
+    devkit.write_text("1 n0\n3 n1\n")
+    with pytest.raises(UserError, match="expected a line `ILSVRC2012_ID wnid …` for each id"):
+        score(config_of(here, tiny_shapes, *options, f"devkit={devkit}"))
+    with pytest.raises(UserError, match="needs the devkit's classes: devkit="):
+        score(config_of(here, tiny_shapes, *options))
+    order = label_order("imagenet", wnids)
+    assert (len(order), order[0], order[-1]) == (1000, "n01440764", "n15075141")
+
+
+def test_what_is_no_run_of_the_data_is_passed_over_and_what_people_read_is_not_parsed(
+    here: Path, tiny_shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = here / "runs/shapes"
+    shutil.copytree(runs / "alexnet_gap", runs / "alexnet_gap_old")
+    shutil.copytree(runs / "alexnet_gap", runs / "damaged")
+    (runs / "damaged/checkpoint.pt").write_bytes(b"nothing")
+    state = torch.load(runs / "alexnet_gap/checkpoint.pt", weights_only=True)
+    (runs / "of_other_data").mkdir()
+    torch.save({**state, "wnids": [f"n{number}" for number in range(10)]}, runs / "of_other_data/checkpoint.pt")
+    (runs / "alexnet_gap/metrics.jsonl").write_bytes(b"{\xff\n")
+    (runs / "alexnet_gap/config.yaml").write_text("recipe: {}\n")
+    records = evaluated(config_of(here, tiny_shapes))
+    assert [record.get("name") for record in records] == [None, "alexnet_gap_old"]
+    said = capsys.readouterr().out
+    assert "damaged is passed over: " in said and "of_other_data is passed over: the network does not know" in said
+    with pytest.raises(UserError, match="cannot be read"):
+        evaluated(config_of(here, tiny_shapes, "name=damaged"))
 
 
 def test_score_without_a_file_says_what_to_type(here: Path, tiny_shapes: Path) -> None:

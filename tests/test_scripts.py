@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, TINY, Script
+from conftest import REPOSITORY, TINY, Script, composed, evaluated
+
+from cam_repro.reporting.compare import compare
+from cam_repro.reporting.tables import write_tables
 
 FINISHED = {"checkpoint.pt", "checkpoint.previous.pt", "config.yaml", "environment.txt", "metrics.jsonl", ".lock"}
 
@@ -90,11 +93,38 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_line(tiny_shape
     assert not [name for name in left if name.endswith(".tmp") or name.startswith("checkpoint")]
 
 
-def test_a_sweep_trains_one_network_after_the_other(script: Script, tmp_path: Path) -> None:
-    changes = ("model=alexnet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", f"runs={tmp_path}/${{recipe.lr}}")
-    out = succeeds(script("train", *changes, f"hydra.sweep.dir={tmp_path}", "--multirun"))
+def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
+    script: Script, tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = succeeds(script("train", "model=alexnet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"))
     assert out.count("trained 1 epochs") == 2
-    assert all((tmp_path / rate / "shapes/alexnet_gap/checkpoint.pt").is_file() for rate in ("0.001", "0.0001"))
+    names = [f"alexnet_gap-recipe.lr_{rate}" for rate in ("0.0001", "0.001")]
+    assert sorted(path.name for path in (tmp_path / "runs/shapes").iterdir()) == names
+    where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
+    options = [*where, *TINY, f"data.root={tiny_shapes}", "data.workers=0", "device=cpu"]
+    records = evaluated(composed(options))
+    assert [(record["model"], record["name"]) for record in records] == [("alexnet_gap", name) for name in names]
+    assert evaluated(composed([*options, f"name={names[0]}", "force=true"]))[0]["metrics"] == records[0]["metrics"]
+    paths = write_tables(tmp_path / "results", "shapes")
+    assert all(f"AlexNet-GAP ({name})" in paths[0].read_text() for name in names)
+
+    a, b = (tmp_path / f"results/shapes/{name}/localization-cam-paper.json" for name in names)
+    for metric, (difference, (low, high)) in compare(composed([*options, f"a={a}", f"b={b}"])).items():
+        assert difference == pytest.approx(records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3)
+        assert low <= difference <= high
+    assert "20 images of shapes, the same for both" in capsys.readouterr().out
+    a.write_text(json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}}))
+    assert f"{a} is of other images, data=shapes (0ther)" in says(script("compare", f"a={a}", f"b={b}"), 1)
+
+
+def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:
+    where = " ".join(f"{key}={tmp_path / key}" for key in ("runs", "results", "cache"))
+    train = f"{sys.executable} scripts/train.py {where} data.root={tiny_shapes} {' '.join(TINY)} model=alexnet_gap"
+    piped = f"{train} model.units=8 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, cwd=REPOSITORY, timeout=240)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    run = tmp_path / "runs/shapes/alexnet_gap"
+    assert (run / "checkpoint.pt").is_file() and len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_resuming_with_another_recipe_is_refused(script: Script) -> None:

@@ -24,7 +24,7 @@ from cam_repro.distributed import World, float32, join_world
 from cam_repro.evaluation.draw import DrawnBoxes, draw_boxes, rule_of
 from cam_repro.evaluation.maps import KeptMaps, predict_split
 from cam_repro.evaluation.predictions import guesses_of
-from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_models
+from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.boxes import LOOSE, TIGHT
 from cam_repro.localization.errors import (
     ScoredImages,
@@ -93,10 +93,20 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
     with join_world(config.device, config.deterministic) as world, float32():
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
-        for model in trained_models(config):
-            trained = load_trained(config, model, (split.wnids, split.words), world.device)
-            answered = split.answered_by(trained.wnids, trained.words)
+        fit, names = 0, trained_runs(config)
+        for name in names:
+            try:
+                trained = load_trained(config, name, (split.wnids, split.words), world.device)
+                answered = split.answered_by(trained.wnids, trained.words)
+            except UserError as error:
+                if config.name or config.model:
+                    raise
+                world.say(f"{name} is passed over: {error}")
+                continue
+            fit += 1
             yield Evaluation(config, trained, answered, fingerprint, world, blacklist)
+        if not fit:
+            raise UserError(f"none of {', '.join(names)} can be evaluated on data={config.data.name}; see above")
 
 
 def classification_jobs(evaluation: Evaluation) -> list[Job]:
@@ -121,7 +131,7 @@ def localization_jobs(evaluation: Evaluation) -> list[Job]:
         if config.model is not None:
             raise UserError(reason)
         if evaluation.world.is_main:
-            print(f"{model.name} is left out: {reason}", flush=True)
+            print(f"{evaluation.trained.name} is left out: {reason}", flush=True)
         return []
     protocols = protocols_of(config.protocol)
     return [Job(protocol, name, protocol.size or model.input_size) for name in methods for protocol in protocols]
@@ -169,7 +179,7 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
             batch_size=config.eval_batch_size, workers=config.data.workers,
         )  # fmt: skip
         passes.append(kept.keep(batches, others) if world.size == 1 else batches)
-    options = {"examples": example_images(len(split)), "title": f"{trained.model.name}: {view}"}
+    options = {"examples": example_images(len(split)), "title": f"{trained.name}: {view}"}
     drawn = [draw_boxes(batches, protocols, size, split, world, **options) for batches in passes]
     for other in drawn[1:]:
         drawn[0].add(other)

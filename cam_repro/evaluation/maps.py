@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from cam_repro import UserError
 from cam_repro.data import Split
 from cam_repro.data.loaders import evaluation_batches, on_device
 from cam_repro.data.views import VIEWS, normalise
@@ -118,16 +121,28 @@ class KeptMaps:
                 yield MapBatch(images, classes, sizes, maps, of_true_class)
 
     def keep(self, batches: Iterator[MapBatch], methods: Sequence[str]) -> Iterator[MapBatch]:
-        """The batches, handed on; what was kept of them appears once the last has passed."""
+        """The batches, handed on; what was kept of them appears once the last has passed, unless the disk is full."""
         small = [method for method in methods if METHODS[method].takes != "gradient of the pixels"]
+        with closing(self._written(small)) as writer:
+            for batch in chain([None], batches, [None]):
+                try:
+                    writer.send(batch)
+                except StopIteration:  # the last was written, or none can be
+                    pass
+                except UserError as error:
+                    tqdm.write(f"the maps are not kept, so another rule will need the network again: {error}")
+                if batch is not None:
+                    yield batch
+
+    def _written(self, methods: Sequence[str]) -> Generator[None, MapBatch | None, None]:
+        """Takes None to begin, each batch, and None at the end. Raises UserError where the disk takes no more."""
         with ExitStack() as stack:
-            paths = {method: stack.enter_context(replacing(self.path(method))) for method in small}
+            paths = {method: stack.enter_context(replacing(self.path(method))) for method in methods}
             files = {method: stack.enter_context(path.open("wb")) for method, path in paths.items()}
-            for batch in batches:
+            while (batch := (yield)) is not None:
                 for method, file in files.items():
                     maps, of_true_class = batch.maps[method], batch.true_class_maps[method]
                     for array in (batch.images, batch.classes, batch.sizes, maps, of_true_class):
                         np.save(file, array)
-                yield batch
             for file in files.values():
                 file.write(file.tell().to_bytes(LENGTH))

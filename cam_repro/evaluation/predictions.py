@@ -2,11 +2,13 @@
 
 `predictions.txt` has one line an image, in the data set's order: `label x1 y1 x2 y2` five times, best guess first, or
 fewer times, the same in all lines.
-Labels are 1-based, as the devkit's; label i is line i of `LOC_synset_mapping.txt` (class index i − 1), not the
-devkit's own `ILSVRC2014_ID`, which only its `meta_clsloc.mat` knows. Corners are pixels of the original image
-counted from 0, both inside the box.
+Labels are 1-based. What they count is, as predictions_labels= says, `mapping`: the lines of the data set's
+`LOC_synset_mapping.txt` or, without one, its sorted classes; `imagenet`: ILSVRC's 1000 classes in the usual order, as a
+network with published weights numbers them; `devkit`: the ILSVRC2012_ID of the devkit's own `meta.mat`, given as a file
+of `ILSVRC2012_ID wnid …` lines, devkit=. Corners are pixels of the original image counted from 0, both inside the box.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from numpy.typing import ArrayLike
 
 from cam_repro import UserError
 from cam_repro.config import check_choice
-from cam_repro.files import write_text
+from cam_repro.data import imagenet_classes
+from cam_repro.files import read_text, write_text
 from cam_repro.localization.boxes import LOOSE, TIGHT
 
 GUESSES = 5
@@ -36,6 +39,22 @@ def guesses_of(classes: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple
     check_choice("protocol.guesses", result_set, RESULT_SETS)
     places, which = np.array([guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]).T
     return classes[:, places], boxes[:, places, which]
+
+
+def label_order(labels: str, wnids: Sequence[str], devkit: str | None = None) -> list[str]:
+    """The wnids that labels 1, 2, … mean: `wnids` of the data, ILSVRC's, or those of the devkit's table.
+
+    Raises UserError for a table that is not there or not complete.
+    """
+    if labels != "devkit":
+        return imagenet_classes()[0] if labels == "imagenet" else [*wnids]
+    if devkit is None:
+        raise UserError("predictions_labels=devkit needs the devkit's classes: devkit=<a file of ILSVRC2012_ID wnid …>")
+    rows = [line.split() for line in read_text(Path(devkit)).splitlines() if line.strip()]
+    wnid_of = {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdecimal()}
+    if not rows or len(wnid_of) != len(rows) or sorted(wnid_of) != [*range(1, len(rows) + 1)]:
+        raise UserError(f"devkit={devkit}: expected a line `ILSVRC2012_ID wnid …` for each id from 1 on, each once")
+    return [wnid_of[number] for number in sorted(wnid_of)]
 
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig, model_config
+from cam_repro.config import Config, ModelConfig, model_config, run_folder
 from cam_repro.data import imagenet_classes
 from cam_repro.networks import CamNetwork, Weights, build_network, check_size, published, read_weights
 from cam_repro.training.checkpoint import CHECKPOINT
@@ -18,8 +18,10 @@ Classes = tuple[list[str], list[str]]  # wnids and words, in the order of a netw
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network under evaluation: its settings as it was trained, its weights as they were read, once, its classes."""
+    """A network under evaluation: the name of its run, its settings as it was trained, its weights as they were read,
+    once, its classes."""
 
+    name: str
     model: ModelConfig
     network: CamNetwork
     weights: Weights
@@ -27,39 +29,42 @@ class TrainedNetwork:
     words: list[str]
 
 
-def trained_models(config: Config) -> list[ModelConfig]:
-    """The configured network, or every one with a checkpoint for the data set: those know the rest themselves."""
-    if config.model:
-        return [config.model]
+def trained_runs(config: Config) -> list[str]:
+    """The name of the configured run, or of every one with a checkpoint for the data set."""
+    if config.name or config.model:
+        return [config.name or config.model.name]
     folder = Path(config.runs) / config.data.name
-    found = sorted(path.parent for path in folder.glob(f"*/{CHECKPOINT}"))
+    found = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
     if not found:
         raise UserError(
             f"no trained network in {folder}; first: make train model=alexnet_gap data={config.data.name}, "
             "or give model= and weights="
         )
-    return [ModelConfig(name=path.name) for path in found]
+    return found
 
 
-def load_trained(config: Config, model: ModelConfig, data: Classes, device: torch.device) -> TrainedNetwork:
-    """The network with its trained weights, on the device. Raises UserError where a layer of it is not trained.
+def load_trained(config: Config, name: str, data: Classes, device: torch.device) -> TrainedNetwork:
+    """The network of a run with its trained weights, on the device. Raises UserError where a layer is not trained.
 
     A checkpoint knows its classes. Published weights, and state dicts of other programs, do not: they are taken for
     ILSVRC's 1000 in their usual order or, if their number is another, for those of the data.
     """
-    source = config.weights or str(Path(config.runs) / config.data.name / model.name / CHECKPOINT)
+    model, source = config.model, config.weights or str(run_folder(config, name) / CHECKPOINT)
     if not config.weights and not Path(source).is_file():
-        default = ", or weights=DEFAULT (published)" if config.model and published(model.backbone) else ""
+        default = ", or weights=DEFAULT (published)" if model and published(model.backbone) else ""
         raise UserError(
-            f"{model.name} is not trained on {config.data.name} ({source} is not there); first: make train "
-            f"model={model.name} data={config.data.name}, or give weights={default}"
+            f"{name} is not trained on {config.data.name} ({source} is not there); first: make train "
+            f"model={model.name if model else 'alexnet_gap'} data={config.data.name}"
+            f"{f' name={name}' if config.name else ''}, or give weights={default}"
         )
-    weights = read_weights(source, model.backbone if config.model else "")
+    weights = read_weights(source, model.backbone if model else "")
     words_of = dict(zip(*imagenet_classes(), strict=True)) | dict(zip(*data, strict=True))
     if weights.model is not None:
-        if config.model and weights.model.name != model.name:
+        if model and weights.model.name != model.name:
             raise UserError(f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}")
         model, candidates = weights.model, [weights.wnids]
+    elif model is None:
+        raise UserError(f"{source} does not say of which network it is; type model=")
     else:
         candidates = [imagenet_classes()[0], data[0]]
     for wnids in candidates:
@@ -74,14 +79,14 @@ def load_trained(config: Config, model: ModelConfig, data: Classes, device: torc
     if config.protocol.size:
         check_size(model, "protocol.size", config.protocol.size)
     words = [words_of.get(wnid, wnid) for wnid in wnids]
-    return TrainedNetwork(model, network.to(device).eval(), weights, wnids, words)
+    return TrainedNetwork(name, model, network.to(device).eval(), weights, wnids, words)
 
 
 def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
     """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless it was trained."""
-    model = config.model or model_config("efficientnet_lite0")
-    checkpoint = Path(config.runs) / config.data.name / model.name / CHECKPOINT
-    if config.weights is None and not checkpoint.is_file() and published(model.backbone):
+    config.model = config.model or (None if config.name else model_config("efficientnet_lite0"))
+    (name,) = trained_runs(config)
+    trained = (run_folder(config, name) / CHECKPOINT).is_file()
+    if config.weights is None and not trained and config.model and published(config.model.backbone):
         config.weights = "DEFAULT"
-    config.model = model
-    return load_trained(config, model, data, device)
+    return load_trained(config, name, data, device)

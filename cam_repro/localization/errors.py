@@ -24,6 +24,7 @@ __all__ = [
     "box_iou",
     "boxes_on_map",
     "centre_boxes",
+    "difference_intervals",
     "localization_errors",
     "max_box_accuracy",
     "read_blacklist",
@@ -150,12 +151,30 @@ def bootstrap_intervals(
     """
     shares = scored.shares()
     names = list(summarise(scored) if metrics is None else metrics)
-    columns = np.stack([column for name in names for column in shares[name]], axis=1)
-    # Images judged alike are interchangeable: drawing how many of each kind is cheaper than drawing images.
-    kinds, images_of_kind = np.unique(columns, axis=0, return_counts=True)
-    draw = np.random.default_rng(seed).multinomial
-    drawn = draw(len(columns), images_of_kind / len(columns), size=samples) @ kinds.astype(np.int64)
+    drawn = _redrawn([column for name in names for column in shares[name]], seed, samples)
     return {name: _interval(drawn[:, 2 * i], drawn[:, 2 * i + 1]) for i, name in enumerate(names)}
+
+
+def difference_intervals(
+    one: ScoredImages, two: ScoredImages, *, seed: int = 0, samples: int = 1000
+) -> dict[str, list[float]]:
+    """95 % percentile intervals {metric: [low, high]} of two − one, in percentage points, of two judgements of the same
+    images, which are redrawn together: what both find hard in a drawing cancels. ValueError for other images."""
+    if not np.array_equal(one.counted, two.counted):
+        raise ValueError("the two judgements do not count the same images")
+    shares = one.shares(), two.shares()
+    names = [name for name in summarise(one) if name in summarise(two)]
+    columns = [column for name in names for of_one in shares for column in of_one[name]]
+    drawn = _redrawn(columns, seed, samples).reshape(samples, -1, 4).swapaxes(0, 1)
+    return {name: _interval(*of_name.T) for name, of_name in zip(names, drawn, strict=True)}
+
+
+def _redrawn(columns: list[np.ndarray], seed: int, samples: int) -> np.ndarray:
+    """K columns (N,) bool over images -> (samples,K): how many are true in each redrawing of the N images."""
+    # Images judged alike are interchangeable: drawing how many of each kind is cheaper than drawing images.
+    kinds, images_of_kind = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    images = images_of_kind.sum()
+    return np.random.default_rng(seed).multinomial(images, images_of_kind / images, size=samples) @ kinds.astype(int)
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, samples: int = 1000) -> list[float]:
@@ -166,9 +185,11 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, samples: int = 1000) -> 
     return _interval(drawn, np.full(samples, images))
 
 
-def _interval(part: np.ndarray, whole: np.ndarray) -> list[float]:
-    share = 100.0 * part[whole > 0] / whole[whole > 0]
-    return [float(bound) for bound in np.percentile(share, (2.5, 97.5))]
+def _interval(*counts: np.ndarray) -> list[float]:
+    """Of part / whole over redrawings or, of four counts, of the second such share minus the first."""
+    part, whole, *of_two = np.stack(counts)[:, np.all(counts[1::2], axis=0)]
+    share = of_two[0] / of_two[1] - part / whole if of_two else part / whole
+    return [float(bound) for bound in np.percentile(100.0 * share, (2.5, 97.5))]
 
 
 def whole_image_boxes(sizes: ArrayLike) -> np.ndarray:

@@ -85,7 +85,8 @@ def pictures_of(image: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     inside = path.iterdir() if path.is_dir() else map(Path, glob(str(path)))  # noqa: PTH207 (any path, absolute or not)
-    if found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()):
+    shown_ones = (file for file in inside if not file.name.startswith("."))  # as a Mac's ._cat.jpg, which is no picture
+    if found := sorted(file for file in shown_ones if file.suffix.lower() in SUFFIXES and file.is_file()):
         return found
     what = "a folder without a picture in it" if path.is_dir() else "not there"
     raise UserError(f"image={shown(image)} is {what}; give a picture, a folder of them or a pattern as 'photos/*.jpg'")

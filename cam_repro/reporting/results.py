@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import ProtocolConfig, protocols_of
+from cam_repro.config import ProtocolConfig, model_names, protocols_of
+from cam_repro.data import imagenet_classes
 from cam_repro.data.images import decoder
 from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.evaluation.predictions import write_predictions
@@ -45,6 +46,7 @@ class Result:
     path: Path
     kind: str  # a key of METRICS
     model: str
+    name: str  # of the run: the network's, unless it was given another
     method: str
     data: str
     split: str
@@ -79,17 +81,18 @@ def protocol_name(protocol: ProtocolConfig) -> str:
 
 def result_path(evaluation: Evaluation, job: Job) -> Path:
     """`results/<data>/<model>/…json` of a job."""
-    folder = Path(evaluation.config.results) / evaluation.config.data.name / evaluation.trained.model.name
+    folder = Path(evaluation.config.results) / evaluation.config.data.name / evaluation.trained.name
     return folder / file_name(job.method, protocol_name(job.protocol))
 
 
 def heading(evaluation: Evaluation, job: Job) -> dict[str, Any]:
     """What was evaluated: of a classification, which has no method and no boxes, the protocol's view alone."""
-    settings = asdict(job.protocol) | {"name": protocol_name(job.protocol)}
+    trained, settings = evaluation.trained, asdict(job.protocol) | {"name": protocol_name(job.protocol)}
     keys = ("name", "view", "size") if job.method is None else tuple(settings)
     return {
         "schema": SCHEMA,
-        "model": evaluation.trained.model.name,
+        "model": trained.model.name,
+        **({"name": trained.name} if trained.name != trained.model.name else {}),
         "data": evaluation.config.data.name,
         "split": "val",
         "input_size": job.size,
@@ -184,8 +187,12 @@ def _beside(path: Path, job: Job) -> dict[str, Path]:
         return {}
     if job.protocol.boxes == "sweep":
         return {"curve": path.with_suffix(".csv"), "figure": path.with_suffix(".png")}
-    name = "predictions" + path.stem.removeprefix("localization").removesuffix("-cam-paper") + ".txt"
-    return {"predictions": path.with_name(name), "figure": path.with_suffix(".png")}
+    return {"predictions": predictions_of(path), "figure": path.with_suffix(".png")}
+
+
+def predictions_of(path: Path) -> Path:
+    """The guesses beside a localization result."""
+    return path.with_name("predictions" + path.stem.removeprefix("localization").removesuffix("-cam-paper") + ".txt")
 
 
 def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -206,6 +213,7 @@ def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[st
             title=f"{record['model']}, {job.method}, {record['data']}, {record['images']:,} images",
         )  # fmt: skip
     elif job.method is not None:
+        record["labels"] = "imagenet" if evaluation.trained.wnids == imagenet_classes()[0] else "mapping"
         write_predictions(beside["predictions"], outcome.labels, outcome.boxes)
         write_figure(
             beside["figure"], evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes
@@ -217,7 +225,8 @@ def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[st
 
 def print_record(record: dict[str, Any], where: str) -> None:
     size, way = record["input_size"], f"{record['method']}, protocol {record['protocol']['name']}"
-    print(f"{record['model']} on {record['data']}, {record['images']} images at {size} px, {way}:")
+    name = record["model"] + (f" ({record['name']})" if "name" in record else "")
+    print(f"{name} on {record['data']}, {record['images']} images at {size} px, {way}:")
     for metric, value in record["metrics"].items():
         low, high = record["confidence"].get(metric, (None, None))
         interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
@@ -235,7 +244,7 @@ def read_results(folder: Path) -> list[Result]:
 
 def _result(path: Path) -> Result:
     record = {"thresholds": {}} | read_record(path)
-    record = {"loc_images": record["images"]} | record
+    record = {"loc_images": record["images"], "name": record["model"]} | record
     if record["protocol"].get("guesses") == "heuristics":  # its five guesses name three classes
         record["metrics"]["cls_top5_error"] = None
     given = {key.name: record[key.name] for key in fields(Result) if key.name not in ("path", "kind")}
@@ -252,7 +261,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """The checked content of a result file; a UserError names the file and the key at fault."""
     kind, *ways = path.stem.split("-")
     keys = ("method", "protocol") if kind == "localization" else ("protocol",)
-    again = f"evaluate it again: make eval-{kind} data={path.absolute().parent.parent.name} model={path.parent.name}"
+    data, name = path.absolute().parts[-3:-1]
+    again = f"evaluate it again: make eval-{kind} data={data} {'model' if name in model_names() else 'name'}={name}"
     again += "".join(f" {key}={way}" for key, way in zip(keys, ways, strict=False))
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -290,7 +300,8 @@ def _faults(path: Path, record: Any) -> Iterator[tuple[str, str]]:
             yield key, f"a whole number of the {record['images']} images"
     kind = _kind(path, record)
     name = file_name(None if kind == "classification" else record["method"], record["protocol"]["name"])
-    place = {"data": path.absolute().parent.parent.name, "model": path.absolute().parent.name}
+    run = "name" if "name" in record else "model"
+    place = {"data": path.absolute().parent.parent.name, run: path.absolute().parent.name}
     for key, folder in place.items():  # a file copied by hand must not lend its numbers to another network
         if record[key] != folder:
             yield key, f"{folder}, its folder"

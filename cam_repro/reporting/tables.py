@@ -192,12 +192,13 @@ def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
 
 
 def _marks(runs: list[Result]) -> dict[Path, str]:
-    """What tells a row from the others: weights other than most of its network's results, data other than most."""
+    """What tells a row from the others: its own name, weights other than most of its run's, data other than most."""
     data, marks = mode(run.provenance["data"] for run in runs), {}
     for run in runs:
-        weights = mode(other.provenance["weights"] for other in runs if other.model == run.model)
+        weights = mode(other.provenance["weights"] for other in runs if other.name == run.name)
         usual = {"weights": weights, "data": data}
-        unlike = [f"{key} {run.provenance[key][:8]}" for key in usual if run.provenance[key] != usual[key]]
+        unlike = [run.name] if run.name != run.model else []
+        unlike += [f"{key} {run.provenance[key][:8]}" for key in usual if run.provenance[key] != usual[key]]
         marks[run.path] = f" ({', '.join(unlike)})" if unlike else ""
     return marks
 

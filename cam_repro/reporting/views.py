@@ -34,7 +34,7 @@ def compare_views(config: Config) -> Path:
     with join_world(config.device, config.deterministic) as world, float32():
         whole = load_split(config.data, "val", Path(config.cache), world)
         split = whole.subset(example_images(len(whole), PICTURES))
-        trained = load_trained(config, config.model, (split.wnids, split.words), world.device)
+        trained = load_trained(config, config.name or config.model.name, (split.wnids, split.words), world.device)
         split = split.answered_by(trained.wnids, trained.words)
         size, boxes = config.protocol.size or trained.model.input_size, {}
         for view in VIEWS:
@@ -43,7 +43,7 @@ def compare_views(config: Config) -> Path:
                 batches, [replace(config.protocol, view=view)], size, split, world, title=view
             ).true_class_boxes.values()
             boxes[view] = drawn[:, LOOSE]
-    folder = Path(config.results) / config.data.name / trained.model.name
+    folder = Path(config.results) / config.data.name / trained.name
     path = folder / f"views-{method}-{protocol_name(config.protocol)}.png"
     save_picture(path, _sheet(split, boxes))
     print(f"{len(split)} pictures, true boxes and those of {', '.join(boxes)}: {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,6 +107,6 @@ def refuse_other_settings(folder: Path, before: dict[str, Any], config: Config) 
     changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
     if changed:
         raise UserError(
-            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train elsewhere "
-            f"with runs=, if you like from its weights: weights={folder / CHECKPOINT}"
+            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train another run, "
+            f"from its weights if you like: name=another {shlex.quote(f'weights={folder / CHECKPOINT}')}"
         )

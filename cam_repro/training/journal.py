@@ -43,7 +43,7 @@ class Journal:
         self.metrics, self.board = folder / "metrics.jsonl", None
         self.clock, self.said_at = (time.monotonic(), progress.step), time.monotonic()
         if world.is_main:
-            lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+            lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
             write_text(self.metrics, "".join(lines[: progress.epoch]))
             self.board = SummaryWriter(str(folder), purge_step=progress.written + 1)
 

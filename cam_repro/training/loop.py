@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cam_repro import UserError
-from cam_repro.config import Config, RecipeConfig
+from cam_repro.config import Config, RecipeConfig, run_folder
 from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
@@ -29,10 +29,6 @@ from cam_repro.training.stopping import Stop, Stopping
 from cam_repro.training.validation import validate
 
 LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the device
-
-
-def run_folder(config: Config) -> Path:
-    return Path(config.runs) / config.data.name / config.model.name
 
 
 def train(config: Config) -> Path:
@@ -61,7 +57,7 @@ def train(config: Config) -> Path:
         elif world.is_main:
             describe(folder, config, world)
         if progress.epoch >= recipe.epochs:
-            world.say(f"already trained ({recipe.epochs} epochs): {folder}; to train anew, choose another runs=")
+            world.say(f"already trained ({recipe.epochs} epochs): {folder}; to train another, give it a name=")
             return folder
         world.say(
             f"{config.model.name} on {config.data.name}: {len(train_split)} train and {len(val_split)} val images of "
@@ -185,7 +181,7 @@ def go_on(
         if (wnids, images) != (train_split.wnids, len(train_split)):
             raise UserError(
                 f"{folder} was trained on {images} images of {len(wnids)} classes, now there are {len(train_split)} "
-                f"of {len(train_split.wnids)}, or others; give it the same data back, or train elsewhere with runs="
+                f"of {len(train_split.wnids)}, or others; give it the same data back, or train another with name="
             )
         restore(state, network, optimizer, progress, world, config.seed)
 

@@ -60,8 +60,8 @@ def seed_process(seed: int, *place: int) -> None:
 
 def not_finite(step: int) -> UserError:
     return UserError(
-        f"the loss or a weight is not finite at step {step}; lower recipe.lr or set recipe.clip=1, and train elsewhere "
-        "with runs= (the last checkpoint here is whole: weights= may start from it)"
+        f"the loss or a weight is not finite at step {step}; lower recipe.lr or set recipe.clip=1, and train another "
+        "with name= (the last checkpoint here is whole: weights= may start from it)"
     )
 
 

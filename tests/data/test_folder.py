@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import TINY, run_script
+from conftest import TINY, composed, evaluated, run_script
 from PIL import Image
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data.folder import open_split, read_classes
+from cam_repro.reporting.pictures import show_pictures
+from cam_repro.reporting.tables import write_tables
+from cam_repro.reporting.views import compare_views
 
 
 @pytest.fixture
@@ -63,11 +66,21 @@ def test_what_is_no_folder_of_classes_is_said_in_one_line(tmp_path: Path, given:
         open_split(DataConfig(name="pets", root=str(tmp_path / given), get="give it"), "val", tmp_path)
 
 
-def test_own_pictures_train_and_classify_under_the_folders_name(root: Path, tmp_path: Path) -> None:
+def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
+    """Two classes without boxes: trained, classified, looked at, tabulated; localization says what is missing."""
     small = [option for option in TINY if "generate" not in option]
     options = ["data=folder", f"data.root={root}", "model=alexnet_gap", "model.units=8", "recipe=scratch", *small]
-    for script in ("train", "eval_classification"):
-        done = run_script(script, tmp_path, *options, "model.input_size=64")
-        assert done.returncode == 0, done.stderr
+    done = run_script("train", tmp_path, *options, "model.input_size=64")
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/pets/alexnet_gap/checkpoint.pt").is_file()
-    assert (tmp_path / "results/pets/alexnet_gap/classification.json").is_file()
+    where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
+    config = composed([*options, *where, "data.workers=0", "device=cpu", f"out={tmp_path / 'out'}"])
+    (record,) = evaluated(config, "classification")
+    assert record["metrics"]["cls_top5_error"] is None
+    with pytest.raises(UserError, match="data=pets has no boxes, so nothing can be localized; make eval-class"):
+        evaluated(config)
+    table, _ = write_tables(tmp_path / "results", "pets")
+    assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()
+    assert compare_views(config).is_file()
+    config.image = str(root / "dog")
+    assert len(show_pictures(config)) == 40 and len([*(tmp_path / "out").iterdir()]) == 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,23 @@ def test_kept_maps_give_the_same_boxes_without_the_network(three_pictures: Split
         assert np.array_equal(boxes, first.boxes[key])
         assert np.array_equal(again.true_class_boxes[key], first.true_class_boxes[key])
     assert not KeptMaps(tmp_path / "maps", {"network": "b"}).holds("cam")
+
+
+def test_a_full_disk_costs_the_kept_maps_and_not_the_evaluation(
+    three_pictures: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, limits = KeptMaps(tmp_path / "maps", {}), resource.getrlimit(resource.RLIMIT_FSIZE)
+    batches = predict_split(
+        brightness_network(), three_pictures, "squash", 224, ["cam"], ALONE, batch_size=1, workers=0
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        seen = [int(image) for batch in kept.keep(batches, ["cam"]) for image in batch.images]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert seen == [0, 1, 2] and not kept.holds("cam") and not list((tmp_path / "maps").iterdir())
+    said = capsys.readouterr().out
+    assert said.count("the maps are not kept") == said.count("\n") == 1 and "free space" in said
 
 
 def test_an_evaluation_broken_off_keeps_no_maps(three_pictures: Split, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cam_repro.localization.errors import (
     bootstrap_intervals,
     box_iou,
     centre_boxes,
+    difference_intervals,
     localization_errors,
     read_blacklist,
     score_images,
@@ -184,6 +185,23 @@ def test_bootstrap_intervals_are_those_of_drawing_images_one_by_one() -> None:
         expected = np.percentile(100 * part[draws].sum(1) / whole[draws].sum(1), (2.5, 97.5))
         assert intervals[name] == pytest.approx(expected, abs=1.5)
         assert intervals[name][0] < summarise(scored)[name] < intervals[name][1]
+
+
+def test_the_interval_of_a_difference_redraws_both_judgements_together() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 3, 400)
+    labels = np.where(rng.random((2, 400, 1)) < [[[0.5]], [[0.6]]], truth[:, None], 9)
+    labels[1, :200] = labels[0, :200]  # half of the images are judged alike
+    boxes = np.where(rng.random((400, 1, 1)) < 0.6, A, B)
+    one, two = (score_images(of_one, boxes, truth, [[A]] * 300 + [[]] * 100) for of_one in labels)
+    intervals, draws = difference_intervals(one, two, samples=2000), rng.integers(0, 400, (2000, 400))
+    assert [*intervals] == ["cls_top1_error", "loc_top1_error", "loc_given_cls"]
+    for name, (low, high) in intervals.items():
+        first, second = (of[name][0][draws].sum(1) / of[name][1][draws].sum(1) for of in (one.shares(), two.shares()))
+        assert [low, high] == pytest.approx(np.percentile(100 * (second - first), (2.5, 97.5)), abs=1)
+    assert set(map(tuple, difference_intervals(one, one).values())) == {(0.0, 0.0)}
+    with pytest.raises(ValueError, match="same images"):
+        difference_intervals(one, score_images(labels[0], boxes, truth, [[A]] * 400))
 
 
 def test_bootstrap_intervals_repeat_with_the_seed_and_take_a_choice_of_metrics() -> None:

@@ -56,7 +56,8 @@ def test_a_written_result_is_read_back_and_found_unchanged_until_something_chang
     config = Config(data=DataConfig(name="shapes"), results=str(tmp_path))
     model = ModelConfig(name="alexnet_gap", input_size=64)
     weights = SimpleNamespace(sha256="77aa", training={"epochs_done": 3})
-    trained, world = SimpleNamespace(model=model, weights=weights), World(0, 1, torch.device("cpu"))
+    trained = SimpleNamespace(name=model.name, model=model, weights=weights, wnids=[])
+    world = World(0, 1, torch.device("cpu"))
     split = small_split(tmp_path)
     evaluation = Evaluation(config, trained, split, "d00d", world, frozenset({3}))
     box, truth = [[[0, 0, 9, 9]] * 5] * 4, [[[0, 0, 9, 9]], [[0, 0, 2, 2]], [[0, 0, 9, 9]], []]
@@ -79,7 +80,7 @@ def test_a_written_result_is_read_back_and_found_unchanged_until_something_chang
     ]  # fmt: skip
 
     other = replace(
-        evaluation, trained=SimpleNamespace(model=model, weights=SimpleNamespace(sha256="x", training=None))
+        evaluation, trained=SimpleNamespace(**vars(trained) | {"weights": SimpleNamespace(sha256="x", training=None)})
     )
     assert results.unchanged(evaluation, job) == written
     assert results.unchanged(other, job) is None

@@ -252,6 +252,12 @@ def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
         setattr(getattr(changed, group) if group else changed, name, value)
         with pytest.raises(UserError, match=f"other settings: {key} .* → {value}"):
             checkpoint.refuse_other_settings(tmp_path, before, changed)
+    folder, longer = tmp_path / "my runs", config(seed=1)
+    before = checkpoint.what_matters(longer)
+    longer.recipe.epochs += 10
+    advice = f"set them back, or train another run, from its weights if you like: name=another 'weights={folder}/"
+    with pytest.raises(UserError, match=f"recipe.epochs .*{advice}checkpoint.pt'"):
+        checkpoint.refuse_other_settings(folder, before, longer)
 
 
 def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
