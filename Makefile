@@ -16,10 +16,10 @@ else
 endif
 CHOSEN = $(foreach option,data model recipe protocol method weights image predictions,$(if $($(option)),$(option)='$($(option))')) $(args)
 
-SCRIPTS := data check-data train eval-classification eval-localization tables score cam views export
+SCRIPTS := data check-data train eval-classification eval-localization tables score cam views export weights
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce $(SCRIPTS) bench test lint
+.PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -45,16 +45,22 @@ score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
 cam: ## one picture, image=cat.jpg model=alexnet_gap: top-5, box, heatmap in a PNG beside it
 views: ## one figure: each view's box of model= beside the true boxes, on 20 pictures
 export: ## the trained weights of model= as safetensors, to publish
+weights: ## fetch the published weights of model= beforehand, for machines without internet
 
-# Each runs the script of its name, but for four.
+# Each runs the script of its name, but for five.
 SCRIPT = $(subst -,_,$@)
 data:   SCRIPT := get_data
 cam:    SCRIPT := predict
 views:  SCRIPT := compare_views
 export: SCRIPT := export_weights
+weights: SCRIPT := fetch_weights
 $(SCRIPTS): $(READY)
 	@echo "$(WHICH)"
 	@$(RUN) scripts/$(SCRIPT).py $(CHOSEN)
+
+rehearse: override data := ilsvrc
+rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
+	@$(RUN) scripts/rehearse.py $(CHOSEN)
 
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
 	@$(RUN) scripts/bench.py $(args)

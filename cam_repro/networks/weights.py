@@ -37,6 +37,7 @@ class Weights:
     sha256: str  # of the very bytes that were read
     pixels: Pixels | None = None  # that it was trained on, where they are not the backbone's
     training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
+    path: Path | None = None  # the file that was read
 
 
 def published(backbone_name: str) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ def _read(path: Path, source: str) -> Weights:
                 "save the state dict alone"
             )
     training = state.get("training") if model else None
-    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training=training)
+    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), None, training, path)
 
 
 def _pickled(content: bytes) -> Any:
