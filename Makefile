@@ -24,10 +24,10 @@ GIVEN   = $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(n
 QUOTED  = '$(subst ','\'',$(value $1))'
 CHOSEN  = data=$(call QUOTED,data) $(foreach name,$(filter-out $(OURS),$(GIVEN)),$(patsubst class,shown_class,$(name))=$(call QUOTED,$(name))) $(args)
 
-SCRIPTS := data check-data train eval-classification eval-localization tables score compare cam views export
+SCRIPTS := data check-data train eval-classification eval-localization tables score compare cam views export weights
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce $(SCRIPTS) bench test lint
+.PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -56,16 +56,22 @@ compare: ## two results on the same images, a=….json b=….json: the differenc
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 views: ## one figure: each view's box of model= beside the true boxes, on 20 pictures
 export: ## the trained weights of model= as safetensors, to publish
+weights: ## fetch the published weights of model= beforehand, for machines without internet
 
-# Each runs the script of its name, but for four.
+# Each runs the script of its name, but for five.
 SCRIPT = $(subst -,_,$@)
 data:   SCRIPT := get_data
 cam:    SCRIPT := predict
 views:  SCRIPT := compare_views
 export: SCRIPT := export_weights
+weights: SCRIPT := fetch_weights
 $(SCRIPTS): $(READY)
-	@printf '%s\n' data=$(call QUOTED,data)'$(WHICH)'
+	@$(if $(filter cam weights,$@),,printf '%s\n' data=$(call QUOTED,data)'$(WHICH)')
 	@$(RUN) scripts/$(SCRIPT).py $(CHOSEN)
+
+rehearse: override data := ilsvrc
+rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
+	@$(RUN) scripts/rehearse.py $(CHOSEN)
 
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
 	@$(RUN) scripts/bench.py $(args)

@@ -17,6 +17,7 @@ from test_scripts import says, succeeds
 from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.evaluation import maps
+from cam_repro.evaluation.evaluate import Job, evaluate, evaluations
 from cam_repro.evaluation.predictions import label_order
 from cam_repro.evaluation.score import score
 from cam_repro.localization import methods
@@ -95,6 +96,23 @@ def test_another_rule_scores_the_kept_maps_without_the_network(
     assert sum(forwards) == 20 and first["metrics"] != stricter["metrics"]
     _, again = evaluated(config_of(here, tiny_shapes, "force=true"))
     assert sum(forwards) == 40 and again["metrics"] == first["metrics"]
+
+
+def test_beside_backprop_whose_maps_are_not_kept_the_others_are_read(
+    here: Path, tiny_shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, predict = [], maps.predict
+
+    def noted(*arguments: object, methods: list[str], **options: object) -> object:
+        asked.append(tuple(methods))
+        return predict(*arguments, methods=methods, **options)
+
+    monkeypatch.setattr(maps, "predict", noted)
+    (evaluation,) = evaluations(config_of(here, tiny_shapes))
+    jobs = [Job(evaluation.config.protocol, method, 64) for method in ("cam", "backprop")]
+    first, again = ([outcome.boxes for _, outcome in evaluate(evaluation, jobs)] for _ in range(2))
+    assert list(dict.fromkeys(asked)) == [("cam", "backprop"), ("backprop",)]
+    assert np.array_equal(first, again)
 
 
 def test_changed_data_is_evaluated_anew(here: Path, tiny_shapes: Path, committed: None, forwards: list[int]) -> None:

@@ -50,30 +50,40 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     assert_same(result(disturbed), result(undisturbed))
 
 
+# SLURM's commands as they behave: srun answers a TERM by killing its task, and scancel --signal reaches the task alone.
+SLURM = {
+    "srun": """echo "$@" > training
+({task}) & task=$!
+echo $task > task
+trap 'kill -KILL $task; exit 143' TERM
+wait $task""",
+    "scancel": """[ "$*" = "--signal=TERM 7.0" ] && kill -TERM $(cat task) || kill -KILL $(cat task)""",
+    "scontrol": """[ "$1" = show ] && printf "first\\nsecond\\n" || echo "$@" > requeued""",
+}
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 def test_the_batch_job_is_requeued_when_it_was_stopped(tmp_path: Path, stopped: bool) -> None:
-    """With commands of our own in the place of SLURM's."""
-    commands = {
-        "srun": f'echo "$@" > {tmp_path}/training; {"exec sleep 60" if stopped else "exit 3"}',
-        "scontrol": f'[ "$1" = show ] && echo "first\nsecond" || echo "$@" > {tmp_path}/requeued',
-    }
-    for name, does in commands.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+    """And what it trains is asked to save, not killed."""
+    task = "trap 'sleep 0.3; touch saved; exit 1' TERM; while :; do sleep 0.05; done" if stopped else "exit 3"
+    for name, does in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does.replace('{task}', task)}\n")
         (tmp_path / name).chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
-    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    job = subprocess.Popen(["bash", str(REPOSITORY / "docs/slurm/train.sbatch"), "model=vgg_gap"], env=environment)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_NODELIST": "n[1-2]",
+             "SLURM_CPUS_PER_TASK": "32", "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
+    command = ["bash", str(REPOSITORY / "docs/slurm/train.sbatch"), "model=vgg_gap"]
+    job = subprocess.Popen(command, env={**os.environ, **slurm}, cwd=tmp_path)
     training = tmp_path / "training"
-    while not (training.exists() and training.read_text()) and job.poll() is None:
+    while not ((tmp_path / "task").exists() and training.read_text()) and job.poll() is None:
         time.sleep(0.01)
     if stopped:
         time.sleep(0.1)
         job.send_signal(SIGTERM)
     assert job.wait(30) == (0 if stopped else 3)
-    assert (tmp_path / "requeued").exists() == stopped
+    assert (tmp_path / "saved").exists() == (tmp_path / "requeued").exists() == stopped
     given = training.read_text()
-    assert "--nnodes=2 --nproc-per-node=4" in given and "--rdzv-endpoint=first:29500" in given
-    assert given.endswith("scripts/train.py model=vgg_gap\n")
+    assert given.startswith("--cpus-per-task=32 .venv/bin/torchrun --nnodes=2 --nproc-per-node=4")
+    assert "--rdzv-endpoint=first:10007 " in given and given.endswith(" scripts/train.py model=vgg_gap\n")
 
 
 def test_every_named_test_exists() -> None:

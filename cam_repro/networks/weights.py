@@ -35,6 +35,7 @@ class Weights:
     source: str  # the file, or the published name and of what
     sha256: str  # of the very bytes that were read
     training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
+    path: Path | None = None  # the file that was read
 
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
@@ -99,7 +100,7 @@ def _read(path: Path, source: str) -> Weights:
                 "save the state dict alone"
             )
     training = state.get("training") if model else None
-    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training=training)
+    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), None, training, path)
 
 
 def _pickled(content: bytes) -> Any:

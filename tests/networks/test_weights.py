@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import nn
 from torchvision import models
 
 from cam_repro import UserError
-from cam_repro.config import model_config
+from cam_repro.config import Config, model_config
 from cam_repro.networks import CamNetwork, Weights, build_network, published, read_weights
+from scripts.fetch_weights import main as fetch_weights
 
 WHOLE: dict[str, Callable[[], nn.Module]] = {
     "alexnet": lambda: models.alexnet(weights=None),
@@ -93,6 +95,22 @@ def test_published_weights_are_read_once_and_named_with_their_hash(
     assert opened == [path] and weights.sha256 == hashlib.sha256(content).hexdigest()
     assert weights.source == "weights=IMAGENET1K_V1 of resnet18 (resnet18-f37072fd.pth)"
     assert torch.equal(build_network("resnet18", 1000, weights).classifier_weight, whole.fc.weight)
+
+
+def test_published_weights_are_fetched_beforehand_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = cached(WHOLE["alexnet"](), "alexnet-owt-7be5be79.pth", tmp_path, monkeypatch)
+    path = path.rename(tmp_path / path.name)  # where an address has it, from which it is then fetched
+    fetched = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda _, to, *__: fetched.append(shutil.copy(path, to)))
+    for _ in range(2):
+        fetch_weights(Config(model=model_config("alexnet_gap")))
+    said = f"{fetched[0]}, {path.stat().st_size / 1e6:.1f} MB, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+    assert capsys.readouterr().out == 2 * f"weights=IMAGENET1K_V1 of alexnet ({path.name}): {said}"
+    assert fetched == [str(tmp_path / "checkpoints" / path.name)]
+    with pytest.raises(UserError, match="there are no published weights of nin"):
+        fetch_weights(Config(model=model_config("nin")))
 
 
 def test_weights_that_cannot_be_fetched_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
@@ -18,6 +19,8 @@ from cam_repro.distributed import World
 from cam_repro.networks import build_network
 from cam_repro.training.loop import take_step, train
 from cam_repro.training.solver import build_optimizer
+from cam_repro.training.stopping import Stopping
+from cam_repro.training.validation import validate
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -89,3 +92,15 @@ def test_a_training_that_does_not_learn_is_said(
     settings.model.conv_bias, settings.runs = 100.0, str(tmp_path / "far")  # a head on another scale than its trunk's
     train(settings)
     assert "the first loss is" in capsys.readouterr().out
+
+
+def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_path: Path) -> None:
+    """So that a compiled network is compiled for the batches of training alone, which all have one size."""
+    settings, counter = config(tmp_path, tiny_shapes), CompileCounter()
+    settings.eval_batch_size = 16  # of 20 images: the second batch is short
+    split, network = open_split(settings.data, "val", tmp_path), build_network(settings.model, 10)
+    network.compile(backend=counter)
+    validate(network, split, settings, 64, ALONE, Stopping(ALONE))
+    assert counter.frame_count == 0
+    network(torch.zeros(2, 3, 64, 64))
+    assert counter.frame_count == 1

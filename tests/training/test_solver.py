@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
+from conftest import composed
 from torch import nn
 
 from cam_repro.config import RecipeConfig
@@ -55,3 +58,10 @@ def test_frozen_batch_norm_keeps_its_statistics() -> None:
     network(torch.randn(2, 3, 32, 32))
     assert torch.equal(network.trunk.conv1.bn.running_mean, before)
     assert network.trunk.conv1.bn.weight.requires_grad
+
+
+def test_a_batch_four_times_as_large_takes_steps_four_times_as_long() -> None:
+    one, four = (asdict(composed(["data=ilsvrc", f"recipe={name}"]).recipe) for name in ("finetune", "finetune_256"))
+    changed = {key for key in one if one[key] != four[key]}
+    assert changed == {"name", "batch_size", "lr", "warmup"}
+    assert four["lr"] / one["lr"] == four["batch_size"] / one["batch_size"] == 4
