@@ -6,13 +6,18 @@ import pytest
 
 from cam_repro import UserError
 from cam_repro.config import CONFIGS, model_names
-from cam_repro.networks import build_network, network_table
+from cam_repro.networks import build_network
 from cam_repro.reporting.paper import NETWORKS
 
 
-def test_list_gives_a_table_with_a_row_for_every_network() -> None:
-    assert repr(build_network("list")) == str(network_table())  # readable at the prompt
-    _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in network_table().splitlines()]
+@pytest.fixture(scope="module")
+def table() -> str:
+    return build_network("list")
+
+
+def test_list_gives_a_table_with_a_row_for_every_network(table: str) -> None:
+    assert repr(table) == str(table)  # readable at the prompt
+    _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     by_name = {name: rest for name, *rest in rows}
     assert list(by_name) == model_names()
     assert by_name["alexnet_star_gap"] == ["AlexNet*-GAP", "512×11×11", "227", "4.9", "yes"]
@@ -21,8 +26,8 @@ def test_list_gives_a_table_with_a_row_for_every_network() -> None:
     assert by_name["alexnet"][4].startswith("no: fully connected layers")
 
 
-def test_the_papers_networks_carry_the_papers_names() -> None:
-    titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in network_table().splitlines()}
+def test_the_papers_networks_carry_the_papers_names(table: str) -> None:
+    titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in table.splitlines()}
     assert NETWORKS.items() <= titles.items()
 
 
@@ -33,5 +38,5 @@ def test_an_unknown_model_is_answered_with_the_nearest_and_the_known_ones_in_one
     assert "\n" not in str(error.value)
 
 
-def test_the_readme_shows_this_table() -> None:
-    assert str(network_table()).strip() in (CONFIGS.parent / "README.md").read_text()
+def test_the_readme_shows_this_table(table: str) -> None:
+    assert str(table) in (CONFIGS.parent / "README.md").read_text()
