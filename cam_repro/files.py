@@ -10,9 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from zipfile import BadZipFile
-
-import numpy as np
 
 from cam_repro import UserError
 
@@ -73,20 +70,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again") from None
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` kept there; empty where it is absent or damaged, as all of it can be made anew."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return {}
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
 
 
 def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path], None]) -> None:

@@ -20,8 +20,8 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data.annotations import Truth, read_annotation, read_solution
 from cam_repro.data.images import SUFFIXES
-from cam_repro.data.split import Split
-from cam_repro.files import load_arrays, read_text, save_arrays
+from cam_repro.data.split import Split, load_arrays, save_arrays
+from cam_repro.files import read_text
 
 MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under the tree's root
 SOLUTION = "LOC_val_solution.csv"

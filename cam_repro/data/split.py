@@ -7,13 +7,14 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.files import load_arrays, save_arrays
+from cam_repro.files import replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
 _KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one picture's file
@@ -105,3 +106,17 @@ class Split:
         if self.hashes and [known.get(file) for file in files] != now.tolist():
             save_arrays(self.hashes, files=self.files, kept=now)
         return now
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` kept there; empty where it is absent or damaged, as all of it can be made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return {}
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
