@@ -35,10 +35,12 @@ LAYOUTS = {
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
     """The split of a data set: the leader makes the built-in one and the index where they are not there yet."""
+    check_choice("data.layout", data.layout, LAYOUTS)
     if not world.is_main:
         world.barrier()
-    layout = _layout(data)
-    found = layout.open_split(data, split, cache)
+    elif data.generate is not None and data.root is not None:
+        make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
+    found = LAYOUTS[data.layout].open_split(data, split, cache)
     if world.is_main:
         world.barrier()
     key = hashlib.sha256(f"{found.folder.resolve()}|{split}".encode()).hexdigest()[:16]
@@ -46,12 +48,6 @@ def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split
 
 
 def load_classes(data: DataConfig) -> tuple[list[str], list[str]]:
-    """wnids and words of the classes, in the order of a network's answers."""
-    return _layout(data).read_classes(data)
-
-
-def _layout(data: DataConfig) -> Layout:
+    """wnids and words of the classes, in the order of a network's answers; nothing is made for it."""
     check_choice("data.layout", data.layout, LAYOUTS)
-    if data.generate is not None and data.root is not None:
-        make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
-    return LAYOUTS[data.layout]
+    return LAYOUTS[data.layout].read_classes(data)
