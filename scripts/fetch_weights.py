@@ -1,4 +1,4 @@
-"""Fetch the published weights of one network beforehand, for machines without internet: `make weights model=vgg_gap`."""
+"""Fetch the published weights of a network beforehand, for machines without internet: `make weights model=vgg_gap`."""
 
 from __future__ import annotations
 

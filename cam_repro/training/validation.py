@@ -38,7 +38,7 @@ def validate(
     for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
         if (batch := next(batches, None)) is not None:
             with autocast(world.device):
-                # forward itself is never the compiled one: each short batch would be compiled anew, training's batches too
+                # forward itself is never the compiled one, which a short batch would have compiled anew
                 logits = network.forward(normalise(batch.pixels)).float()
             right = top_classes(logits) == batch.labels[:, None]
             loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
