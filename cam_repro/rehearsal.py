@@ -9,18 +9,18 @@ import io
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
-from itertools import islice, repeat
+from itertools import count, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cam_repro import UserError
 from cam_repro.config import Config, ProtocolConfig, RecipeConfig, model_config, protocols_of
@@ -207,14 +207,22 @@ def _stop_and_resume(config: Config, world: World) -> str:
     """A training that is stopped and goes on beside one that is not, in words."""
     same = replace(config, deterministic=not config.model.native)  # torchvision's own have pooling that cannot be
     whole, halved = (replace(same, runs=f"{config.runs}{way}") for way in ("", "-stopped"))
-    said, began = "it ended before it could be stopped", time.monotonic()
+    said, steps = "it ended before it could be stopped", count(1)
+
+    def stop(*_: object) -> None:
+        if next(steps) == STEPS // 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     with redirect_stdout(io.StringIO()):
         train(whole)
-        with stopped_after(0.4 * (time.monotonic() - began)) if world.is_main else nullcontext():
+        hook = register_optimizer_step_post_hook(stop) if world.is_main else nullcontext()
+        with hook:
             try:
                 train(halved)
             except UserError as error:  # the stop; whatever else it may be comes again
                 said = str(error).partition(" in ")[0]
+                if world.size > 1:  # left as it was, lest a process wait for one that failed
+                    torch.distributed.destroy_process_group()
         train(halved)
     if not world.is_main:
         return ""
@@ -222,28 +230,6 @@ def _stop_and_resume(config: Config, world: World) -> str:
     one, two = (torch.load(file, map_location="cpu", weights_only=True)["network"] for file in files)
     most = max((one[key].double() - two[key].double()).abs().max().item() for key in one)
     return f"{said}; then {'the same weights, bit for bit' if not most else f'weights that differ by up to {most:.1e}'}"
-
-
-@contextmanager
-def stopped_after(seconds: float) -> Iterator[None]:
-    """A SIGTERM to this process, so long after a training has begun to listen for it, unless the block has ended."""
-    before, ended = signal.signal(signal.SIGTERM, signal.SIG_IGN), threading.Event()
-
-    def stop() -> None:
-        while signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
-            if ended.wait(0.01):
-                return
-        if not ended.wait(seconds):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        signal.signal(signal.SIGTERM, before)
 
 
 def _evaluation_rates(config: Config) -> dict[str, float]:

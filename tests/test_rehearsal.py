@@ -45,7 +45,7 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
                  "protocol=paper", "protocol=release"):  # fmt: skip
         assert re.search(rf"{part} +[\d,]+\.\d images/s", out), out
     assert re.search(r"to write, [\d.]+ s to read, \d+ MB", out)
-    assert re.search(r"stop and resume +.*; then the same weights, bit for bit", out)
+    assert re.search(r"stop and resume +stopped and saved at step 2; then the same weights, bit for bit", out)
     assert "alexnet_gap on ILSVRC, recipe finetune: 8 epochs" in out and "Traceback" not in out
     assert not any((tmp_path / "cache").iterdir()) and not (tmp_path / "runs").exists()
 
