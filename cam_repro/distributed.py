@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 
 STEP_TIMEOUT = timedelta(minutes=15)  # for NCCL, which runs within a training step alone
+WORLDS = count()  # of this process, one after the other
 TIMEOUT = timedelta(hours=2)  # for a rank that works alone: rank 0's index of 1.28 million files takes a while
 
 
@@ -82,8 +84,9 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
             yield World(0, 1, chosen)
             return
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        # torchrun's store outlives a restart, and with it the addresses of the processes that died
-        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        # torchrun's store outlives a restart and a world, and with it the addresses of processes that died or left
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"restart {restart} world {next(WORLDS)}", store)
         backend, timeout = ("nccl", STEP_TIMEOUT) if chosen.type == "cuda" else ("gloo", TIMEOUT)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         yield World(rank, size, chosen, dist.new_group(backend="gloo", timeout=TIMEOUT))

@@ -67,10 +67,7 @@ def train(config: Config) -> Path:
         torch.backends.cudnn.benchmark = not config.deterministic  # an epoch's crops have one size
         if recipe.compile and on_gpu:
             network.compile()
-        forward: nn.Module = network
-        if world.size > 1:  # statistics that are frozen need no copy from rank 0 at each step
-            devices, copied = [world.device] if on_gpu else None, recipe.batch_norm != "frozen"
-            forward = DistributedDataParallel(network, devices, broadcast_buffers=copied)
+        forward = data_parallel(network, recipe, world)
         journal = Journal(folder, progress, recipe.batch_size, world)
 
         def save() -> None:
@@ -167,6 +164,15 @@ def starting_network(config: Config, classes: int, world: World, resumes: bool) 
         seed_process(config.seed, world.rank)
     source = f"{weights.source}, sha256 {weights.sha256}" if weights else "random weights"
     return network.to(world.device, memory_format=torch.channels_last), f"starts from {source}"
+
+
+def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.Module:
+    """The network whose gradients are the mean over all processes."""
+    if world.size == 1:
+        return network
+    devices = [world.device] if world.device.type == "cuda" else None
+    copied = recipe.batch_norm != "frozen"  # statistics that are frozen need no copy from rank 0 at each step
+    return DistributedDataParallel(network, devices, broadcast_buffers=copied)
 
 
 def go_on(

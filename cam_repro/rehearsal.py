@@ -1,0 +1,245 @@
+"""A machine before a long training: what each part of it gives on pictures made here, what limits, how long it takes.
+
+It needs no data. Under torchrun every process does its share, and the first one prints.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
+from itertools import count, islice, repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from cam_repro import UserError
+from cam_repro.config import Config, ProtocolConfig, RecipeConfig, model_config, protocols_of
+from cam_repro.cores import available_cores, in_threads
+from cam_repro.data import Split, load_split
+from cam_repro.data.check import ILSVRC_IMAGES
+from cam_repro.data.ilsvrc import MAPPING
+from cam_repro.data.images import ORIENTATION, decoder
+from cam_repro.data.loaders import AHEAD, Batch, on_device, training_batches
+from cam_repro.data.shapes import make_shapes
+from cam_repro.distributed import World, join_world
+from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations, localization_jobs
+from cam_repro.provenance import device_name
+from cam_repro.training import checkpoint
+from cam_repro.training.loop import data_parallel, run_folder, starting_network, take_step, train
+from cam_repro.training.solver import build_optimizer
+from cam_repro.training.state import Progress, restore, snapshot
+
+SECONDS = 5.0  # about, for each rate
+STEPS = 5  # of the run that is stopped and resumed
+VAL = 64  # pictures that are evaluated
+SIZES = ((500, 375), (500, 333), (375, 500), (500, 400), (640, 480))  # of ILSVRC's pictures
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second, of all processes together but for the first; what a real training depends on."""
+
+    one_core: float  # decoding and cropping
+    decoding: float  # by all cores
+    in_memory: float  # steps on a batch that is there already
+    with_data: float  # steps as training takes them
+    evaluation: dict[str, float]  # protocol → rate
+
+
+def rehearse(config: Config) -> None:
+    """Measure this machine under the configured network and recipe, and print what that means. Raises UserError."""
+    with ExitStack() as stack:
+        with join_world(config.device) as world:
+            model = config.model or model_config("vgg_gap" if world.device.type == "cuda" else "alexnet_gap")
+            work = None
+            if world.is_main:  # below cache=, which every machine sees
+                Path(config.cache).mkdir(parents=True, exist_ok=True)
+                options = {"prefix": "rehearsal-", "dir": config.cache, "ignore_cleanup_errors": True}
+                work = stack.enter_context(TemporaryDirectory(**options))
+                write_pictures(Path(work) / "tree", STEPS * config.recipe.batch_size, VAL)
+            work = Path(world.broadcast(work))
+            recipe = replace(config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0])
+            data = replace(config.data, name="rehearsal", root=str(work / "tree"), layout="ilsvrc", generate=None)
+            where = {key: str(work / key) for key in ("runs", "results", "cache")}
+            short = replace(config, model=model, recipe=recipe, data=data, weights="none", method=None, **where)
+            world.say(
+                f"{world.size} process(es) on {device_name(str(world.device))}, {available_cores()} cores each; torch "
+                f"{torch.__version__}; {decoder()}"
+            )
+            one_core, decoding, in_memory, with_data, saving = _measure(short, world)
+        resuming = _stop_and_resume(short, world)
+        rates = Rates(one_core, decoding, in_memory, with_data, _evaluation_rates(short))
+    if world.is_main:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = local * (available_cores() if data.workers is None else data.workers)
+        needed = workers * AHEAD * -(-recipe.batch_size // world.size) * recipe.sizes[0] ** 2 * 3
+        rows = table(rates, recipe.batch_size) | {"checkpoint": saving, "stop and resume": resuming}
+        print(*(f"  {what:42} {found}" for what, found in rows.items()), sep="\n")
+        print(*outlook(model.name, config.recipe, rates, needed, shutil.disk_usage("/dev/shm").total), sep="\n")
+
+
+def table(rates: Rates, batch_size: int) -> dict[str, str]:
+    rows = {
+        "decoding, one core": rates.one_core, "decoding, all cores": rates.decoding,
+        f"forward + backward, {batch_size} images in memory": rates.in_memory,
+        "training step with data": rates.with_data,
+        **{f"evaluation, protocol={name}": rate for name, rate in rates.evaluation.items()},
+    }  # fmt: skip
+    return {what: f"{rate:,.1f} images/s" for what, rate in rows.items()}
+
+
+def outlook(model: str, recipe: RecipeConfig, rates: Rates, needed: int, there: int) -> list[str]:
+    """What the rates mean for a training and its evaluations on ILSVRC; needed, there: bytes of shared memory."""
+    feeds, rate = rates.decoding / rates.in_memory, min(rates.decoding, rates.in_memory, rates.with_data)
+    limit = "the network limits" if feeds > 1 else "decoding limits: give it more cores"
+    hours = recipe.epochs * ILSVRC_IMAGES["train"] / rate / 3600
+    val = [f"{ILSVRC_IMAGES['val'] / each / 3600:.1f} h ({name})" for name, each in rates.evaluation.items()]
+    enough = "" if needed < there else ": give the container --ipc=host or --shm-size, or choose fewer data.workers="
+    return [
+        f"{limit}; the input side could feed {feeds:.1f} × what the network takes",
+        f"{model} on ILSVRC, recipe {recipe.name}: {recipe.epochs} epochs × {ILSVRC_IMAGES['train']:,} images at "
+        f"{rate:,.0f} images/s = {hours:,.1f} h; an evaluation of {ILSVRC_IMAGES['val']:,}: {', '.join(val)}",
+        f"shared memory: {needed / 1e6:,.0f} MB needed, {there / 1e6:,.0f} there{enough}",
+        "not measured: the disk that your own pictures are on",
+    ]
+
+
+def write_pictures(root: Path, train: int, val: int) -> None:
+    """Pictures of ILSVRC's sizes, bytes and oddities in its layout, with its thousand classes."""
+    make_shapes(root, 0, train, val)
+    with (root / MAPPING).open("a") as file:
+        file.writelines(f"n{91000000 + number} nothing\n" for number in range(990))
+    paths = sorted(root.glob("ILSVRC/Data/CLS-LOC/**/*.JPEG"))
+
+    def enlarge(number: int) -> None:
+        size, rng = SIZES[number % len(SIZES)], np.random.default_rng(number)
+        drawn = np.array(Image.open(paths[number]).resize(size, Image.Resampling.BICUBIC))
+        noisy = Image.fromarray(
+            np.uint8(np.clip(drawn + rng.normal(0, 9, drawn.shape), 0, 255))
+        )  # a photograph's bytes
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6 if number % 50 == 1 else 1
+        odd = {2: ("CMYK", "JPEG"), 3: ("L", "JPEG"), 4: ("RGB", "PNG")}
+        mode, kind = odd.get(number % 50, ("RGB", "JPEG"))
+        noisy.convert(mode).save(paths[number], kind, quality=90, exif=exif)
+
+    list(in_threads(enlarge, range(len(paths))))
+
+
+def _measure(config: Config, world: World) -> tuple[float, float, float, float, str]:
+    """Decoding by one core and by all, steps in memory and with data, and in words a checkpoint written and read."""
+    recipe, split = config.recipe, load_split(config.data, "train", Path(config.cache), world)
+    many = split.subset([image % len(split) for image in range(400 * recipe.batch_size)])
+    one_core = _decoding(many, config, world, 0)
+    decoding = sum(world.gather([_decoding(many, config, world, config.data.workers)]))
+
+    torch.backends.cudnn.benchmark = True  # as in training
+    network, _ = starting_network(config, len(split.wnids), world, resumes=False)
+    optimizer = build_optimizer(network, recipe, fused=world.device.type == "cuda")
+    forward, progress = data_parallel(network, recipe, world), Progress.none(world.device)
+
+    def seconds(batches: Iterator[Batch], steps: int) -> float:
+        began = time.perf_counter()
+        for batch in islice(batches, steps):
+            progress.add(take_step(forward, optimizer, batch, recipe, len(many), world))
+        progress.sums.tolist()  # waits for the device
+        return max(world.gather([time.perf_counter() - began]))
+
+    def rate(batches: Iterator[Batch]) -> float:
+        seconds(batches, 2)
+        steps = max(2, min(200, int(SECONDS / seconds(batches, 1))))
+        return steps * recipe.batch_size / seconds(batches, steps)
+
+    with closing(_batches(many, config, world, config.data.workers)) as batches:
+        loaded = on_device(batches, world.device)
+        in_memory = rate(repeat(next(loaded)))
+        with_data = rate(loaded)
+    state, folder, began = snapshot(network, optimizer, progress, world), Path(config.cache) / "saved", time.monotonic()
+    if not world.is_main:
+        return one_core, decoding, in_memory, with_data, ""
+    checkpoint.save(folder, state)
+    written = time.monotonic()
+    checkpoint.load(folder, lambda state: restore(state, network, optimizer, progress, world, config.seed))
+    size, took = (folder / checkpoint.CHECKPOINT).stat().st_size, (written - began, time.monotonic() - written)
+    return (
+        one_core,
+        decoding,
+        in_memory,
+        with_data,
+        "{:.1f} s to write, {:.1f} s to read, {:.0f} MB".format(*took, size / 1e6),
+    )
+
+
+def _batches(split: Split, config: Config, world: World, workers: int | None) -> Iterator[Batch]:
+    """This process's share of an epoch, as training has it."""
+    recipe, pin = config.recipe, world.device.type == "cuda"
+    return training_batches(
+        split, recipe, recipe.sizes[0], config.seed, 0, rank=world.rank, world_size=world.size, workers=workers, pin=pin
+    )
+
+
+def _decoding(split: Split, config: Config, world: World, workers: int | None) -> float:
+    """This process's images a second, once each decoder has given a batch; workers 0: it decodes itself."""
+    threads, images = torch.get_num_threads(), 0
+    torch.set_num_threads(1)
+    with closing(_batches(split, config, world, workers)) as batches:
+        next(islice(batches, available_cores() if workers is None else workers, None))
+        began = time.perf_counter()
+        for batch in batches:
+            images, took = images + len(batch), time.perf_counter() - began
+            if took > SECONDS:
+                break
+    torch.set_num_threads(threads)
+    return images / took
+
+
+def _stop_and_resume(config: Config, world: World) -> str:
+    """A training that is stopped and goes on beside one that is not, in words."""
+    same = replace(config, deterministic=not config.model.native)  # torchvision's own have pooling that cannot be
+    whole, halved = (replace(same, runs=f"{config.runs}{way}") for way in ("", "-stopped"))
+    said, steps = "it ended before it could be stopped", count(1)
+
+    def stop(*_: object) -> None:
+        if next(steps) == STEPS // 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with redirect_stdout(io.StringIO()):
+        train(whole)
+        hook = register_optimizer_step_post_hook(stop) if world.is_main else nullcontext()
+        with hook:
+            try:
+                train(halved)
+            except UserError as error:  # the stop; whatever else it may be comes again
+                said = str(error).partition(" in ")[0]
+                if world.size > 1:  # left as it was, lest a process wait for one that failed
+                    torch.distributed.destroy_process_group()
+        train(halved)
+    if not world.is_main:
+        return ""
+    files = (run_folder(run) / checkpoint.CHECKPOINT for run in (whole, halved))
+    one, two = (torch.load(file, map_location="cpu", weights_only=True)["network"] for file in files)
+    most = max((one[key].double() - two[key].double()).abs().max().item() for key in one)
+    return f"{said}; then {'the same weights, bit for bit' if not most else f'weights that differ by up to {most:.1e}'}"
+
+
+def _evaluation_rates(config: Config) -> dict[str, float]:
+    """Images a second under the paper's protocol and under the release's, from the trained network to the score."""
+    rates = {}
+    for protocol in protocols_of(ProtocolConfig(name="all")):
+        if protocol.name not in ("paper", "release"):
+            continue
+        for evaluation in evaluations(replace(config, protocol=protocol, weights=None)):
+            jobs = classification_jobs if evaluation.trained.network.cam_obstacle else localization_jobs
+            for _, outcome in evaluate(evaluation, jobs(evaluation)):
+                rates[protocol.name] = len(evaluation.split) / outcome.seconds
+    return rates
