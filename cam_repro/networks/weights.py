@@ -100,7 +100,7 @@ def _read(path: Path, source: str) -> Weights:
                 "save the state dict alone"
             )
     training = state.get("training") if model else None
-    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), None, training, path)
+    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training, path)
 
 
 def _pickled(content: bytes) -> Any:
