@@ -145,7 +145,7 @@ def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
         ("eval_localization", (), 1, "no trained network in"),
         ("tables", (), 1, "; type `make eval-classification data=shapes` first"),
         ("train", ("model=vgg_gap", "weights=/nowhere.pth"), 1, "weights=/nowhere.pth is not a file"),
-        ("train", ("model=vgg_gap", "weights=IMAGENET1K_V9"), 1, "weights=IMAGENET1K_V9 is neither a file nor"),
+        ("train", ("model=vgg_gap", "weights=IMAGENET1K_V9"), 1, "weights=IMAGENET1K_V9 is unknown; did you mean"),
         ("train", ("model=vgg_gap", "runs=/proc/runs"), 1, "cannot write to /proc/runs"),
         ("predict", ("model=vgg_gap",), 1, "image= is needed"),
     ],
