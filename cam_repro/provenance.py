@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "hydra-core")
 SOURCES = ("cam_repro", "configs", "scripts")  # a new file in them takes part, whether git knows it or not
 
 
+@cache  # the code at work is that of the program's start, whatever is committed while it runs
 def git_state() -> tuple[str, bool]:
     """The commit of this repository, and whether its files differ from it; ("unknown", True) outside git."""
     commit = _git("rev-parse", "HEAD")

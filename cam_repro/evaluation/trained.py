@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -84,9 +84,9 @@ def load_trained(config: Config, name: str, data: Classes, device: torch.device)
 
 def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
     """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless it was trained."""
-    config.model = config.model or (None if config.name else model_config("efficientnet_lite0"))
+    config = replace(config, model=config.model or (None if config.name else model_config("efficientnet_lite0")))
     (name,) = trained_runs(config)
     trained = (run_folder(config, name) / CHECKPOINT).is_file()
     if config.weights is None and not trained and config.model and published(config.model.backbone):
-        config.weights = "DEFAULT"
+        config = replace(config, weights="DEFAULT")
     return load_trained(config, name, data, device)
