@@ -147,7 +147,7 @@ class Config:
     seed: int = number(0, 0, 2**32 - 1)
     deterministic: bool = False  # the same bits twice on the same machine
     device: str = word(DEVICE, "auto")  # auto: CUDA where there is any
-    eval_batch_size: int = number(64, 1, 65536)
+    eval_batch_size: int = number(32, 1, 65536)
     blacklist: str | None = file()  # the devkit's list of val images left out of localization
     runs: str = word(FOLDER, "runs")
     results: str = word(FOLDER, "results")

@@ -19,6 +19,7 @@ Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 cv2.setNumThreads(1)  # boxes are drawn in a process a core; OpenCV's own threads would not survive the fork
+cv2.ipp.setUseIPP(False)  # Intel's bicubic takes five times as long as OpenCV's own, which every machine has
 INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 
@@ -28,7 +29,8 @@ class View:
 
     crops: how many it takes of a picture.
     take(image (H,W,3), size) -> (crops,size,size,3) uint8.
-    place(maps (crops,M,h,w) of crops of `size` pixels, (width, height), size, interpolation) -> (M,height,width).
+    place(a class's maps (crops,h,w) of crops of `size` pixels, (width, height), size, interpolation) ->
+    (height,width); one class at a time, since larger arrays cost more to make than to fill.
     """
 
     crops: int
@@ -45,10 +47,9 @@ def resize(image_hwc: np.ndarray, width: int, height: int) -> np.ndarray:
     return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def resize_maps(maps: np.ndarray, width: int, height: int, interpolation: str = "bicubic") -> np.ndarray:
-    """(M,h,w) float32 -> (M,height,width), by OpenCV, as the WSOL benchmark does; torch gives the same values."""
-    flag = INTERPOLATIONS[interpolation]
-    return np.stack([cv2.resize(of_class, (width, height), interpolation=flag) for of_class in maps])
+def resize_map(heatmap: np.ndarray, width: int, height: int, interpolation: str = "bicubic") -> np.ndarray:
+    """(h,w) float32 -> (height,width), by OpenCV, as the WSOL benchmark does; torch gives the same values."""
+    return cv2.resize(heatmap, (width, height), interpolation=INTERPOLATIONS[interpolation])
 
 
 def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
 
 
 def _place_squash(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_maps(maps[0], *picture, interpolation)
+    return resize_map(maps[0], *picture, interpolation)
 
 
 def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
@@ -86,8 +87,8 @@ def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, in
     """What lies outside the crop was not seen and is 0: not salient. The crop's edges go to whole pixels."""
     width, height = picture
     left, top, right, bottom = (round(edge) for edge in center_crop_window(width, height, size))
-    placed = np.zeros((maps.shape[1], height, width), maps.dtype)
-    placed[:, top:bottom, left:right] = resize_maps(maps[0], right - left, bottom - top, interpolation)
+    placed = np.zeros((height, width), maps.dtype)
+    placed[top:bottom, left:right] = resize_map(maps[0], right - left, bottom - top, interpolation)
     return placed
 
 
@@ -118,26 +119,26 @@ def ten_crop_coverage(size: int) -> np.ndarray:
 
 
 def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
-    """The release's merge of ten crops' maps (10,M,h,w) in the warped square: (M,256,256).
+    """The release's merge of ten crops' maps of a class (10,h,w) in the warped square: (256,256).
 
     Each is resized to the crop if smaller (bicubic), un-mirrored, and its absolute value added at its place. The sum
     is not divided by how many crops see a pixel (10, 6, 4 or 2).
     """
     side = ten_crop_side(size)
-    merged = np.zeros((maps.shape[1], side, side), np.float32)
+    merged = np.zeros((side, side), np.float32)
     for number, (left, top) in enumerate(2 * ten_crop_places(size)):
-        seen = resize_maps(maps[number], size, size)
-        seen = seen[..., ::-1] if number >= 5 else seen
-        merged[:, top : top + size, left : left + size] += np.abs(seen)
+        seen = resize_map(maps[number], size, size)
+        seen = seen[:, ::-1] if number >= 5 else seen
+        merged[top : top + size, left : left + size] += np.abs(seen)
     return merged
 
 
 def _place_ten_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_maps(sum_ten_crops(maps, size), *picture, interpolation)
+    return resize_map(sum_ten_crops(maps, size), *picture, interpolation)
 
 
 def _place_ten_crop_averaged(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_maps(sum_ten_crops(maps, size) / ten_crop_coverage(size), *picture, interpolation)
+    return resize_map(sum_ten_crops(maps, size) / ten_crop_coverage(size), *picture, interpolation)
 
 
 VIEWS = {

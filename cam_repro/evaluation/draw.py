@@ -17,10 +17,10 @@ from tqdm import tqdm
 from cam_repro.config import ProtocolConfig
 from cam_repro.cores import available_cores
 from cam_repro.data import Split
-from cam_repro.data.views import VIEWS, resize_maps
+from cam_repro.data.views import VIEWS, resize_map
 from cam_repro.distributed import World
 from cam_repro.evaluation.maps import MapBatch
-from cam_repro.localization.boxes import BOX_RULES, TIGHT
+from cam_repro.localization.boxes import BOX_RULES, LOOSE, TIGHT, Box
 from cam_repro.localization.wsol import MAP_SIDE, boxes_on_map, normalised, right_by_threshold
 
 IMAGES_A_TASK = 8  # enough to make a task's overhead small, few enough to keep all processes busy
@@ -119,25 +119,27 @@ def draw_piece(
                 continue
             boxes, heatmaps_of_examples = [], {}
             for image, of_image, (width, height) in zip(batch.images, with_true_class, batch.sizes, strict=True):
-                heatmaps = VIEWS[protocol.view].place(of_image, (int(width), int(height)), size, protocol.resize)
-                boxes.append(loose_and_tight(heatmaps, protocol))
+                picture = int(width), int(height)
+                for maps_of_class in of_image.swapaxes(0, 1):
+                    heatmap = VIEWS[protocol.view].place(maps_of_class, picture, size, protocol.resize)
+                    boxes.append(loose_and_tight(heatmap, protocol))
                 if image in examples:
-                    heatmaps_of_examples[int(image)] = heatmaps[-1]
-            drawn.boxes[method, rule] = np.stack(boxes)[:, :-1]
-            drawn.true_class_boxes[method, rule] = np.stack(boxes)[:, -1]
+                    heatmaps_of_examples[int(image)] = heatmap  # the last, of the true class
+            of_each = np.array(boxes).reshape(len(batch), -1, 2, 4)
+            drawn.boxes[method, rule], drawn.true_class_boxes[method, rule] = of_each[:, :-1], of_each[:, -1]
             drawn.heatmaps[method, rule] = heatmaps_of_examples
     return drawn
 
 
-def loose_and_tight(heatmaps: np.ndarray, protocol: ProtocolConfig) -> np.ndarray:
-    """(M,H,W) -> (M,2,4): the loose and the tight box of each, the loose one twice where a rule leaves but one."""
-    of_each = [BOX_RULES[protocol.boxes](heatmap, protocol) for heatmap in heatmaps]
-    return np.array([(boxes[0], boxes[min(TIGHT, len(boxes) - 1)]) for boxes in of_each])
+def loose_and_tight(heatmap: np.ndarray, protocol: ProtocolConfig) -> tuple[Box, Box]:
+    """The loose and the tight box of a heatmap (H,W), the loose one twice where a rule leaves but one."""
+    boxes = BOX_RULES[protocol.boxes](heatmap, protocol)
+    return boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]
 
 
 def _sweep(heatmap: np.ndarray, true_boxes: np.ndarray, picture: np.ndarray, interpolation: str) -> np.ndarray:
     """The true class's map (h,w) of a picture of (width, height) -> (4,125) uint8: `right_by_threshold`, in bits."""
-    enlarged = resize_maps(heatmap[None], MAP_SIDE, MAP_SIDE, interpolation)[0]
+    enlarged = resize_map(heatmap, MAP_SIDE, MAP_SIDE, interpolation)
     right = right_by_threshold(normalised(enlarged), boxes_on_map(true_boxes, picture, (MAP_SIDE, MAP_SIDE)))
     return np.packbits(right, axis=-1)  # an eighth of the memory: there are 4,000 for each image
 

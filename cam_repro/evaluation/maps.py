@@ -61,7 +61,7 @@ class MapBatch:
 
 def predict_split(
     network: CamNetwork, split: Split, view: str, size: int, methods: Sequence[str], world: World,
-    *, batch_size: int = 64, workers: int | None = None,
+    *, batch_size: int = 32, workers: int | None = None,
 ) -> Iterator[MapBatch]:  # fmt: skip
     """This process's images of the split through the network, each image seen by one process."""
     network.eval()

@@ -24,11 +24,14 @@ def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
     the leftmost. When no pixel is kept, the box is the whole image.
     """
     heatmap = checked_heatmap(heatmap)
-    kept = (heatmap > float(threshold) * heatmap.max()).astype(np.uint8)
-    components = cv2.connectedComponentsWithStats(kept, connectivity=8)[2][1:].tolist()  # x, y, w, h, pixels
-    if not components:
+    kept = (heatmap > float(threshold) * heatmap.max()).view(np.uint8)
+    if not kept.any():
         return whole_image_box(heatmap)
-    x, y, w, h, _ = min(components, key=lambda component: (-component[4], component[1], component[0]))
+    _, labels = cv2.connectedComponents(kept, connectivity=8)
+    pixels = np.bincount(labels.ravel())[1:]
+    largest = 1 + np.flatnonzero(pixels == pixels.max())
+    boxes = [cv2.boundingRect((labels == label).view(np.uint8)) for label in largest]
+    x, y, w, h = min(boxes, key=lambda box: (box[1], box[0]))
     return x, y, x + w - 1, y + h - 1
 
 

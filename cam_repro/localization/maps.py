@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from cam_repro.data.views import sum_ten_crops, ten_crop_coverage
@@ -35,5 +36,6 @@ def merge_ten_crops(maps: torch.Tensor, crop: int = 224, *, average: bool = Fals
     if maps.shape[1] != 10 or max(maps.shape[-2:]) > crop:
         raise ValueError(f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}")
     coverage = ten_crop_coverage(crop) if average else 1.0
-    merged = [torch.from_numpy(sum_ten_crops(picture, crop) / coverage) for picture in maps.cpu().float().numpy()]
-    return torch.stack(merged).to(maps.device)
+    of_each = maps.transpose(1, 2).flatten(0, 1).cpu().float().numpy()
+    merged = np.stack([sum_ten_crops(of_class, crop) / coverage for of_class in of_each])
+    return torch.from_numpy(merged).unflatten(0, (len(maps), maps.shape[2])).to(maps.device)

@@ -58,8 +58,9 @@ def show_pictures(config: Config) -> list[Path]:
             if asked is not None:
                 classes, maps = [*classes, asked], torch.cat([maps, found.true_class_maps[method][0, :, None]], 1)
             height, width = picture.shape[:2]
-            heatmaps = view.place(maps.cpu().numpy(), (width, height), size, protocol.resize)
-            boxes = loose_and_tight(heatmaps, protocol)[:, LOOSE]
+            of_each = maps.transpose(0, 1).cpu().numpy()
+            heatmaps = [view.place(of_class, (width, height), size, protocol.resize) for of_class in of_each]
+            boxes = np.array([loose_and_tight(heatmap, protocol)[LOOSE] for heatmap in heatmaps])
             drawn = [len(classes) - 1] if asked is not None else list(range(len(classes)))[: config.top]
             tqdm.write(str(path))
             for place in dict.fromkeys([*range(len(classes))[:PRINTED], *drawn]):

@@ -20,7 +20,7 @@ from cam_repro.config import Config
 from cam_repro.data.images import decoder, read_image
 from cam_repro.data.loaders import Batch
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, resize_maps, squash
+from cam_repro.data.views import normalise, resize_map, squash
 from cam_repro.distributed import World
 from cam_repro.files import write_text
 from cam_repro.localization.maps import class_activation_maps
@@ -101,7 +101,7 @@ class Journal:
         _, maps = network.forward_with_maps(normalise(images))
         labels = torch.from_numpy(split.labels[chosen])[:, None].to(self.world.device)
         cams = class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy()
-        heatmaps = resize_maps(cams, size, size)
+        heatmaps = [resize_map(cam, size, size) for cam in cams]
         shown = np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heatmaps, strict=True)])
         self.board.add_images("class activation maps", shown, self.progress.step, dataformats="NHWC")
 

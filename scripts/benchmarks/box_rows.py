@@ -12,7 +12,7 @@ from scipy import ndimage
 from benchmarks.timing import Row, beside
 from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
-from cam_repro.data.views import resize_maps
+from cam_repro.data.views import resize_map
 from cam_repro.distributed import World
 from cam_repro.evaluation.draw import draw_boxes
 from cam_repro.evaluation.maps import MapBatch
@@ -39,7 +39,7 @@ def small_maps() -> np.ndarray:
 
 def rows() -> Iterator[Row]:
     maps = small_maps()
-    heatmaps = resize_maps(maps[:24, 0], WIDTH, HEIGHT)
+    heatmaps = [resize_map(heatmap, WIDTH, HEIGHT) for heatmap in maps[:24, 0]]
     if [paper_box(heatmap) for heatmap in heatmaps] != [_labelled(heatmap) for heatmap in heatmaps]:
         raise AssertionError("paper_box differs from the labelling: nothing was timed")
     yield beside(
