@@ -49,6 +49,7 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == [
         "classification.json",
         "localization-cam-paper.json",
+        "localization-cam-paper.npz",
         "localization-cam-paper.png",
         "predictions.txt",
     ]
@@ -109,12 +110,14 @@ def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     assert all(f"AlexNet-GAP ({name})" in paths[0].read_text() for name in names)
 
     a, b = (tmp_path / f"results/shapes/{name}/localization-cam-paper.json" for name in names)
-    for metric, (difference, (low, high)) in compare(composed([*options, f"a={a}", f"b={b}"])).items():
+    for metric, (difference, low, high) in compare(composed([*options, f"a={a}", f"b={b}"])).items():
         assert difference == pytest.approx(records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3)
         assert low <= difference <= high
     assert "20 images of shapes, the same for both" in capsys.readouterr().out
     a.write_text(json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}}))
-    assert f"{a} is of other images, data=shapes (0ther)" in says(script("compare", f"a={a}", f"b={b}"), 1)
+    assert "a= and b= are of other images: data=shapes (0ther)" in says(script("compare", f"a={a}", f"b={b}"), 1)
+    a.with_suffix(".npz").unlink()
+    assert f"{a} has no judgements of each image" in says(script("compare", f"a={a}", f"b={b}"), 1)
 
 
 def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ __all__ = [
     "box_iou",
     "boxes_on_map",
     "centre_boxes",
-    "difference_intervals",
+    "differences",
     "localization_errors",
     "max_box_accuracy",
     "read_blacklist",
@@ -155,18 +155,38 @@ def bootstrap_intervals(
     return {name: _interval(drawn[:, 2 * i], drawn[:, 2 * i + 1]) for i, name in enumerate(names)}
 
 
-def difference_intervals(
-    one: ScoredImages, two: ScoredImages, *, seed: int = 0, samples: int = 1000
-) -> dict[str, list[float]]:
-    """95 % percentile intervals {metric: [low, high]} of two − one, in percentage points, of two judgements of the same
-    images, which are redrawn together: what both find hard in a drawing cancels. ValueError for other images."""
-    if not np.array_equal(one.counted, two.counted):
-        raise ValueError("the two judgements do not count the same images")
-    shares = one.shares(), two.shares()
-    names = [name for name in summarise(one) if name in summarise(two)]
-    columns = [column for name in names for of_one in shares for column in of_one[name]]
-    drawn = _redrawn(columns, seed, samples).reshape(samples, -1, 4).swapaxes(0, 1)
-    return {name: _interval(*of_name.T) for name, of_name in zip(names, drawn, strict=True)}
+def differences(
+    ones: Sequence[ScoredImages], twos: Sequence[ScoredImages], *, seed: int = 0, samples: int = 1000
+) -> dict[str, tuple[float, float, float]]:
+    """{metric: (two − one, and its paired 95 % interval's low and high)}, in percentage points.
+
+    Of judgements of the same images, redrawn together: what both find hard in a drawing cancels. Each side is one
+    training or several of other seeds, whose mean it is; several are redrawn too. ValueError for other images.
+    """
+    judged = [*ones, *twos]
+    if any(not np.array_equal(judged[0].counted, other.counted) for other in judged):
+        raise ValueError("the judgements do not count the same images")
+    found, is_two = {}, np.arange(len(judged)) >= len(ones)
+    for name in summarise(judged[0]):
+        shares = [scored.shares().get(name) for scored in judged]
+        if any(share is None or not share[1].any() for share in shares):
+            continue
+        columns = [column for share in shares for column in share]
+        value = 100 * _mean_difference(np.array([[column.sum() for column in columns]]), is_two)
+        drawn = _redrawn(columns, seed, samples)
+        rng = np.random.default_rng((seed, 1))
+        runs = np.hstack([rng.choice(np.flatnonzero(side), (samples, side.sum())) for side in (~is_two, is_two)])
+        counts = np.take_along_axis(drawn.reshape(samples, -1, 2), runs[..., None], axis=1).reshape(samples, -1)
+        low, high = np.nanpercentile(100 * _mean_difference(counts, is_two), (2.5, 97.5))
+        found[name] = float(value[0]), float(low), float(high)
+    return found
+
+
+def _mean_difference(counts: np.ndarray, is_two: np.ndarray) -> np.ndarray:
+    """(samples,2R) counts of part and whole of R runs -> (samples,): the twos' mean share minus the others'."""
+    with np.errstate(invalid="ignore"):
+        shares = counts[:, ::2] / counts[:, 1::2]
+    return shares[:, is_two].mean(1) - shares[:, ~is_two].mean(1)
 
 
 def _redrawn(columns: list[np.ndarray], seed: int, samples: int) -> np.ndarray:
@@ -185,10 +205,9 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, samples: int = 1000) -> 
     return _interval(drawn, np.full(samples, images))
 
 
-def _interval(*counts: np.ndarray) -> list[float]:
-    """Of part / whole over redrawings or, of four counts, of the second such share minus the first."""
-    part, whole, *of_two = np.stack(counts)[:, np.all(counts[1::2], axis=0)]
-    share = of_two[0] / of_two[1] - part / whole if of_two else part / whole
+def _interval(part: np.ndarray, whole: np.ndarray) -> list[float]:
+    """Of part / whole over the redrawings in which it is defined."""
+    share = part[whole > 0] / whole[whole > 0]
     return [float(bound) for bound in np.percentile(100.0 * share, (2.5, 97.5))]
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from cam_repro.data import imagenet_classes
 from cam_repro.data.images import decoder
 from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.evaluation.predictions import write_predictions
-from cam_repro.files import write_text
-from cam_repro.localization.errors import bootstrap_intervals, bootstrap_mean, summarise
+from cam_repro.files import replacing, write_text
+from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, summarise
 from cam_repro.mistakes import shown
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.figures import write_curve, write_curve_csv, write_figure
@@ -187,12 +188,26 @@ def _beside(path: Path, job: Job) -> dict[str, Path]:
         return {}
     if job.protocol.boxes == "sweep":
         return {"curve": path.with_suffix(".csv"), "figure": path.with_suffix(".png")}
-    return {"predictions": predictions_of(path), "figure": path.with_suffix(".png")}
+    return {
+        "predictions": predictions_of(path), "judgements": path.with_suffix(".npz"), "figure": path.with_suffix(".png")
+    }  # fmt: skip
 
 
 def predictions_of(path: Path) -> Path:
     """The guesses beside a localization result."""
     return path.with_name("predictions" + path.stem.removeprefix("localization").removesuffix("-cam-paper") + ".txt")
+
+
+def read_judgements(path: Path) -> ScoredImages:
+    """What was right on each image, beside the JSON of a localization result. Raises UserError."""
+    try:
+        with np.load(path.with_suffix(".npz")) as columns:
+            return ScoredImages(**columns)
+    except (OSError, ValueError, TypeError, BadZipFile):
+        raise UserError(
+            f"{path} has no judgements of each image beside it ({path.stem}.npz); give a localization-….json of boxes, "
+            "or evaluate again with force=true"
+        ) from None
 
 
 def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -215,6 +230,9 @@ def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[st
     elif job.method is not None:
         record["labels"] = "imagenet" if evaluation.trained.wnids == imagenet_classes()[0] else "mapping"
         write_predictions(beside["predictions"], outcome.labels, outcome.boxes)
+        judgements = {key: value for key, value in vars(outcome.scored).items() if value is not None}
+        with replacing(beside["judgements"]) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **judgements)
         write_figure(
             beside["figure"], evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes
         )

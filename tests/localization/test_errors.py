@@ -12,7 +12,7 @@ from cam_repro.localization.errors import (
     bootstrap_intervals,
     box_iou,
     centre_boxes,
-    difference_intervals,
+    differences,
     localization_errors,
     read_blacklist,
     score_images,
@@ -194,14 +194,18 @@ def test_the_interval_of_a_difference_redraws_both_judgements_together() -> None
     labels[1, :200] = labels[0, :200]  # half of the images are judged alike
     boxes = np.where(rng.random((400, 1, 1)) < 0.6, A, B)
     one, two = (score_images(of_one, boxes, truth, [[A]] * 300 + [[]] * 100) for of_one in labels)
-    intervals, draws = difference_intervals(one, two, samples=2000), rng.integers(0, 400, (2000, 400))
-    assert [*intervals] == ["cls_top1_error", "loc_top1_error", "loc_given_cls"]
-    for name, (low, high) in intervals.items():
+    found, draws = differences([one], [two], samples=2000), rng.integers(0, 400, (2000, 400))
+    assert [*found] == ["cls_top1_error", "loc_top1_error", "loc_given_cls"]
+    for name, (difference, low, high) in found.items():
+        assert difference == pytest.approx(summarise(two)[name] - summarise(one)[name])
         first, second = (of[name][0][draws].sum(1) / of[name][1][draws].sum(1) for of in (one.shares(), two.shares()))
         assert [low, high] == pytest.approx(np.percentile(100 * (second - first), (2.5, 97.5)), abs=1)
-    assert set(map(tuple, difference_intervals(one, one).values())) == {(0.0, 0.0)}
+    assert set(differences([one], [one]).values()) == {(0.0, 0.0, 0.0)}
+    value, low, high = differences([one, two], [two])["cls_top1_error"]  # two seeds, redrawn as well
+    assert value == pytest.approx((summarise(two)["cls_top1_error"] - summarise(one)["cls_top1_error"]) / 2)
+    assert found["cls_top1_error"][1] < low < value < high == 0  # in a quarter of the drawings both are `two`
     with pytest.raises(ValueError, match="same images"):
-        difference_intervals(one, score_images(labels[0], boxes, truth, [[A]] * 400))
+        differences([one], [score_images(labels[0], boxes, truth, [[A]] * 400)])
 
 
 def test_bootstrap_intervals_repeat_with_the_seed_and_take_a_choice_of_metrics() -> None:

@@ -76,8 +76,8 @@ def test_a_written_result_is_read_back_and_found_unchanged_until_something_chang
     assert (read.metrics["cls_top1_error"], read.metrics["loc_top1_error"]) == (75.0, 50.0)
     assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {"epochs_done": 3}
     assert sorted(file.name for file in path.parent.iterdir()) == [
-        "localization-cam-paper.json", "localization-cam-paper.png", "predictions.txt"
-    ]  # fmt: skip
+        f"localization-cam-paper.{suffix}" for suffix in ("json", "npz", "png")
+    ] + ["predictions.txt"]
 
     other = replace(
         evaluation, trained=SimpleNamespace(**vars(trained) | {"weights": SimpleNamespace(sha256="x", training=None)})

@@ -1,0 +1,77 @@
+"""The paper's sentences held against results."""
+
+from __future__ import annotations
+
+import csv
+import json
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cam_repro.localization.errors import ScoredImages, summarise
+from cam_repro.reporting.claims import verdict
+from cam_repro.reporting.tables import write_tables
+
+IMAGES = 200
+
+
+def write(results: Path, model: str, right: int, *, name: str | None = None, data: str = "1mages") -> None:
+    """A result by the paper's protocol in which the first `right` images are right, class and boxes."""
+    columns = (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1)
+    counted = np.ones(IMAGES, bool)
+    scored = ScoredImages(columns, columns, counted, ~counted, *[columns[:, 0]] * 3)
+    record = {
+        "schema": 1, "model": model, "data": "imagenette", "split": "val", "input_size": 224, "method": "cam",
+        "images": IMAGES, "protocol": {"name": "paper", "view": "squash", "boxes": "paper", "guesses": "loose"},
+        "metrics": summarise(scored) | {"floor_whole_image": 40.0, "floor_centre_box": 50.0}, "confidence": {},
+        "provenance": {"weights": f"weights of {name or model}", "data": data, "commit": "c0ffee"},
+    }  # fmt: skip
+    if name:
+        record["name"] = name
+    path = results / "imagenette" / (name or model) / "localization-cam-paper.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    np.savez_compressed(path.with_suffix(".npz"), **vars(scored))
+
+
+def claims(results: Path) -> dict[tuple[str, str], dict[str, str]]:
+    write_tables(results, "imagenette")
+    with (results / "imagenette/claims.csv").open() as file:
+        return {(row["claim"], row["metric"]): row for row in csv.DictReader(file)}
+
+
+def test_a_claim_is_judged_by_the_paired_interval_of_the_mean_over_seeds(tmp_path: Path) -> None:
+    write(tmp_path, "efficientnet_lite0", 120)
+    write(tmp_path, "efficientnet_lite0_gap", 139)
+    write(tmp_path, "efficientnet_lite0_gap", 141, name="efficientnet_lite0_gap-seed1")
+    write(tmp_path, "efficientnet_lite0_gap", 10, name="efficientnet_lite0_gap-lr_1")  # another setting, no seed
+    write(tmp_path, "efficientnet_lite0_gmp", 139)
+    found = claims(tmp_path)
+    surgery = found["CAM after surgery is better than on the original", "loc_top1_error"]
+    assert (surgery["paper_one"], surgery["paper_two"], surgery["runs_two"]) == ("60.09", "56.4", "2")
+    assert [float(surgery[key]) for key in ("one", "two", "difference")] == pytest.approx([40, 30, -10])
+    assert -15 < float(surgery["low"]) < -10 < float(surgery["high"]) < -5 and surgery["verdict"] == "holds"
+    cost = found["surgery for GAP costs 1 to 2 points of classification", "cls_top1_error"]
+    assert cost["verdict"] == "contradicted"  # ten points better
+    assert found["GAP localizes better than GMP", "loc_top1_error"]["verdict"] == "undecided"
+    assert "| holds |" in " ".join((tmp_path / "imagenette/claims.md").read_text().split())
+    assert not any("backprop" in says for says, _ in found)  # nothing was measured
+
+
+def test_results_of_other_images_and_without_judgements_make_no_claim(tmp_path: Path) -> None:
+    write(tmp_path, "efficientnet_lite0", 120)
+    write(tmp_path, "efficientnet_lite0_gap", 140, data="others")
+    write(tmp_path, "efficientnet_lite0_gmp", 140)
+    (tmp_path / "imagenette/efficientnet_lite0_gmp/localization-cam-paper.npz").unlink()
+    write_tables(tmp_path, "imagenette")
+    assert not (tmp_path / "imagenette/claims.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-3, -1, "holds"), (-3, 0, "undecided"), (1, 3, "contradicted"), (-1, 3, "undecided")],
+)
+def test_verdicts_on_a_lower_error(low: float, high: float, expected: str) -> None:
+    assert verdict(low, high, (-inf, 0)) == expected
