@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from processes import Program
 
 from cam_repro.config import CONFIGS, Config, register_schema, validated
 from cam_repro.data.shapes import make_shapes
@@ -47,9 +48,12 @@ def composed(overrides: list[str]) -> Config:
 def run_script(name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None):
     """Run a real script with everything it writes under `folder`."""
     where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    command = [sys.executable, str(REPOSITORY / "scripts" / f"{name}.py"), *where, *arguments]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
-    return subprocess.run(command, capture_output=True, text=True, env=settings, cwd=REPOSITORY, timeout=240)
+    file, words = REPOSITORY / "scripts" / f"{name}.py", [*where, *arguments]
+    with TemporaryDirectory() as said:
+        out, err = Path(said, "out"), Path(said, "err")
+        code = Program(file, words, out, err, settings, REPOSITORY).wait(240)
+        return subprocess.CompletedProcess([str(file), *words], code, out.read_text(), err.read_text())
 
 
 @pytest.fixture

@@ -13,32 +13,33 @@ from typing import Any
 
 import torch
 from conftest import REPOSITORY
+from processes import Program
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 
 OF_THE_CLOCK = "images_per_second"
 RUN = Path("runs/shapes/alexnet_gap")
+Running = Program | subprocess.Popen
 
 
-def start(folder: Path, *options: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
+def start(folder: Path, *options: str, processes: int = 1, **environment: str) -> Running:
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
     folder.mkdir(exist_ok=True)
     where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    several = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
-        if processes > 1
-        else []
-    )
-    command = [sys.executable, *several, str(REPOSITORY / "tests/impatient_train.py"), *where, *options]
+    file, words = REPOSITORY / "tests/impatient_train.py", [*where, *options]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    if processes == 1:
+        return Program(file, words, folder / "out", folder / "err", settings, REPOSITORY)
+    several = ["--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *several, str(file), *words]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         return subprocess.Popen(command, stdout=out, stderr=err, text=True, env=settings, cwd=REPOSITORY)
 
 
-def finish(run: subprocess.Popen[str], folder: Path) -> None:
+def finish(run: Running, folder: Path) -> None:
     assert run.wait(200) == 0, (folder / "out").read_text() + (folder / "err").read_text()
 
 
-def signal_when(run: subprocess.Popen[str], moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:
+def signal_when(run: Running, moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:
     """Harm a run at a moment, if it has not ended before; its exit code."""
     deadline = time.monotonic() + 120
     while not moment() and run.poll() is None and time.monotonic() < deadline:
