@@ -207,4 +207,4 @@ def test_the_mean_over_crops_is_of_their_softmax_not_of_their_logits() -> None:
 
 
 def test_the_readme_shows_the_methods() -> None:
-    assert method_table() in (REPOSITORY / "README.md").read_text()
+    assert method_table() in (REPOSITORY / "docs/networks.md").read_text()

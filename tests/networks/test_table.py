@@ -39,4 +39,4 @@ def test_an_unknown_model_is_answered_with_the_nearest_and_the_known_ones_in_one
 
 
 def test_the_readme_shows_this_table(table: str) -> None:
-    assert str(table) in (CONFIGS.parent / "README.md").read_text()
+    assert str(table) in (CONFIGS.parent / "docs/networks.md").read_text()
