@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
-from multiprocessing import get_context
 from pathlib import Path
 from signal import SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY, composed, evaluated
 from harm import RUN, assert_same, begun, finish, result, signal_when, start
+from processes import CONTEXT, Program
 from two_processes import agree
 
 from cam_repro.data.loaders import epoch_order
@@ -21,12 +19,22 @@ from cam_repro.data.shapes import make_shapes
 from cam_repro.training.loop import train
 
 
-def run_by_two(script: str, *options: str) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*torchrun, f"scripts/{script}.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
+def places() -> list[dict[str, str]]:
+    """What torchrun would tell each of two processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    place |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return [place | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def run_by_two(script: str, folder: Path, *options: str) -> None:
+    file, said = REPOSITORY / f"scripts/{script}.py", [folder / f"said-{rank}" for rank in "01"]
+    both = [
+        Program(file, [*options], out, out, {**os.environ, **place}, REPOSITORY)
+        for place, out in zip(places(), said, strict=True)
+    ]
+    assert [process.wait(240) for process in both] == [0, 0], "".join(out.read_text() for out in said)
 
 
 def write_uneven_shapes(root: Path) -> Path:
@@ -50,7 +58,8 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
         [*options, *(f"{key}={folder / key}" for key in ("runs", "results", "cache"))] for folder in (one, two)
     )
     train(composed(of_one))
-    run_by_two("train", *of_two)
+    two.mkdir()
+    run_by_two("train", two, *of_two)
     epochs = [(folder / RUN / "metrics.jsonl").read_text().splitlines() for folder in (one, two)]
     for alone, together in (map(json.loads, lines) for lines in zip(*epochs, strict=True)):
         assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
@@ -58,7 +67,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
         assert together["skipped"] == alone["skipped"] == 6
     weights = f"weights={one / RUN}/checkpoint.pt"
     (alone,) = evaluated(composed([*of_one, weights]))
-    run_by_two("eval_localization", *of_two, weights)
+    run_by_two("eval_localization", two, *of_two, weights)
     together = json.loads((two / "results/shapes/alexnet_gap/localization-cam-paper.json").read_text())
     assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
@@ -66,15 +75,12 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
 def test_a_process_without_pictures_neither_waits_nor_miscounts(
     tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    for key, value in (place | {"RANK": "1"}).items():
-        monkeypatch.setenv(key, value)
-    other = get_context("spawn").Process(target=agree, args=(tiny_shapes, tmp_path / "cache"), daemon=True)
+    ours, its = places()
+    other = CONTEXT.Process(target=agree, args=(tiny_shapes, tmp_path / "cache", its), daemon=True)
     other.start()
-    monkeypatch.setenv("RANK", "0")
-    agree(tiny_shapes, tmp_path / "cache")
+    for key, value in ours.items():
+        monkeypatch.setenv(key, value)
+    agree(tiny_shapes, tmp_path / "cache", {})
     other.join(60)
     assert other.exitcode == 0
 

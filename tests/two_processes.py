@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -31,7 +32,9 @@ def stops_after(world: World) -> list[int]:
     raise AssertionError("never")
 
 
-def agree(root: Path, cache: Path) -> None:
+def agree(root: Path, cache: Path, place: dict[str, str]) -> None:
+    """place: what torchrun would say in the environment."""
+    os.environ.update(place)
     val = open_split(DataConfig(name="shapes", root=str(root)), "val", cache)
     config = Config(eval_batch_size=2, data=DataConfig(workers=0))
     with join_world("cpu") as world:
