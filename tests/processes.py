@@ -9,6 +9,7 @@ import sys
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when the server imports torch
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
 
@@ -17,8 +18,9 @@ class Program:
     """A Python file as a process, with as much of `Popen` as the tests need; what it prints goes to files."""
 
     def __init__(self, file: Path, arguments: list[str], out: Path, err: Path, settings: dict[str, str], cwd: Path):
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # the server's, which reads it once
         self.process = CONTEXT.Process(target=_run, args=(str(file), arguments, out, err, settings, cwd))
+        for path in (out, err):
+            path.write_text("")
         self.process.start()
 
     def poll(self) -> int | None:
@@ -41,7 +43,7 @@ def _run(file: str, arguments: list[str], out: Path, err: Path, settings: dict[s
     os.chdir(cwd)
     set_start_method("fork", force=True)  # as in a process of its own
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     sys.argv, sys.path[0] = [file, *arguments], str(Path(file).parent)
     try:
         runpy.run_path(file, run_name="__main__")

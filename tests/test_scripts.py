@@ -113,11 +113,13 @@ def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     for metric, (difference, low, high) in compare(composed([*options, f"a={a}", f"b={b}"])).items():
         assert difference == pytest.approx(records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3)
         assert low <= difference <= high
-    assert "20 images of shapes, the same for both" in capsys.readouterr().out
+    assert "20 images, the same for both: data=shapes" in capsys.readouterr().out
     a.write_text(json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}}))
-    assert "a= and b= are of other images: data=shapes (0ther)" in says(script("compare", f"a={a}", f"b={b}"), 1)
+    assert "a= and b= are of other images: data=shapes (0ther), 20" in says(script("compare", f"a={a}", f"b={b}"), 1)
     a.with_suffix(".npz").unlink()
-    assert f"{a} has no judgements of each image" in says(script("compare", f"a={a}", f"b={b}"), 1)
+    assert "localization-cam-paper.npz, what was right on each image, is not there" in says(
+        script("compare", f"a={a}", f"b={b}"), 1
+    )
 
 
 def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:

@@ -156,19 +156,21 @@ def bootstrap_intervals(
 
 
 def differences(
-    ones: Sequence[ScoredImages], twos: Sequence[ScoredImages], *, seed: int = 0, samples: int = 1000
-) -> dict[str, tuple[float, float, float]]:
+    ones: Sequence[ScoredImages], twos: Sequence[ScoredImages], metrics: Iterable[str] | None = None,
+    *, seed: int = 0, samples: int = 1000,
+) -> dict[str, tuple[float, float, float]]:  # fmt: skip
     """{metric: (two − one, and its paired 95 % interval's low and high)}, in percentage points.
 
     Of judgements of the same images, redrawn together: what both find hard in a drawing cancels. Each side is one
-    training or several of other seeds, whose mean it is; several are redrawn too. ValueError for other images.
+    training or several of other seeds, whose mean it is; several are redrawn too. metrics: some keys of `summarise`,
+    by default all; one that a judgement does not have is left out. ValueError for other images.
     """
     judged = [*ones, *twos]
     if any(not np.array_equal(judged[0].counted, other.counted) for other in judged):
         raise ValueError("the judgements do not count the same images")
-    found, is_two = {}, np.arange(len(judged)) >= len(ones)
-    for name in summarise(judged[0]):
-        shares = [scored.shares().get(name) for scored in judged]
+    found, is_two, shares_of_each = {}, np.arange(len(judged)) >= len(ones), [scored.shares() for scored in judged]
+    for name in shares_of_each[0] if metrics is None else metrics:
+        shares = [shares_of_one.get(name) for shares_of_one in shares_of_each]
         if any(share is None or not share[1].any() for share in shares):
             continue
         columns = [column for share in shares for column in share]

@@ -18,16 +18,15 @@ def compare(config: Config) -> dict[str, tuple[float, float, float]]:
     if config.a is None or config.b is None:
         raise UserError("a= and b= are needed: make compare a=results/…/localization-cam-paper.json b=…")
     paths = Path(config.a), Path(config.b)
-    data = [(record["data"], record["provenance"]["data"]) for record in map(read_record, paths)]
+    images = [
+        f"data={record['data']} ({record['provenance']['data']}), {record.get('loc_images')} of them for localization"
+        for record in map(read_record, paths)
+    ]
     judged = [read_judgements(path) for path in paths]
-    if data[0] != data[1]:
-        (name, images), (other_name, other_images) = data
-        raise UserError(
-            f"a= and b= are of other images: data={name} ({images}) and data={other_name} ({other_images}); give two "
-            "of the same, or evaluate one again"
-        )
+    if images[0] != images[1]:
+        raise UserError(f"a= and b= are of other images: {' against '.join(images)}; evaluate one like the other")
     one, two, found = *map(summarise, judged), differences(judged[:1], judged[1:])
-    print(f"a: {config.a}\nb: {config.b}\n{len(judged[0].counted)} images of {data[0][0]}, the same for both:")
+    print(f"a: {config.a}\nb: {config.b}\n{len(judged[0].counted)} images, the same for both: {images[0]}")
     for metric, (difference, low, high) in found.items():
         values = f"a {one[metric]:6.2f} %   b {two[metric]:6.2f} %   b - a {difference:+6.2f}"
         print(f"  {metric:20} {values}   95 % interval {low:+.2f} … {high:+.2f}")

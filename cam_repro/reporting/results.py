@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -200,13 +201,15 @@ def predictions_of(path: Path) -> Path:
 
 def read_judgements(path: Path) -> ScoredImages:
     """What was right on each image, beside the JSON of a localization result. Raises UserError."""
+    beside = path.with_suffix(".npz")
     try:
-        with np.load(path.with_suffix(".npz")) as columns:
+        with np.load(beside) as columns:
             return ScoredImages(**columns)
-    except (OSError, ValueError, TypeError, BadZipFile):
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile, zlib.error) as error:
+        what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise UserError(
-            f"{path} has no judgements of each image beside it ({path.stem}.npz); give a localization-….json of boxes, "
-            "or evaluate again with force=true"
+            f"{beside}, what was right on each image, {what}; give a localization-….json of boxes, or evaluate again "
+            "with force=true"
         ) from None
 
 
