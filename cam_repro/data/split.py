@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -109,11 +110,11 @@ class Split:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` kept there; empty where it is absent or damaged, as all of it can be made anew."""
+    """What `save_arrays` kept there; empty where it is absent or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return {}
 
 

@@ -73,7 +73,8 @@ METHODS = {
 
 def method_table() -> str:
     """Every method as a row of a Markdown table, in the first words of its function."""
-    return "\n".join(f"| {name} | {method.function.__doc__.splitlines()[0]} |" for name, method in METHODS.items())
+    says = {name: method.function.__doc__.splitlines()[0].replace("|", "\\|") for name, method in METHODS.items()}
+    return "\n".join(f"| {name} | {said} |" for name, said in says.items())
 
 
 @dataclass

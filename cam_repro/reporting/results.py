@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,9 +17,10 @@ from cam_repro import UserError
 from cam_repro.config import ProtocolConfig, model_names, protocols_of
 from cam_repro.data import imagenet_classes
 from cam_repro.data.images import decoder
+from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.evaluation.predictions import write_predictions
-from cam_repro.files import replacing, write_text
+from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, summarise
 from cam_repro.mistakes import shown
 from cam_repro.provenance import device_name, git_state, versions
@@ -203,10 +202,9 @@ def read_judgements(path: Path) -> ScoredImages:
     """What was right on each image, beside the JSON of a localization result. Raises UserError."""
     beside = path.with_suffix(".npz")
     try:
-        with np.load(beside) as columns:
-            return ScoredImages(**columns)
-    except (OSError, EOFError, ValueError, TypeError, BadZipFile, zlib.error) as error:
-        what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        return ScoredImages(**load_arrays(beside))
+    except TypeError:  # without its columns, or with others
+        what = "cannot be read (it is damaged)" if beside.is_file() else "is not there"
         raise UserError(
             f"{beside}, what was right on each image, {what}; give a localization-….json of boxes, or evaluate again "
             "with force=true"
@@ -233,9 +231,8 @@ def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[st
     elif job.method is not None:
         record["labels"] = "imagenet" if evaluation.trained.wnids == imagenet_classes()[0] else "mapping"
         write_predictions(beside["predictions"], outcome.labels, outcome.boxes)
-        judgements = {key: value for key, value in vars(outcome.scored).items() if value is not None}
-        with replacing(beside["judgements"]) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **judgements)
+        judged = {key: value for key, value in vars(outcome.scored).items() if value is not None}
+        save_arrays(beside["judgements"], **judged)
         write_figure(
             beside["figure"], evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes
         )

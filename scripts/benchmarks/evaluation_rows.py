@@ -29,15 +29,16 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
     _checkpoint(config)
     (evaluation,) = evaluations(config)
     split, network, rules = evaluation.split, evaluation.trained.network, _new_rules(config)
-    decoded = torch.cat([batch.pixels for batch in evaluation_batches(split.subset(range(64)), 224, 64)])
+    batch_size = config.eval_batch_size
+    decoded = next(evaluation_batches(split, 224, batch_size)).pixels
 
     def decode() -> None:
-        for _ in evaluation_batches(split, 224, 64):
+        for _ in evaluation_batches(split, 224, batch_size):
             pass
 
     def forward() -> None:
         with torch.inference_mode():
-            for _ in range(len(split) // 64):
+            for _ in range(len(split) // batch_size):
                 network(normalise(decoded))
 
     def whole() -> None:
