@@ -38,7 +38,7 @@ setup: $(READY) ## .venv with everything, which every other target does first
 reproduce: override data := shapes
 reproduce: OURS += model
 reproduce: CHOSEN += model=alexnet_gap
-reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (4 to 9 minutes on 2 cores)
+reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (5 to 15 minutes on 2 cores)
 	@echo "data=shapes (built in), model=alexnet_gap"
 	@$(RUN) scripts/train.py $(CHOSEN)
 	@$(RUN) scripts/eval_classification.py $(CHOSEN)
