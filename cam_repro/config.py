@@ -110,6 +110,7 @@ class RecipeConfig:
     optimizer: str = choice("sgd", "adamw")  # sgd: momentum 0.9
     lr: float = number(1e-3, 1e-8, 100.0)
     bias_lr: float = number(2.0, 0.0, 100.0)  # factor on the learning rate of biases
+    new_lr: float = number(1.0, 0.0, 100.0)  # factor on that of the added head and the classifier
     weight_decay: float = number(5e-4, 0.0, 10.0)  # weights only, never biases or batch-norm parameters
     schedule: str = choice("step", "cosine")  # ×0.1 at each milestone | to zero
     milestones: list[float] = number([0.25, 0.5, 0.75], 0.0, 1.0)  # fractions of training; []: constant

@@ -8,20 +8,27 @@ import torch
 from torch import nn
 
 from cam_repro.config import RecipeConfig
+from cam_repro.networks.network import last_layer
 
 
 def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> torch.optim.Optimizer:
-    """Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as fast (release)."""
-    weights, norms, biases = [], [], []
+    """Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as fast (release).
+
+    The head and the layer that gives the classes learn `new_lr` times as fast as the trunk.
+    """
+    new = ("head.", f"{last_layer(network)[0]}.")
+    parts: dict[tuple[bool, str], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
-        kind.append(parameter)
+        kind = "bias" if name.endswith("bias") else "norm" if parameter.ndim == 1 else "weight"
+        parts.setdefault((name.startswith(new), kind), []).append(parameter)
     groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay, "factor": 1.0},
-        {"params": norms, "weight_decay": 0.0, "factor": 1.0},
-        {"params": biases, "weight_decay": 0.0, "factor": recipe.bias_lr},
+        {
+            "params": parameters,
+            "weight_decay": recipe.weight_decay if kind == "weight" else 0.0,
+            "factor": (recipe.new_lr if is_new else 1.0) * (recipe.bias_lr if kind == "bias" else 1.0),
+        }
+        for (is_new, kind), parameters in parts.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)

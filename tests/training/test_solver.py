@@ -28,11 +28,11 @@ def test_cosine_rises_in_the_warm_up_and_ends_at_zero() -> None:
     assert schedule(recipe, 1) == pytest.approx(0)
 
 
-def test_biases_learn_twice_as_fast_and_only_weights_decay() -> None:
+def test_biases_and_new_layers_learn_faster_and_only_weights_decay() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    recipe = RecipeConfig(lr=0.1, bias_lr=2.0, weight_decay=5e-4)
+    recipe = RecipeConfig(lr=0.1, bias_lr=2.0, new_lr=10.0, weight_decay=5e-4)
     optimizer = build_optimizer(network, recipe, fused=False)
-    set_learning_rate(optimizer, recipe, 0)
+    assert set_learning_rate(optimizer, recipe, 0) == 0.1
     settings = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -41,8 +41,20 @@ def test_biases_learn_twice_as_fast_and_only_weights_decay() -> None:
     assert settings[id(network[0].weight)] == pytest.approx((0.1, 5e-4))
     assert settings[id(network[0].bias)] == pytest.approx((0.2, 0))
     assert settings[id(network[1].weight)] == pytest.approx((0.1, 0))
-    assert settings[id(network[3].bias)] == pytest.approx((0.2, 0))
+    assert settings[id(network[3].weight)] == pytest.approx((1.0, 5e-4))
+    assert settings[id(network[3].bias)] == pytest.approx((2.0, 0))
     assert len(settings) == 6
+
+
+def test_the_new_layers_are_the_head_and_the_classifier() -> None:
+    network, recipe = build_network("vgg_gap", num_classes=2), RecipeConfig(new_lr=10.0, bias_lr=1.0)
+    fast = {
+        p
+        for group in build_optimizer(network, recipe, False).param_groups
+        if group["factor"] == 10.0
+        for p in group["params"]
+    }
+    assert fast == {*network.head.parameters(), *network.classifier.parameters()}
 
 
 def test_crops_grow_with_the_epochs_whatever_their_number() -> None:
