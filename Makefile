@@ -77,7 +77,7 @@ bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into res
 	@$(RUN) scripts/bench.py $(args)
 
 test: $(READY) ## the whole test suite (7 minutes on 2 cores)
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(READY) ## ruff, as a check
 	@$(RUN) -m ruff check .

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -201,12 +202,18 @@ def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
     return _typed(ModelConfig, "model.", *settings)
 
 
+@cache
+def written_protocols() -> dict[str, ProtocolConfig]:
+    """Every protocol of configs/protocol but `all`, by name."""
+    files = {name: CONFIGS / "protocol" / f"{name}.yaml" for name in names_in("protocol") if name != "all"}
+    return {name: _typed(ProtocolConfig, "protocol.", OmegaConf.load(path)) for name, path in files.items()}
+
+
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
-    """The protocol itself, or for `all` every other one of configs/protocol, with the same `size`."""
+    """The protocol itself, or for `all` every other one, with the same `size`."""
     if protocol.name != "all":
         return [protocol]
-    files = [CONFIGS / "protocol" / f"{name}.yaml" for name in names_in("protocol") if name != "all"]
-    return [_typed(ProtocolConfig, "protocol.", OmegaConf.load(path), {"size": protocol.size}) for path in files]
+    return [replace(written, size=protocol.size) for written in written_protocols().values()]
 
 
 def validated(raw: DictConfig) -> Config:

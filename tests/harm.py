@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,50 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALA
 
 OF_THE_CLOCK = "images_per_second"
 RUN = Path("runs/shapes/alexnet_gap")
-Running = Program | subprocess.Popen
+IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 
 
-def start(folder: Path, *options: str, processes: int = 1, **environment: str) -> Running:
+def start(folder: Path, *options: str, **environment: str) -> Program:
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
-    folder.mkdir(exist_ok=True)
-    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    file, words = REPOSITORY / "tests/impatient_train.py", [*where, *options]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
-    if processes == 1:
-        return Program(file, words, folder / "out", folder / "err", settings, REPOSITORY)
-    several = ["--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *several, str(file), *words]
+    said = [folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}" for stream in ("out", "err")]
+    return Program(IMPATIENT, _words(folder, options), *said, _settings(environment), REPOSITORY)
+
+
+def start_two(folder: Path, *options: str, **environment: str) -> list[Program]:
+    """The same by two processes, rank 0's output under the names of one process's."""
+    return [start(folder, *options, **place, **environment) for place in places()]
+
+
+def start_torchrun(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
+    """The same by two processes that torchrun starts, and once again when one of them fails."""
+    several = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", str(IMPATIENT), *_words(folder, options)]
+    command = [sys.executable, "-m", "torch.distributed.run", *several]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        return subprocess.Popen(command, stdout=out, stderr=err, text=True, env=settings, cwd=REPOSITORY)
+        return subprocess.Popen(command, stdout=out, stderr=err, env=_settings(environment), cwd=REPOSITORY)
 
 
-def finish(run: Running, folder: Path) -> None:
+def places() -> list[dict[str, str]]:
+    """What torchrun would tell each of two processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    return [{**place, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def _words(folder: Path, options: Sequence[str]) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    return [*(f"{key}={folder / key}" for key in ("runs", "results", "cache")), *options]
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+
+
+def finish(run: Program, folder: Path) -> None:
     assert run.wait(200) == 0, (folder / "out").read_text() + (folder / "err").read_text()
 
 
-def signal_when(run: Running, moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:
+def signal_when(run: Program, moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:
     """Harm a run at a moment, if it has not ended before; its exit code."""
     deadline = time.monotonic() + 120
     while not moment() and run.poll() is None and time.monotonic() < deadline:

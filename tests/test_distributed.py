@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from signal import SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY, composed, evaluated
-from harm import RUN, assert_same, begun, finish, result, signal_when, start
+from harm import RUN, assert_same, begun, places, result, signal_when, start_torchrun, start_two
 from processes import CONTEXT, Program
 from two_processes import agree
 
@@ -19,19 +18,11 @@ from cam_repro.data.shapes import make_shapes
 from cam_repro.training.loop import train
 
 
-def places() -> list[dict[str, str]]:
-    """What torchrun would tell each of two processes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    place |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return [place | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-
-
 def run_by_two(script: str, folder: Path, *options: str) -> None:
     file, said = REPOSITORY / f"scripts/{script}.py", [folder / f"said-{rank}" for rank in "01"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     both = [
-        Program(file, [*options], out, out, {**os.environ, **place}, REPOSITORY)
+        Program(file, [*options], out, out, {**settings, **place}, REPOSITORY)
         for place, out in zip(places(), said, strict=True)
     ]
     assert [process.wait(240) for process in both] == [0, 0], "".join(out.read_text() for out in said)
@@ -88,16 +79,16 @@ def test_a_process_without_pictures_neither_waits_nor_miscounts(
 def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Path, tmp_path: Path) -> None:
     """With dropout in each process and deterministic=true, which so gives the same bits twice.
 
-    A process fails, torchrun starts both again, one of them alone is stopped within a validation, then both within an
-    epoch.
+    A process fails, torchrun starts both again, one of them alone is stopped within a validation, then within an epoch.
     """
     options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
                "model=alexnet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start(one, *options, processes=2), one)
+    assert [run.wait(200) for run in start_two(one, *options)] == [0, 0]
     assert "2 process(es) × 4 on cpu" in (one / "out").read_text()
 
-    harmed = start(two, *options, processes=2, SAVE_EVERY="0", FAIL_AT_STEP="4", STOP_IN_VALIDATION="1")
+    two.mkdir()
+    harmed = start_torchrun(two, *options, SAVE_EVERY="0", FAIL_AT_STEP="4", STOP_IN_VALIDATION="1")
     assert harmed.wait(120) == 1
     said, told = (two / "err").read_text(), (two / "out").read_text()
     assert said.count("error: this process fails, as asked") == 1
@@ -105,10 +96,10 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     assert "resumes at step" in told and "epoch 1/3" not in told
     assert said.count("stopped and saved at step 7") == 2
 
-    job = start(two, *options, processes=2)
-    assert signal_when(job, lambda: begun(two / RUN) == 3, SIGTERM) != 0
+    both = start_two(two, *options)
+    assert signal_when(both[0], lambda: begun(two / RUN) == 3, SIGTERM, 0.2) == both[1].wait(60) == 1
     assert "stopped and saved at step" in (two / "err").read_text()
 
-    finish(start(two, *options, processes=2), two)
+    assert [run.wait(200) for run in start_two(two, *options)] == [0, 0]
     assert "resumes at step" in (two / "out").read_text()
     assert_same(result(two), result(one))

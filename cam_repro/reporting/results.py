@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import ProtocolConfig, model_names, protocols_of
+from cam_repro.config import ProtocolConfig, model_names, written_protocols
 from cam_repro.data import imagenet_classes
 from cam_repro.data.images import decoder
 from cam_repro.data.split import load_arrays, save_arrays
@@ -73,8 +73,7 @@ def protocol_name(protocol: ProtocolConfig) -> str:
 
     A name without a YAML is held against the settings' defaults.
     """
-    written = {known.name: known for known in protocols_of(ProtocolConfig(name="all"))}
-    usual = asdict(written.get(protocol.name, ProtocolConfig(name=protocol.name)))
+    usual = asdict(written_protocols().get(protocol.name, ProtocolConfig(name=protocol.name)))
     changed = {key: value for key, value in asdict(protocol).items() if value != usual[key]}
     texts = {key: "_".join(map(str, v)) if isinstance(v, list) else str(v).lower() for key, v in changed.items()}
     return "-".join([protocol.name, *(key + text for key, text in texts.items())])

@@ -14,7 +14,7 @@ from PIL import Image
 from result_files import PROTOCOL, PROVENANCE, SWEEP, Writer
 
 from cam_repro import UserError, provenance
-from cam_repro.config import Config, DataConfig, ModelConfig, ProtocolConfig, protocols_of
+from cam_repro.config import Config, DataConfig, ModelConfig, ProtocolConfig, written_protocols
 from cam_repro.data.split import Split
 from cam_repro.distributed import World
 from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
@@ -22,10 +22,7 @@ from cam_repro.localization.errors import score_images
 from cam_repro.reporting import results
 from cam_repro.reporting.results import file_name, measured, protocol_name, read_results
 
-PAPER, RELEASE = (
-    next(known for known in protocols_of(ProtocolConfig(name="all")) if known.name == name)
-    for name in ("paper", "release")
-)
+PAPER, RELEASE = (written_protocols()[name] for name in ("paper", "release"))
 
 
 @pytest.mark.parametrize(
