@@ -106,8 +106,10 @@ def test_he_initialisation_keeps_the_scale_of_vgg_without_batch_norm() -> None:
     assert 0.1 < maps.std() < 10
 
 
-@pytest.mark.parametrize("factor", [1.0, 100.0, 10000.0])
-@pytest.mark.parametrize("name", ["alexnet_gap", "alexnet_star_gap", "googlenet_gmp"])
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("alexnet_gap", 1.0), ("alexnet_gap", 10000.0), ("alexnet_star_gap", 100.0), ("googlenet_gmp", 100.0)],
+)
 def test_a_new_head_starts_near_the_loss_of_guessing_whatever_the_scale_of_the_trunks_maps(
     name: str, factor: float
 ) -> None:
