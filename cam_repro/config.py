@@ -133,6 +133,7 @@ class ProtocolConfig:
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
     guesses: str = choice("loose", "tight", "heuristics")  # which boxes of which classes (release only)
+    jpeg: bool = False  # release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
     size: int | None = number(None, 1, 2048)  # pixels a side of what the network sees; none: the network's own
 
@@ -304,5 +305,7 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
         raise UserError(f"protocol.thresholds={shown(levels)} must rise; type protocol.thresholds={shown(nearest)}")
     if boxes != "release" and protocol.guesses != "loose":
         raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
+    if boxes != "release" and protocol.jpeg:
+        raise UserError("protocol.jpeg=true needs protocol.boxes=release, which boxes an 8-bit map")
     if boxes == "sweep" and protocol.view != "squash":
         raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")

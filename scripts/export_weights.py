@@ -14,7 +14,7 @@ def main(config: Config) -> None:
 
     data, folder = config.data.name, run_folder(config)
     source, path = Path(config.weights or folder / CHECKPOINT), folder / f"{folder.name}-{data}.safetensors"
-    export(source, path, config.model.name, data)
+    export(source, path, config.model, data)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_a_sweep_does_the_work_for_each_choice_until_a_mistake(tmp_path: Path, m
     assert done.code == 0
     assert [(config.model.name, config.recipe.lr) for config in done.given] == [("vgg_gap", 1e-3), ("nin", 1e-3)]
     assert [config.name for config in done.given] == [None, None]
-    assert len(run("--multirun", "model=glob(vgg*)").given) == 2
+    assert len(run("--multirun", "model=glob(resnet*)").given) == 2
     swept = ("model=vgg_gap,nin", "recipe.lr=1e-3,0.1", "shown_class=a,b c")
     done = run("--multirun", *swept, "seed=3", "data.root=/été")
     assert len(done.given) == 8 and {config.shown_class for config in done.given} == {"a", "b c"}
@@ -192,6 +192,7 @@ MISTAKES = [
     ("protocol.guesses=tight", "protocol.guesses=tight needs protocol.boxes=release"),
     ("protocol=release protocol.thresholds=null", "protocol.boxes=release needs protocol.thresholds="),
     ("protocol=release protocol.thresholds=[110,20,20]", "type protocol.thresholds=[20,110]"),
+    ("protocol.jpeg=true", "protocol.jpeg=true needs protocol.boxes=release"),
     ("protocol=wsol protocol.view=ten_crop", "is defined on protocol.view=squash"),
     ("protocol=all protocol.threshold=0.3", "leave protocol.threshold= out"),
 ]

@@ -103,6 +103,11 @@ def eight_bit(heatmap: np.ndarray) -> np.ndarray:
     return np.floor(255.0 * np.maximum(heatmap / maximum, 0) + 0.5).astype(np.uint8)
 
 
+def as_jpeg(heatmap: np.ndarray) -> np.ndarray:
+    """An 8-bit heatmap (H, W) as a JPEG of quality 75 gives it back, in which the release kept its maps: uint8."""
+    return cv2.imdecode(cv2.imencode(".jpg", heatmap, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE)
+
+
 def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
     """The heatmap itself, in float32 or better; ValueError for what cannot have a box."""
     heatmap = np.asarray(heatmap)
@@ -123,5 +128,7 @@ def whole_image_box(heatmap: np.ndarray) -> Box:
 # The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes, loose one first.
 BOX_RULES: dict[str, Callable[[np.ndarray, ProtocolConfig], list[Box]]] = {
     "paper": lambda heatmap, protocol: [paper_box(heatmap, protocol.threshold)],
-    "release": lambda heatmap, protocol: release_boxes(heatmap, protocol.thresholds),
+    "release": lambda heatmap, protocol: release_boxes(
+        as_jpeg(eight_bit(heatmap)) if protocol.jpeg else heatmap, protocol.thresholds
+    ),
 }

@@ -1,4 +1,4 @@
-"""image → (logits, maps): torchvision's backbones, cut, with the paper's heads."""
+"""image → (logits, maps): torchvision's, timm's and Caffe's backbones, cut, with the paper's heads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build_network(
     """A network of `configs/model/`, by name or by its (changed) configuration; "list" gives the table of them all.
 
     weights: None or "none" (random), "DEFAULT" (the backbone's published ones, fetched once) or one of their names,
-    the path of a backbone's state dict or of one of our checkpoints, as trained or as exported, or what
+    the path of a backbone's state dict or .caffemodel or of one of our checkpoints, as trained or as exported, or what
     `read_weights` read. `new_classes` lets a checkpoint trained on other classes start a new classifier. What is
     still random is named in `network.untrained`.
     Raises UserError for an unknown name, settings that contradict each other, and weights of another network.
@@ -43,7 +43,7 @@ def build_network(
     if not isinstance(weights, Weights):
         weights = read_weights(weights, config.backbone)
     if weights.model is None:
-        load_backbone(whole, weights)
+        load_backbone(whole, weights, config.backbone)
     file_classes = len(weights.wnids) if weights.wnids else class_count(whole)
     network = assemble(config, whole, num_classes)
     if weights.model:

@@ -1,31 +1,42 @@
-"""From a run's checkpoint to the file that is published: tensors, and what they are of; nothing in it could run."""
+"""From a run's checkpoint, or another program's file, to the one that is published: tensors, and what they are of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors.torch
 
 from cam_repro import UserError
+from cam_repro.config import ModelConfig
+from cam_repro.data import imagenet_classes
 from cam_repro.files import replacing
+from cam_repro.networks import build_network
 from cam_repro.networks.weights import ABOUT, Weights, read_weights
 
 
-def export(source: Path, path: Path, model: str, data: str) -> Path:
-    """The checkpoint at `source`, of the network `model`, as safetensors at `path`; prints its size and sha256.
+def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
+    """The weights at `source`, of the network `config`, as safetensors at `path`; prints their size and sha256.
 
-    data: the name of the data set that it was trained on. Raises UserError for what is no such checkpoint.
+    data: the name of the data set that it was trained on. What another program wrote must be the whole network, of
+    ILSVRC's 1000 classes. Raises UserError for what is no such file.
     """
+    model = config.name
     if not source.is_file():
         raise UserError(
             f"{model} is not trained on {data} ({source} is not there); first: make train model={model} data={data}"
         )
     weights = read_weights(source, "")
     if weights.model is None:
-        raise UserError(f"{weights.source} holds a backbone's weights, not a network trained here; nothing to export")
+        if data != "ilsvrc":
+            raise UserError(f"{weights.source} does not say its classes, so they are ILSVRC's; type data=ilsvrc")
+        wnids = imagenet_classes()[0]
+        network = build_network(config, len(wnids), weights)
+        if network.untrained:
+            raise UserError(f"{weights.source} has nothing for {network.untrained} of {model}; train it first")
+        weights = replace(weights, tensors=network.state_dict(), model=config, wnids=wnids)
     if weights.model.name != model:
         raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
     weights.check_finite()

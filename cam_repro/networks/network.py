@@ -195,9 +195,12 @@ def initialise_from_scratch(network: CamNetwork) -> None:
     """He initialisation of every convolution, which lets VGG16 start without batch norm (He et al. 2015).
 
     Not of one whose maps, behind a ReLU, are the class scores: from there half of the classes would start at zero
-    for every picture and never learn. It starts small, at scores around 1.
+    for every picture and never learn. It starts small, at scores around 1. The first takes pixels near 1 or smaller;
+    where they are Caffe's, of 0…255, it starts as much smaller.
     """
     _, last = last_layer(network)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            initialise_convolution(module, *(("gaussian", 1.0) if module is last else ("he",)))
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for module in convolutions:
+        initialise_convolution(module, *(("gaussian", 1.0) if module is last else ("he",)))
+    if isinstance(network.trunk[0], ToPixels):
+        convolutions[0].weight.data /= network.trunk[0].scale.mean().clamp(min=1.0)

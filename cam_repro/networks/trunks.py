@@ -7,7 +7,6 @@ cut keeps every layer: the trunk ends in the backbone's last maps, and what foll
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +17,11 @@ import torch
 from torch import nn
 
 from cam_repro.mistakes import check_choice
-from cam_repro.networks.nin import NetworkInNetwork
-from cam_repro.networks.pixels import HALF_RANGE, Pixels
+from cam_repro.networks import caffe
+from cam_repro.networks.caffe import Layers, sequential
+from cam_repro.networks.pixels import CAFFE, CAFFE_MEAN_IMAGE, HALF_RANGE, Pixels
 
 POOL5 = "3×3 max pooling, stride 1"
-Layers = dict[str, nn.Module]  # by name, in their order
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ def after(surgery: str, native: str) -> Callable[[nn.Module, bool], tuple[Layers
         linear = [layer for layer in sequential(left).modules() if isinstance(layer, nn.Linear)]
         if len(linear) < 2:
             return kept, linear[0] if linear else None
+        if "flatten" in left:
+            return kept, sequential(left)
         *pools, (name, classifier) = left.items()  # torchvision averages to fit fc6 and flattens without a layer
         return kept, sequential({**dict(pools), "flatten": nn.Flatten(), name: classifier})
 
@@ -68,10 +69,6 @@ def _split(model: nn.Module, last: str) -> tuple[Layers, Layers]:
         kept[name] = sequential(kept_inside)
         left = {name: sequential(left_inside), **left}
     return kept, left
-
-
-def sequential(layers: Layers) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))
 
 
 def torchvision(name: str, surgery: str, native: str, build: dict[str, bool] | None = None, **more: Any) -> Backbone:
@@ -101,6 +98,7 @@ def _downloaded(url: str) -> Path:
 
 
 ALEXNET = torchvision("alexnet", surgery="features.11", native="features.11")
+NIN = Backbone(caffe.nin, after(surgery="cccp6_relu", native="cccp8-1024_relu"))
 BACKBONES = {
     "alexnet": ALEXNET,
     # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
@@ -112,7 +110,17 @@ BACKBONES = {
     "resnet18": torchvision("resnet18", surgery="layer3", native="layer4"),
     "resnet50": torchvision("resnet50", surgery="layer3", native="layer4"),
     "squeezenet1_0": torchvision("squeezenet1_0", surgery="features.12", native="classifier.2"),
-    "nin": Backbone(NetworkInNetwork, after(surgery="features.4", native="classifier.1")),
+    "nin": NIN,
+    # The paper's own, in Caffe; those of its release are native with the release's head
+    "nin_caffe": replace(NIN, pixels=CAFFE_MEAN_IMAGE),
+    "googlenet_caffe": Backbone(caffe.googlenet, after("inception_4e", "inception_5b"), pixels=CAFFE),
+    "googlenet_cam_caffe": Backbone(caffe.googlenet_cam, after("inception_4e", "CAM_conv_relu"), pixels=CAFFE),
+    "vgg16_caffe": Backbone(caffe.vgg16, after("conv5_3_relu", "conv5_3_relu"), pixels=CAFFE),
+    "vgg16_cam_caffe": Backbone(caffe.vgg16_cam, after("conv5_3_relu", "CAM_conv_relu"), pixels=CAFFE),
+    "caffenet": Backbone(caffe.caffenet, after("conv5_relu", "conv5_relu"), pixels=CAFFE_MEAN_IMAGE),
+    "alexnetplus_cam_caffe": Backbone(
+        caffe.alexnetplus_cam, after("conv5_relu", "conv7_relu"), pixels=CAFFE_MEAN_IMAGE
+    ),
 }
 
 

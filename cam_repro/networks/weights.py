@@ -18,11 +18,12 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, stored_model
 from cam_repro.mistakes import check_choice, shown
+from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
 from cam_repro.networks.network import CamNetwork, last_layer
 from cam_repro.networks.trunks import backbone
 
 ABOUT = "cam_repro"  # what an exported file's metadata has the network, its classes and its training under
-KINDS = "give a .pth state dict, a .safetensors, a checkpoint.pt, or DEFAULT (the published ones)"
+KINDS = "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt, or DEFAULT (the published ones)"
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,14 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
 def _read(path: Path, source: str) -> Weights:
     if not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
+    if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
+        raise UserError(f"{source} has {size / 1e9:.1f} GB; no network here has a .caffemodel of more than 0.6 GB")
+    read = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)
     try:
         content = path.read_bytes()
-        state = _safetensors(content) if path.suffix == ".safetensors" else _pickled(content)
+        state = read(content)
+    except UserError as error:
+        raise UserError(f"{source} cannot be read: {error}") from None
     except Exception as error:  # a damaged file can fail anywhere in the reader
         code = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
         trouble = f"it asks to load {code[1]}; only tensors are ever loaded" if code else "truncated, or no such file"
@@ -131,17 +137,23 @@ def _network_of(checkpoint: dict[str, Any], source: str) -> tuple[ModelConfig, l
     return config, wnids
 
 
-def load_backbone(whole: nn.Module, weights: Weights) -> None:
-    """Put a state dict into the whole network it is of (torchvision's own, timm's, or NIN), before it is cut."""
+def load_backbone(whole: nn.Module, weights: Weights, name: str) -> None:
+    """Put a state dict into the whole network it is of, the backbone of this name, before it is cut."""
     wanted, found = whole.state_dict(), weights.tensors
-    spare = {key for key in found if key.startswith("aux")}  # GoogLeNet's auxiliary classifiers, behind every cut
+    auxiliary = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
+    spare = {key for key in found if key.startswith(auxiliary)}
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # old files have none
     if odd := _unlike(found, wanted) - (spare - wanted.keys()) - (counters - found.keys()):
+        has, wants = (_shape(of.get(min(odd))) for of in (found, wanted))
         raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; expected a "
-            f"{type(whole).__name__} state dict"
+            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)} ({has} here, "
+            f"{wants} in {name}); expected the weights of {name}"
         )
     whole.load_state_dict({key: found[key] for key in wanted if key in found}, strict=False)
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "none" if tensor is None else "×".join(map(str, tensor.shape)) or "a number"
 
 
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:

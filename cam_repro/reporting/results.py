@@ -97,7 +97,7 @@ def heading(evaluation: Evaluation, job: Job) -> dict[str, Any]:
         "split": "val",
         "input_size": job.size,
         "method": job.method or "cam",
-        "protocol": {key: settings[key] for key in keys if settings[key] is not None},
+        "protocol": {key: settings[key] for key in keys if settings[key] is not None and settings[key] is not False},
     }
 
 

@@ -1,13 +1,24 @@
 """Boxes from heatmaps: the paper's rule and the release's, on maps small enough to check by eye."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from scipy import ndimage
 
-from cam_repro.localization.boxes import _slightly_eroded, _without_overlaps, eight_bit, paper_box, release_boxes
+from cam_repro.config import ProtocolConfig
+from cam_repro.localization.boxes import (
+    BOX_RULES,
+    _slightly_eroded,
+    _without_overlaps,
+    eight_bit,
+    paper_box,
+    release_boxes,
+)
 
 UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
 VALUES = {".": 0, "a": 60, "b": 105, "#": 255}  # below all, above the first, above the second, above all thresholds
@@ -285,6 +296,19 @@ def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(he
     whole = (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
     assert paper_box(heatmap) == whole
     assert release_boxes(heatmap) == [whole]
+
+
+def test_with_jpeg_the_release_boxes_what_a_jpeg_of_quality_75_has_left_of_the_map() -> None:
+    heatmap = np.zeros((60, 80))
+    heatmap[20:41, 30:61] = 1.0  # a sharp edge, around which a JPEG rings
+    heatmap[0:8, 0:8] = 21 / 255  # just above the lowest threshold
+    file = io.BytesIO()
+    Image.fromarray(eight_bit(heatmap)).save(file, "JPEG", quality=75)
+    stored = np.array(Image.open(file))
+    release = ProtocolConfig("release", boxes="release", thresholds=[20, 100, 110])
+    through_jpeg = BOX_RULES["release"](heatmap, ProtocolConfig(**{**vars(release), "jpeg": True}))
+    assert through_jpeg == release_boxes(stored)
+    assert through_jpeg != BOX_RULES["release"](heatmap, release) == release_boxes(heatmap)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_our_checkpoint_can_start_a_last_layer_for_other_classes(name: str, tmp_
 
 def test_weights_of_another_network_are_refused_also_for_other_classes(tmp_path: Path) -> None:
     torch.save(models.squeezenet1_0(weights=None).state_dict(), tmp_path / "squeezenet.pth")
-    with pytest.raises(UserError, match=r"is of another network: .* expected a VGG"):
+    with pytest.raises(UserError, match=r"is of another network: .* expected the weights of vgg16"):
         build_network("vgg_gap", weights=tmp_path / "squeezenet.pth")
     torch.save(checkpoint_of(build_network("resnet18", num_classes=3), "resnet18"), tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="another network: .* it holds a resnet18 with model.backbone=resnet18"):

@@ -33,6 +33,7 @@ PAPER, RELEASE = (written_protocols()[name] for name in ("paper", "release"))
         (PAPER, {"view": "center_crop", "size": 448}, "paper-viewcenter_crop-size448"),
         (RELEASE, {"thresholds": [20, 100]}, "release-thresholds20_100"),
         (PAPER, {"threshold": None}, "paper-thresholdnone"),
+        (RELEASE, {"jpeg": True}, "release-jpegtrue"),
         (PAPER, {"name": "mine"}, "mine-threshold0.2"),
     ],
 )

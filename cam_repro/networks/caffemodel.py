@@ -1,0 +1,72 @@
+"""Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its newer format."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+from cam_repro import UserError
+
+LARGEST = 600_000_000  # bytes; VGG16's 553 million are the most that a network here has, and are held three times
+MESSAGES = {  # the part of caffe.proto that is read: message → field → its number, and its type or message
+    "BlobShape": {"dim": (1, "INT64")},
+    "BlobProto": {  # packed numbers lie there as bytes, which are taken at once, not one by one
+        "num": (1, "INT32"), "channels": (2, "INT32"), "height": (3, "INT32"), "width": (4, "INT32"),
+        "data": (5, "BYTES"), "shape": (7, "BlobShape"), "double_data": (8, "BYTES"),
+    },
+    "V1LayerParameter": {"name": (4, "STRING"), "blobs": (6, "BlobProto")},
+    "LayerParameter": {"name": (1, "STRING"), "blobs": (7, "BlobProto")},
+    "NetParameter": {"layers": (2, "V1LayerParameter"), "layer": (100, "LayerParameter")},
+}  # fmt: skip
+
+
+def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
+    """The layers with weights as a state dict: "conv1/7x7_s2" gives conv1.7x7_s2.weight and conv1.7x7_s2.bias.
+
+    Raises UserError for numbers that do not fill their shape and where there are none, protobuf's DecodeError for what
+    is no such message.
+    """
+    network = _net_parameter()
+    network.ParseFromString(content)
+    state = {}
+    for layer in (*network.layers, *network.layer):
+        name = "".join(layer.name)
+        for part, blob in zip(("weight", "bias"), layer.blobs, strict=False):
+            state[f"{name.replace('/', '.')}.{part}"] = _tensor(blob, f"{part} of {name[:80]!r}")
+    if not state:
+        raise UserError("there is no layer with weights in it")
+    return state
+
+
+def _net_parameter() -> Any:
+    """An empty NetParameter. Every field may repeat, which reads single ones too."""
+    file = FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            described = message.field.add(name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED)
+            if kind in MESSAGES:
+                described.type, described.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".caffe.{kind}"
+            else:
+                described.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind}")
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))()
+
+
+def _tensor(blob: Any, what: str) -> torch.Tensor:
+    """A blob in torch's shape; older files have four dimensions for any, ones in front."""
+    shape = [*blob.shape[0].dim] if blob.shape else [*blob.num, *blob.channels, *blob.height, *blob.width]
+    numbers = np.frombuffer(b"".join(blob.data), "<f4")
+    if blob.double_data:
+        numbers = np.frombuffer(b"".join(blob.double_data), "<f8")
+    if min(shape, default=0) < 1 or math.prod(shape) != numbers.size:
+        raise UserError(f"the {what} has {numbers.size} numbers for a shape of {shape[:9]}")
+    shape = shape[-1:] if shape[:3] == [1, 1, 1] else shape[2:] if shape[:2] == [1, 1] else shape
+    return torch.from_numpy(numbers.astype(np.float32).reshape(shape))
