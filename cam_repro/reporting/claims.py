@@ -25,6 +25,12 @@ FAMILIES = {  # which networks take the places of GoogLeNet, or of AlexNet, in t
     "EfficientNet-Lite0": {f"googlenet{cut}": f"efficientnet_lite0{cut}" for cut in ("", "_gap", "_gmp")},
     "SqueezeNet": {f"googlenet{cut}": f"squeezenet{cut}" for cut in ("", "_gap")},
     "AlexNet": {name: name for name in ("alexnet_gap", "alexnet_star_gap")},
+    "Caffe's GoogLeNet": {
+        "googlenet": "googlenet_caffe",
+        "googlenet_gap": "googlenet_cam_caffe",
+        "googlenet_gmp": "googlenet_gmp_caffe",
+    },
+    "Caffe's AlexNet": {"alexnet_gap": "caffenet_gap", "alexnet_star_gap": "alexnetplus_cam_caffe"},
 }
 ORIGINAL, GAP, GMP = (("googlenet" + cut, "cam", "paper") for cut in ("", "_gap", "_gmp"))
 BACKPROP, BACKPROP_ON_GAP = (("googlenet" + cut, "backprop", "paper") for cut in ("", "_gap"))

@@ -31,6 +31,19 @@ NETWORKS = {
     "googlenet_gmp": "GoogLeNet-GMP",
 }
 
+CAFFE = {  # Caffe's own networks, and the network of the paper whose rows are theirs
+    "vgg16_cam_caffe": "vgg_gap",
+    "googlenet_cam_caffe": "googlenet_gap",
+    "googlenet_gap_caffe": "googlenet_gap",
+    "alexnetplus_cam_caffe": "alexnet_star_gap",
+    "caffenet_gap": "alexnet_gap",
+    "googlenet_caffe": "googlenet",
+    "vgg16_caffe": "vgg",
+    "caffenet": "alexnet",
+    "nin_caffe": "nin",
+    "googlenet_gmp_caffe": "googlenet_gmp",
+}
+
 # Table 1: classification error, ILSVRC val.
 TABLE1 = {
     "vgg_gap": Errors(33.4, 12.2),
@@ -72,7 +85,7 @@ TABLE3 = {
 
 def row_title(model: str, method: str = "cam") -> str:
     """The paper's wording for a model and method; a network that is not in the paper keeps its own name."""
-    network = NETWORKS.get(model, model)
+    network = NETWORKS.get(CAFFE.get(model, model), model)
     return network if method == "cam" else f"{method.capitalize()} on {network}"
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import mode
 from typing import NamedTuple
@@ -35,13 +36,12 @@ class Column(NamedTuple):
 class Row:
     names: tuple[str, ...]
     result: Result | None
+    own: Result | None = None  # of the paper's own weights
     published: dict[str, float] = field(default_factory=dict)  # metric -> the paper's, in %
 
-    def measured(self, metric: str) -> float | None:
-        return self.result.metrics.get(metric) if self.result else None
-
-    def interval(self, metric: str) -> tuple[float, float] | tuple[None, None]:
-        return (self.result and self.result.confidence.get(metric)) or (None, None)
+    @property
+    def results(self) -> list[Result]:
+        return [run for run in (self.result, self.own) if run]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Table:
 
     @property
     def results(self) -> list[Result]:
-        return [row.result for row in self.rows if row.result]
+        return [run for row in self.rows for run in row.results]
 
     @property
     def is_full_val(self) -> bool:
@@ -91,6 +91,8 @@ MAX_BOX_ACC = (
     Column("V2, whole image ↑", "floor_whole_image_v2"),
 )
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
+OWN = "the paper's own weights"
+OWN_WEIGHTS = "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
 GIVEN_CLASS = "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables 1 and 2."
 FLOORS = "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
 HEURISTICS = "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five loose ones."
@@ -128,7 +130,10 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     empty: list[str] = []
     for table in _tables(runs, protocol):
         metrics = [column.value for column in table.columns if isinstance(column.value, str)]
-        measured = [row for row in table.rows if any(row.measured(metric) is not None for metric in metrics)]
+        measured = [
+            row for row in table.rows
+            if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
+        ]  # fmt: skip
         table = replace(table, rows=table.rows if measured and table.is_full_val else measured)
         texts |= {f"{table.stem}.md": _markdown(table), f"{table.stem}.csv": _csv(table)} if measured else {}
         empty += [] if measured else [table.stem]
@@ -153,13 +158,17 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
         found = [(names(run), run) for run in runs]
         table = []
         for key in dict.fromkeys([*published, *(key for key, _ in found)]):
-            numbers = published.get(key, {})
-            of_key = [Row((key[0] + marks[run.path], *key[1:]), run, numbers) for name, run in found if name == key]
-            table += of_key or [Row(key, None, numbers)]
+            of_key = [run for name, run in found if name == key]
+            own = [run for run in of_key if published and _is_own(run)]
+            others = [run for run in of_key if run not in own]
+            for run, theirs in list(zip_longest(others, own)) or [(None, None)]:
+                mark = next((marks[of.path] for of in (run, theirs) if of), "")
+                table.append(Row((key[0] + mark, *key[1:]), run, theirs, published.get(key, {})))
         return table
 
     def way(run: Result) -> tuple[str, ...]:
-        return paper.row_title(run.model), run.method, run.protocol["name"]
+        title = paper.row_title(run.model) + (f", {OWN}" if _is_own(run) else "")
+        return title, run.method, run.protocol["name"]
 
     def errors(of: str, top1: float, top5: float) -> dict[str, float]:
         return {f"{of}_top1_error": top1, f"{of}_top5_error": top5}
@@ -204,8 +213,14 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
 def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
     """By network in the paper's order, method (cam first) and protocol (the paper's first)."""
     known, name = [*paper.NETWORKS], run.protocol["name"]
-    place = known.index(run.model) if run.model in known else len(known)
+    row = paper.CAFFE.get(run.model, run.model)
+    place = known.index(row) if row in known else len(known)
     return place, run.model, run.method != "cam", run.method, name != "paper", name
+
+
+def _is_own(run: Result) -> bool:
+    """Whether it is of a network of the paper with weights that are not trained here, which only Caffe's files give."""
+    return run.model in paper.CAFFE and not run.provenance.get("training")
 
 
 def _marks(runs: list[Result]) -> dict[Path, str]:
@@ -214,7 +229,7 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
     for run in runs:
         weights = mode(other.provenance["weights"] for other in runs if other.name == run.name)
         usual = {"weights": weights, "data": data}
-        unlike = [run.name] if run.name != run.model else []
+        unlike = [run.name] if run.name != run.model or (run.model in paper.CAFFE and not _is_own(run)) else []
         unlike += [f"{key} {run.provenance[key][:8]}" for key in usual if run.provenance[key] != usual[key]]
         marks[run.path] = f" ({', '.join(unlike)})" if unlike else ""
     return marks
@@ -261,8 +276,10 @@ def _markdown(table: Table) -> str:
     target, run = table.is_full_val, table.results[0]
     header = list(table.names)
     for heading, _, digits in table.columns:
-        both = target and digits is not None
-        header += [f"{heading}: paper", "reproduced", "difference"] if both else [heading]
+        if target and digits is not None:
+            header += [f"{heading}: paper", OWN, "difference", "re-trained", "difference"]
+        else:
+            header += [heading, f"{heading}, {OWN}"]
     header += [] if target else [f"paper, {table.paper} (context only)"]
     rows = [_cells(row, table.columns, target) for row in table.rows]
     kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
@@ -275,20 +292,25 @@ def _markdown(table: Table) -> str:
 def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
     cells, context = list(row.names), []
     for _, metric, digits in columns:
-        if not isinstance(metric, str):
-            said = metric(row.result) if row.result else None
-            cells.append(DASH if said is None else str(said))
-            continue
-        value, published, (low, high) = row.measured(metric), row.published.get(metric), row.interval(metric)
-        measured = DASH if value is None else f"{value:.1f}" + ("" if low is None else f" ± {(high - low) / 2:.1f}")
+        published = row.published.get(metric) if isinstance(metric, str) else None
+        here, own = (_measured(run, metric, published) for run in (row.result, row.own))
         if digits is None:
-            cells.append(measured)
+            cells += [here[0], own[0]]
             continue
         theirs = DASH if published is None else f"{published:.{digits}f}"
-        difference = DASH if None in (value, published) else f"{value - published:+.1f}".replace("-", "−")
-        cells += [theirs, measured, difference] if target else [measured]
+        cells += [theirs, *own, *here] if target else [here[0], own[0]]
         context.append(theirs)
     return cells if target else [*cells, " / ".join(context) if set(context) - {DASH} else DASH]
+
+
+def _measured(run: Result | None, metric: str | Callable[[Result], object], published: float | None) -> tuple[str, str]:
+    """What a column says of a result, with its interval, and by how much it differs from the paper's number."""
+    value = None if run is None else run.metrics.get(metric) if isinstance(metric, str) else metric(run)
+    if value is None or not isinstance(metric, str):
+        return DASH if value is None else str(value), DASH
+    low, high = run.confidence.get(metric) or (None, None)
+    difference = DASH if published is None else f"{value - published:+.1f}".replace("-", "−")
+    return f"{value:.1f}" + ("" if low is None else f" ± {(high - low) / 2:.1f}"), difference
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -306,6 +328,7 @@ def _notes(table: Table) -> list[str]:
     """The fixed lines under every table: what the signs mean, how and on what it was measured, and from what code."""
     runs, run = table.results, table.results[0]
     notes = ["±: half the 95 % bootstrap interval over images; ↑: higher is better; –: no number.", *table.notes]
+    notes += [OWN_WEIGHTS] if any(row.own for row in table.rows) else []
     for name, settings in sorted({run.protocol["name"]: run.protocol for run in runs}.items()):
         said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
         notes.append(f"Protocol `{name}`: {said}.")
@@ -318,10 +341,10 @@ def _notes(table: Table) -> list[str]:
 
 
 def _csv(table: Table) -> str:
-    """A line for each row, unrounded, with the interval's ends and the paper's number; empty where there is none."""
+    """A line for each result, unrounded, with the interval's ends and the paper's number; empty where there is none."""
     lines = []
-    for row in table.rows:
-        run, line = row.result, dict(zip(table.names, row.names, strict=True))
+    for row, run in [(each, of) for each in table.rows for of in each.results or [None]]:
+        line = dict(zip(table.names, row.names, strict=True))
         for key in ("model", "method", "data", "split", "images", "loc_images"):
             line[key] = getattr(run, key) if run else None
         line["protocol"] = run.protocol["name"] if run else None
@@ -330,8 +353,8 @@ def _csv(table: Table) -> str:
             if not isinstance(metric, str):
                 line[heading] = metric(run) if run else None
                 continue
-            low, high = row.interval(metric)
-            line |= {metric: row.measured(metric), f"{metric}_low": low, f"{metric}_high": high}
+            low, high = (run and run.confidence.get(metric)) or (None, None)
+            line |= {metric: run and run.metrics.get(metric), f"{metric}_low": low, f"{metric}_high": high}
             line |= {} if digits is None else {f"{metric}_paper": row.published.get(metric)}
         lines.append(line)
     return _csv_text(lines)

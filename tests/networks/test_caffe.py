@@ -23,8 +23,8 @@ from scripts.export_weights import main as export_weights
 from scripts.fetch_weights import main as fetch_weights
 
 OLD, NEW = True, False
-# Heights and widths at which pooling rounds; fc6 fixes those of caffenet. vgg16_caffe is left out for its 2 GB: its layers
-# are all among those of vgg16_cam_caffe and caffenet.
+# Heights and widths at which pooling rounds; fc6 fixes those of caffenet. vgg16_caffe is left out for its 2 GB: its
+# layers are all among those of vgg16_cam_caffe and caffenet.
 NETWORKS = {
     "googlenet_cam_caffe": (NEW, 97, 85),
     "vgg16_cam_caffe": (OLD, 49, 35),
@@ -145,8 +145,8 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.touch(), "cannot be read: there is no layer with weights in it"),
     "of 3 GB": (sparse(3 * 10**9), "has 3.0 GB; no network here has a .caffemodel of more than 0.6 GB"),
     "a layer missing": (changed(lambda content: content.replace(b"conv7", b"conv8")), "conv7.bias (none here, 512 in"),
-    "a layer without groups": (without_groups, "among them conv4.weight (384×384×3×3 here, 384×192×3×3 in alexnetplus_"),
-    "a shape to fill all memory": (claims([2**31, 2**31]), "weight of 'conv1' has 2 numbers for a shape of [2147483648"),
+    "a layer without groups": (without_groups, "among them conv4.weight (384×384×3×3 here, 384×192×3×3 in"),
+    "a shape to fill all memory": (claims([2**31, 2**31]), "the weight of 'conv1' has 2 numbers for a shape of [21474"),
     "a shape below zero": (claims([2**64 - 1, 2**64 - 2]), "has 2 numbers for a shape of [-1, -2]"),
     "half a number": (holds(field(7, field(5, b"123"))), "cannot be read (ValueError)"),
     "a name of no letters": (holds(field(1, b"\xff") + field(7, blob(ONE, NEW))), "cannot be read (TypeError)"),
