@@ -275,8 +275,10 @@ def _markdown(table: Table) -> str:
     """Title, table and footer; off full ILSVRC val the paper's numbers stand in one column, as context only."""
     target, run = table.is_full_val, table.results[0]
     header = list(table.names)
-    for heading, _, digits in table.columns:
-        if target and digits is not None:
+    for heading, metric, digits in table.columns:
+        if _is_of_the_images(metric):
+            header += [heading]
+        elif target and digits is not None:
             header += [f"{heading}: paper", OWN, "difference", "re-trained", "difference"]
         else:
             header += [heading, f"{heading}, {OWN}"]
@@ -294,6 +296,9 @@ def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
     for _, metric, digits in columns:
         published = row.published.get(metric) if isinstance(metric, str) else None
         here, own = (_measured(run, metric, published) for run in (row.result, row.own))
+        if _is_of_the_images(metric):
+            cells.append(" / ".join(dict.fromkeys(of for of, _ in (here, own) if of != DASH)) or DASH)
+            continue
         if digits is None:
             cells += [here[0], own[0]]
             continue
@@ -301,6 +306,11 @@ def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
         cells += [theirs, *own, *here] if target else [here[0], own[0]]
         context.append(theirs)
     return cells if target else [*cells, " / ".join(context) if set(context) - {DASH} else DASH]
+
+
+def _is_of_the_images(metric: str | Callable[[Result], object]) -> bool:
+    """Whether a column says what was shown to the networks, and nothing of them."""
+    return not isinstance(metric, str) or metric.startswith("floor_")
 
 
 def _measured(run: Result | None, metric: str | Callable[[Result], object], published: float | None) -> tuple[str, str]:
