@@ -12,12 +12,13 @@ from cam_repro.localization.methods import refusal
 from cam_repro.networks import build_network
 from cam_repro.training.loop import train
 
-SMALLEST = {  # pixels a side; of the paper's surgery and of networks as they are, of every pool, and of timm
+SMALLEST = {  # pixels a side; of the paper's surgery and of networks as they are, of every pool, of timm and of Caffe
     "alexnet": 64,
     "googlenet_gmp": 32,
     "nin": 48,
     "resnet50_gap": 32,
     "efficientnet_lite0_gap": 32,
+    "caffenet_gap": 48,
 }
 
 

@@ -110,12 +110,13 @@ def test_nin_has_the_layers_of_caffes_model_zoo() -> None:
     assert [m.kernel_size[0] for m in layers] == [11, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
 
 
-def test_he_initialisation_keeps_the_scale_of_vgg_without_batch_norm() -> None:
+@pytest.mark.parametrize("name", ["vgg_gap", "alexnetplus_cam_caffe"])  # the second's pixels are Caffe's, of 0…255
+def test_he_initialisation_keeps_the_scale_of_networks_without_batch_norm(name: str) -> None:
     torch.manual_seed(0)
-    network = build_network("vgg_gap", num_classes=3).eval()
+    network = build_network(name, num_classes=3).eval()
     initialise_from_scratch(network)
     with torch.inference_mode():
-        _, maps = network.forward_with_maps(torch.randn(2, 3, 64, 64))
+        _, maps = network.forward_with_maps(torch.randn(2, 3, 80, 80))
     assert 0.1 < maps.std() < 10
 
 
