@@ -152,17 +152,18 @@ VIEWS = {
 def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
     """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
     height, width = image_hwc.shape[:2]
-    left, top, right, bottom = random_window(width, height, recipe, rng)
+    left, top, right, bottom = random_window(width, height, recipe, rng, size)
     crop = resize(image_hwc[top:bottom, left:right], size, size)
     return torch.from_numpy(crop).flip(1).numpy() if recipe.mirror and rng.random() < 0.5 else crop
 
 
-def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator) -> Window:
-    """Of a `squash` crop the release's 224 of 256 pixels of the warped picture; of a `resized` one Inception's crop:
-    an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
+def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator, size: int = 224) -> Window:
+    """Of a `squash` crop the release's 224 of 256 pixels of the warped picture, 227 where AlexNet sees as many; of a
+    `resized` one Inception's: an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
     if recipe.crop == "squash":
-        x, y = rng.integers(0, 33, 2)
-        return _whole_pixels(*np.array([x, y, x + 224, y + 224]) / 256 * (width, height, width, height))
+        side = 227 if size == 227 else 224
+        x, y = rng.integers(0, 257 - side, 2)
+        return _whole_pixels(*np.array([x, y, x + side, y + side]) / 256 * (width, height, width, height))
     for _ in range(10):
         area = width * height * rng.uniform(recipe.crop_area, 1.0)
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))

@@ -50,7 +50,7 @@ def after(surgery: str, native: str) -> Callable[[nn.Module, bool], tuple[Layers
         linear = [layer for layer in sequential(left).modules() if isinstance(layer, nn.Linear)]
         if len(linear) < 2:
             return kept, linear[0] if linear else None
-        if "flatten" in left:
+        if "flatten" in left:  # Caffe's networks are all their layers
             return kept, sequential(left)
         *pools, (name, classifier) = left.items()  # torchvision averages to fit fc6 and flattens without a layer
         return kept, sequential({**dict(pools), "flatten": nn.Flatten(), name: classifier})

@@ -119,6 +119,14 @@ def test_a_training_crop_lies_in_the_picture(width: int, height: int, crop: str)
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
+@pytest.mark.parametrize(("size", "side"), [(224, 224), (227, 227), (112, 224)])
+def test_a_squash_crop_is_the_releases_window_of_256_pixels_anywhere(size: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    windows = np.array([random_window(256, 256, RecipeConfig(), rng, size) for _ in range(2000)])
+    assert set((windows[:, 2:] - windows[:, :2]).ravel()) == {side}
+    assert set(windows[:, :2].ravel()) == set(range(256 - side + 1))
+
+
 def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
     """Means over 4,000 crops of RandomResizedCrop's own parameters, and of ours."""
     width, height, rng, recipe = 500, 375, np.random.default_rng(0), RecipeConfig(crop="resized", crop_area=0.08)
