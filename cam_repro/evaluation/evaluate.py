@@ -163,13 +163,7 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
     config, trained, split, world = evaluation.config, evaluation.trained, evaluation.split, evaluation.world
     methods = list(dict.fromkeys(job.method for job in jobs if job.method))
     protocols = [job.protocol for job in jobs if job.method]
-    identity = {
-        "network": repr(trained.model), "weights": trained.weights.sha256, "data": evaluation.fingerprint,
-        "view": view, "size": size, "batch": config.eval_batch_size, "deterministic": config.deterministic,
-        "decoder": decoder(), "versions": versions(), "device": device_name(str(world.device)),
-        "code": code_of(CODE_OF_THE_MAPS),
-    }  # fmt: skip
-    kept = KeptMaps(Path(config.cache) / "maps", identity)
+    kept = _kept_maps(evaluation, view, size)
     on_disk = [method for method in methods if kept.holds(method) and not config.force and world.size == 1]
     others = [method for method in methods if method not in on_disk]
     passes = [kept.read(on_disk)] if on_disk else []
@@ -184,6 +178,38 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
     for other in drawn[1:]:
         drawn[0].add(other)
     return drawn[0]
+
+
+def _kept_maps(evaluation: Evaluation, view: str, size: int) -> KeptMaps:
+    config, trained = evaluation.config, evaluation.trained
+    identity = {
+        "network": repr(trained.model), "weights": trained.weights.sha256, "data": evaluation.fingerprint,
+        "view": view, "size": size, "batch": config.eval_batch_size, "deterministic": config.deterministic,
+        "decoder": decoder(), "versions": versions(), "device": device_name(str(evaluation.world.device)),
+        "code": code_of(CODE_OF_THE_MAPS),
+    }  # fmt: skip
+    return KeptMaps(Path(config.cache) / "maps", identity)
+
+
+def maps_of_images(evaluation: Evaluation, images: list[int], method: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a network says of `images` (n) seen whole: classes (n,G), the best first, and maps (n,G+1,h,w) before
+    upsampling, of these classes and of the true one; kept maps where there are any, else the network's own."""
+    config, trained, split = evaluation.config, evaluation.trained, evaluation.split
+    kept, numbers = _kept_maps(evaluation, "squash", size), images
+    if kept.holds(method):
+        batches = kept.read([method])
+    else:
+        numbers = list(range(len(images)))
+        batches = predict_split(
+            trained.network, split.subset(images), "squash", size, [method], evaluation.world,
+            batch_size=config.eval_batch_size, workers=config.data.workers,
+        )  # fmt: skip
+    found = {}
+    for batch in batches:
+        maps = np.concatenate([batch.maps[method][:, 0], batch.true_class_maps[method]], axis=1)
+        found |= dict(zip(batch.images.tolist(), zip(batch.classes, maps, strict=True), strict=True))
+    classes, maps = zip(*(found[number] for number in numbers), strict=True)
+    return np.stack(classes), np.stack(maps)
 
 
 def example_images(images: int, count: int = EXAMPLES) -> list[int]:

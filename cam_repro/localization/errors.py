@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cam_repro import UserError
-from cam_repro.localization.iou import box_iou
+from cam_repro.localization.failures import KINDS, kind_of_guess
+from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, box_iou
 from cam_repro.localization.wsol import boxes_on_map, max_box_accuracy
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "whole_image_boxes",
 ]
 
-IOU_OF_A_RIGHT_BOX = 0.5
 SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val
 
 
@@ -48,6 +48,7 @@ class ScoredImages:
     gt_known_right: np.ndarray | None = None  # (N,) bool: the box drawn for the true class is right
     whole_image_right: np.ndarray | None = None  # (N,) bool: the whole image would have been right
     centre_box_right: np.ndarray | None = None  # (N,) bool: the centred box would have been right
+    kinds: np.ndarray | None = None  # (N,) int8: why the first guess fails, its place in failures.KINDS; uncounted: -1
 
     def counts(self) -> dict[str, int]:
         """How many images stand behind the percentages, and why the others do not count for localization."""
@@ -73,6 +74,8 @@ class ScoredImages:
             "floor_whole_image": self.whole_image_right,
             "floor_centre_box": self.centre_box_right,
         }
+        if self.kinds is not None:
+            boxes_alone |= {f"share_{kind}": self.kinds == place for place, kind in enumerate(KINDS)}
         return shares | {name: (right & counted, counted) for name, right in boxes_alone.items() if right is not None}
 
 
@@ -119,14 +122,20 @@ def score_images(
     def box_right(one_box_each: ArrayLike | None) -> np.ndarray | None:
         return None if one_box_each is None else truth.any_hit(np.asarray(one_box_each)[:, None])[:, 0]
 
+    counted, names = truth.exists & ~blacklisted, [*KINDS]
+    kinds = np.full(len(labels), -1, np.int8)
+    for image in np.flatnonzero(counted):
+        guess = boxes[image, 0], bool(label_right[image, 0])
+        kinds[image] = names.index(kind_of_guess(*guess, true_boxes[image]))
     return ScoredImages(
         cls_right=np.logical_or.accumulate(label_right, axis=1),
         loc_right=np.logical_or.accumulate(label_right & truth.any_hit(boxes), axis=1),
-        counted=truth.exists & ~blacklisted,
+        counted=counted,
         blacklisted=blacklisted,
         gt_known_right=box_right(gt_known_boxes),
         whole_image_right=box_right(None if sizes is None else whole_image_boxes(sizes)),
         centre_box_right=box_right(None if sizes is None else centre_boxes(sizes)),
+        kinds=kinds,
     )
 
 
@@ -135,7 +144,7 @@ def summarise(scored: ScoredImages) -> dict[str, float]:
 
     Keys: cls_top{k}_error over all images; over those that count for localization loc_top{k}_error,
     gt_known_loc (accuracy of the box drawn for the true class), loc_given_cls (P(box right | class right),
-    top-1), floor_whole_image and floor_centre_box. A metric with nothing to be measured on is left out.
+    top-1), floor_whole_image and floor_centre_box, and share_{kind} of every kind of failure. A metric with nothing to be measured on is left out.
     """
     shares = scored.shares().items()
     return {name: 100.0 * float(part.sum() / whole.sum()) for name, (part, whole) in shares if whole.any()}

@@ -3,20 +3,27 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+IOU_OF_A_RIGHT_BOX = 0.5
+
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """IoU of boxes a (…, 4) with boxes b (…, 4), leading axes broadcast, as (x1, y1, x2, y2) in pixels.
 
     Source: the ILSVRC devkit's `compute_overlap`. 0 where boxes do not meet, or where one is reversed.
     """
+    common = intersection(a, b)
+    union = area(a) + area(b) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def intersection(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Pixels in both of a (…, 4) and b (…, 4)."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    corners_in = np.maximum(a[..., :2], b[..., :2])
-    corners_out = np.minimum(a[..., 2:], b[..., 2:])
-    intersection = _area(corners_in, corners_out)
-    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    return area(np.concatenate(corners, axis=-1))
 
 
-def _area(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Pixels between two inclusive corners (…, 2); 0 for reversed ones."""
-    return np.prod(np.maximum(last - first + 1, 0), axis=-1)
+def area(box: ArrayLike) -> np.ndarray:
+    """Pixels of boxes (…, 4) with inclusive corners; 0 for reversed ones."""
+    box = np.asarray(box, dtype=np.float64)
+    return np.prod(np.maximum(box[..., 2:] - box[..., :2] + 1, 0), axis=-1)

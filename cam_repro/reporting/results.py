@@ -28,7 +28,7 @@ from cam_repro.reporting.figures import write_curve, write_curve_csv, write_figu
 
 SCHEMA = 1
 CLASSIFICATION = ("cls_",)  # what the names of an evaluation's metrics begin with
-LOCALIZATION = ("cls_", "loc_", "gt_known", "floor_")
+LOCALIZATION = ("cls_", "loc_", "gt_known", "floor_", "share_")
 METRICS = {  # what each kind of result holds at least; null is undefined
     "classification": ("cls_top1_error", "cls_top5_error"),
     "localization": ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "loc_given_cls",

@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 3 of the paper beside what was measured, and every method under every protocol, of one data set.
+"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail.
 
 A table is columns, each a heading and a metric, over rows, each a result; one description gives markdown and CSV.
 Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is left out.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from cam_repro import UserError
 from cam_repro.files import write_text
+from cam_repro.localization.failures import KINDS
 from cam_repro.reporting import paper
 from cam_repro.reporting.claims import claim_rows, claims_cells
 from cam_repro.reporting.results import Result, read_results
@@ -90,6 +91,7 @@ MAX_BOX_ACC = (
     Column("V2, centred box ↑", "floor_centre_box_v2"),
     Column("V2, whole image ↑", "floor_whole_image_v2"),
 )
+FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
 OWN = "the paper's own weights"
 OWN_WEIGHTS = "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
@@ -100,6 +102,12 @@ TEST = "The paper's column is ILSVRC test, whose labels are not public; the val 
 SWEEP = (
     "MaxBoxAcc (Choe et al. 2020) takes the true class's map at 224×224. V1: largest contour, IoU ≥ 0.5. V2: any "
     "contour, mean over IoU 0.3, 0.5, 0.7. The threshold is the best one for these very images; 0.2 is the paper's."
+)
+
+WHY = (
+    "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; of those of the right "
+    "class, several: half of each of two true boxes is covered; too small: half of the box lies on the object, of which "
+    "less than half is covered; too large: half of the object is covered, by less than half of the box; else elsewhere."
 )
 
 CLAIM_NOTES = (
@@ -202,6 +210,10 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
             "protocols", "Localization error (%) by method and protocol", ("network", "method", "protocol"),
             (*(column._replace(digits=None) for column in (*CLASSIFICATION, *LOCALIZATION)), INPUT),
             rows({}, boxes if len(ways) > 1 else [], way), (FLOORS,),
+        ),
+        Table(
+            "failures", "Why first guesses fail (%)", ("network", "method", "protocol"), FAILURES,
+            rows({}, boxes, way), (WHY,),
         ),
         Table(
             "maxboxacc", "MaxBoxAcc (%) by method", ("network", "method", "protocol"), (*MAX_BOX_ACC, INPUT),

@@ -34,7 +34,8 @@ def write(results: Path, model: str, right: int, *, name: str | None = None, dat
     path = results / "imagenette" / (name or model) / "localization-cam-paper.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(record))
-    np.savez_compressed(path.with_suffix(".npz"), **vars(scored))
+    judged = {key: column for key, column in vars(scored).items() if column is not None}
+    np.savez_compressed(path.with_suffix(".npz"), **judged)
 
 
 def claims(results: Path) -> dict[tuple[str, str], dict[str, str]]:

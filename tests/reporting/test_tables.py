@@ -7,6 +7,7 @@ import pytest
 from result_files import HEURISTICS, PROTOCOL, PROVENANCE, RELEASE, SWEEP, Writer, csv_rows
 
 from cam_repro import UserError
+from cam_repro.localization.failures import KINDS
 from cam_repro.reporting.tables import write_tables
 
 
@@ -155,6 +156,15 @@ def test_every_method_has_a_row_for_every_protocol(tmp_path: Path, write: Writer
     assert list(lines) == ["cam", "backprop"] and lines["cam"]["V1’s threshold"] == "0.345"
     assert (lines["cam"]["max_box_acc_v2"], lines["cam"]["max_box_acc_v2_low"]) == ("60.5", "59.5")
     assert "paper" not in texts["maxboxacc.md"].splitlines()[0]
+
+
+def test_why_guesses_fail_has_a_row_for_each_result_that_says_it(tmp_path: Path, write: Writer) -> None:
+    shares = dict(zip(KINDS, (42.0, 20.0, 10.0, 8.0, 9.0, 6.0, 5.0), strict=True))
+    write("squeezenet", "cam", metrics={f"share_{kind}": share for kind, share in shares.items()})
+    write("alexnet_gap", "cam")  # measured before the shares were
+    header, *rows = cells(written(tmp_path)["failures.md"])
+    assert header == ["network", "method", "protocol", *KINDS.values()]
+    assert rows == [["squeezenet", "cam", "paper", *(f"{share:.1f} ± 1.0" for share in shares.values())]]
 
 
 def test_another_protocol_has_tables_1_and_2_of_its_own(tmp_path: Path, write: Writer) -> None:
