@@ -139,6 +139,15 @@ class ProtocolConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What `make report` shows."""
+
+    images: str = "60"  # of the gallery: how many, drawn by seed=, or a file with a picture's name a line
+    networks: list[str] = field(default_factory=list)  # folders of results/<data>/; none: model=, else every one there
+    methods: list[str] = field(default_factory=list)  # none: method=, else every one with results of these networks
+
+
+@dataclass
 class Config:
     model: ModelConfig | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -164,6 +173,7 @@ class Config:
     devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
     a: str | None = file()  # two localization results, for `make compare`
     b: str | None = file()
+    report: ReportConfig = field(default_factory=ReportConfig)
     force: bool = False  # evaluate again what has not changed
 
 

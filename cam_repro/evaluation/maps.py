@@ -122,7 +122,7 @@ class KeptMaps:
 
     def keep(self, batches: Iterator[MapBatch], methods: Sequence[str]) -> Iterator[MapBatch]:
         """The batches, handed on; what was kept of them appears once the last has passed, unless the disk is full."""
-        small = [method for method in methods if METHODS[method].takes != "gradient of the pixels"]
+        small = [method for method in methods if METHODS[method].has_small_maps]
         with closing(self._written(small)) as writer:
             for batch in chain([None], batches, [None]):
                 try:

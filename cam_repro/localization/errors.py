@@ -144,7 +144,8 @@ def summarise(scored: ScoredImages) -> dict[str, float]:
 
     Keys: cls_top{k}_error over all images; over those that count for localization loc_top{k}_error,
     gt_known_loc (accuracy of the box drawn for the true class), loc_given_cls (P(box right | class right),
-    top-1), floor_whole_image and floor_centre_box, and share_{kind} of every kind of failure. A metric with nothing to be measured on is left out.
+    top-1), floor_whole_image, floor_centre_box, and share_{kind} of first guesses for every kind of failures.KINDS. A
+    metric with nothing to be measured on is left out.
     """
     shares = scored.shares().items()
     return {name: 100.0 * float(part.sum() / whole.sum()) for name, (part, whole) in shares if whole.any()}

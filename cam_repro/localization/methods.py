@@ -31,6 +31,11 @@ class Method:
     takes: Literal["classifier", "gradient of the maps", "gradient of the pixels"]
     in_all: bool = True
 
+    @property
+    def has_small_maps(self) -> bool:
+        """Whether its maps are the network's in size, and not the picture's."""
+        return self.takes != "gradient of the pixels"
+
 
 def gradcam(gradient: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """ReLU(Σ_k a_k f_k), a_k = the class score's gradient averaged over the map f_k (Selvaraju et al. 2017, eq. 1–2).

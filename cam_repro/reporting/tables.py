@@ -105,9 +105,10 @@ SWEEP = (
 )
 
 WHY = (
-    "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; of those of the right "
-    "class, several: half of each of two true boxes is covered; too small: half of the box lies on the object, of which "
-    "less than half is covered; too large: half of the object is covered, by less than half of the box; else elsewhere."
+    "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; of those of the "
+    "right class, several: half of each of two true boxes is covered; too small: half of the box lies on the object, "
+    "of which less than half is covered; too large: half of the object is covered, by less than half of the box; else "
+    "elsewhere."
 )
 
 CLAIM_NOTES = (
@@ -127,24 +128,17 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     that has lost its last number is removed.
     """
     folder = results / data
-    runs = sorted(read_results(folder), key=_order)
+    runs = read_results(folder)
     if not runs:
         raise UserError(f"no results in {folder}; type `make eval-classification data={data}` first")
     names = sorted({run.protocol["name"] for run in runs})
     if protocol not in ("paper", "all", *names):
         raise UserError(f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}")
-    _refuse_mixtures(runs)
     texts: dict[str, str] = {}
     empty: list[str] = []
-    for table in _tables(runs, protocol):
-        metrics = [column.value for column in table.columns if isinstance(column.value, str)]
-        measured = [
-            row for row in table.rows
-            if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
-        ]  # fmt: skip
-        table = replace(table, rows=table.rows if measured and table.is_full_val else measured)
-        texts |= {f"{table.stem}.md": _markdown(table), f"{table.stem}.csv": _csv(table)} if measured else {}
-        empty += [] if measured else [table.stem]
+    for table in tables_of(runs, protocol):
+        texts |= {f"{table.stem}.md": _markdown(table), f"{table.stem}.csv": _csv(table)} if table.rows else {}
+        empty += [] if table.rows else [table.stem]
     if rows := claim_rows(runs):
         aligned, notes = _aligned(claims_cells(rows)), "".join(f"- {note}\n" for note in CLAIM_NOTES)
         title = f"# The paper's claims on {data} val"
@@ -153,6 +147,23 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
         for suffix in ("md", "csv"):
             (folder / f"{stem}.{suffix}").unlink(missing_ok=True)
     return [write_text(folder / name, text) for name, text in texts.items()]
+
+
+def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
+    """Every table of results; without rows where nothing was measured, with all of the paper's on full ILSVRC val.
+
+    Raises UserError for results that cannot share a table.
+    """
+    _refuse_mixtures(runs)
+    tables = []
+    for table in _tables(sorted(runs, key=_order), protocol):
+        metrics = [column.value for column in table.columns if isinstance(column.value, str)]
+        measured = [
+            row for row in table.rows
+            if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
+        ]  # fmt: skip
+        tables.append(replace(table, rows=table.rows if measured and table.is_full_val else measured))
+    return tables
 
 
 def _tables(runs: list[Result], protocol: str) -> list[Table]:
@@ -247,7 +258,7 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
     return marks
 
 
-def _refuse_mixtures(runs: list[Result]) -> None:
+def _refuse_mixtures(runs: Sequence[Result]) -> None:
     """UserError for results that must not meet: of other images, or of other settings under one protocol's name.
 
     Table 3's two protocols differ in their guesses alone.
@@ -283,9 +294,9 @@ def _facts(run: Result) -> dict[str, object]:
     return facts | {f"protocol.{key}": value for key, value in run.protocol.items()}
 
 
-def _markdown(table: Table) -> str:
-    """Title, table and footer; off full ILSVRC val the paper's numbers stand in one column, as context only."""
-    target, run = table.is_full_val, table.results[0]
+def cells_of(table: Table) -> list[list[str]]:
+    """A table's heading and rows; off full ILSVRC val the paper's numbers stand in one column, as context only."""
+    target = table.is_full_val
     header = list(table.names)
     for heading, metric, digits in table.columns:
         if _is_of_the_images(metric):
@@ -297,9 +308,13 @@ def _markdown(table: Table) -> str:
     header += [] if target else [f"paper, {table.paper} (context only)"]
     rows = [_cells(row, table.columns, target) for row in table.rows]
     kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
-    aligned = _aligned([[row[place] for place in kept] for row in [header, *rows]])
-    where = "ILSVRC val" if target else f"{run.data} {run.split}"
-    notes = [f"- {note}" for note in _notes(table)]
+    return [[row[place] for place in kept] for row in [header, *rows]]
+
+
+def _markdown(table: Table) -> str:
+    """Title, table and footer."""
+    run, aligned, notes = table.results[0], _aligned(cells_of(table)), [f"- {note}" for note in _notes(table)]
+    where = "ILSVRC val" if table.is_full_val else f"{run.data} {run.split}"
     return "\n".join([f"# {table.title}, {where}, {run.images:,} images", "", *aligned, "", *notes, ""])
 
 

@@ -1,0 +1,108 @@
+"""Charts of the report page: HTML with SVG inside, coloured by the page's style sheet, as wide as the page is.
+
+Places across are percentages of the width, so that a phone shows the same text size; all text is escaped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+PAPER_THRESHOLD = 20  # % of the maximum (Zhou et al. 2016, §3.2)
+CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the style sheet
+
+
+class Measured(NamedTuple):
+    """A row of a chart, in percent; the interval and the paper's number are not always there."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    paper: float | None = None
+
+
+def interval_chart(title: str, rows: Sequence[Measured], floors: Mapping[str, float] | None = None) -> str:
+    """A point with its interval for each row on a scale of 0…100 %; floors: name -> %, lines through all rows."""
+    lines = "".join(
+        f'<line class="floor{" lower" * place}" x1="{value}%" x2="{value}%" y1="-8" y2="34"/>'
+        for place, value in enumerate((floors or {}).values())
+    )
+    drawn = []
+    for name, value, low, high, paper in rows:
+        mark = f'<line class="interval" x1="{low}%" x2="{high}%" y1="13" y2="13"/>' if low is not None else ""
+        if paper is not None:
+            mark += f'<circle class="paper" cx="{paper}%" cy="13" r="5"/>'
+        said = f"{value:.1f}" + (f" ± {(high - low) / 2:.1f}" if low is not None else "")
+        said += f" (paper {paper:.1f})" if paper is not None else ""
+        drawn.append(
+            f'<tr><th scope="row">{escape(name)}</th><td><svg height="26" role="img" aria-label="{said} %">'
+            f'<line class="axis" x1="0" x2="100%" y1="13" y2="13"/>{lines}{mark}'
+            f'<circle class="point" cx="{value}%" cy="13" r="5"/></svg></td><td>{said}</td></tr>'
+        )
+    said = "".join(
+        f"; {('dashed', 'dotted')[place]}: {escape(name)} {value:.1f}"
+        for place, (name, value) in enumerate((floors or {}).items())
+    )
+    said += "; ring: the paper’s" if any(row.paper is not None for row in rows) else ""
+    return f'<table class="chart"><caption>{escape(title)}, 0 to 100 %{said}</caption>{"".join(drawn)}</table>'
+
+
+def share_chart(rows: Sequence[tuple[str, Sequence[float]]], kinds: Mapping[str, str]) -> str:
+    """A bar for each row, cut into the shares of `kinds` (key -> heading), in percent."""
+    drawn = []
+    for name, shares in rows:
+        starts = np.cumsum([0.0, *shares])
+        bars = "".join(
+            f'<rect x="{start:.3f}%" width="{share:.3f}%" height="22" style="fill: var(--{kind})">'
+            f"<title>{escape(heading)} {share:.1f} %</title></rect>"
+            for (kind, heading), start, share in zip(kinds.items(), starts, shares, strict=False)
+        )
+        drawn.append(f'<tr><th scope="row">{escape(name)}</th><td colspan="2"><svg height="22">{bars}</svg></td></tr>')
+    key = "".join(
+        f'<span><i class="swatch" style="--colour: var(--{kind})"></i>{escape(heading)}</span>'
+        for kind, heading in kinds.items()
+    )
+    return f'<p class="shares">{key}</p><table class="chart">{"".join(drawn)}</table>'
+
+
+def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
+    """name -> (points,2), a threshold and an accuracy in percent; the paper's threshold is marked."""
+    lines, key = [], []
+    for (name, points), colour in zip(curves.items(), CURVE_COLOURS * len(curves), strict=False):
+        places = " ".join(f"{threshold:.1f},{100 - accuracy:.2f}" for threshold, accuracy in points)
+        at_20 = points[np.abs(points[:, 0] - PAPER_THRESHOLD).argmin(), 1]
+        best = points[points[:, 1].argmax()]
+        lines.append(f'<polyline class="curve" style="--colour: var(--{colour})" points="{places}"/>')
+        key.append(
+            f'<span><i class="swatch" style="--colour: var(--{colour})"></i>{escape(name)}: {at_20:.1f} % at 20 %, '
+            f"best {best[1]:.1f} % at {best[0]:.1f} %</span>"
+        )
+    grid = "".join(f'<line class="axis" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>' for y in range(0, 101, 25))
+    labels = "".join(f'<text x="0" y="{100 - y}%" dy="-3">{y} %</text>' for y in range(0, 100, 25))
+    anchors = {0: "start", 100: "end"}
+    ticks = "".join(
+        f'<text x="{x}%" y="100%" dy="16" text-anchor="{anchors.get(x, "middle")}">{x} %</text>'
+        for x in range(0, 101, 20)
+    )
+    return (
+        f'<figure><svg height="260" role="img" aria-label="Accuracy over the threshold">{grid}{labels}{ticks}'
+        f'<line class="floor" x1="{PAPER_THRESHOLD}%" x2="{PAPER_THRESHOLD}%" y1="0" y2="100%"/>'
+        f'<text x="{PAPER_THRESHOLD}%" y="14" dx="5">the paper’s 20 %</text>'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">{"".join(lines)}</svg></svg>'
+        f'<figcaption class="curve-key" style="margin-top: 1.6rem">{"".join(key)}</figcaption></figure>'
+    )
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Cells as an HTML table, the heading first."""
+    header, *body = [[escape(cell) for cell in row] for row in rows]
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    lines = ""
+    for first, *others in body:
+        lines += f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="numbers">{inside}</table></div>'

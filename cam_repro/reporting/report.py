@@ -1,0 +1,285 @@
+"""One page to look at: pictures with maps, boxes and a threshold to move, why guesses fail, errors and their origin.
+
+The page is one file that fetches nothing. It holds the small maps, as float16, and enlarges, cuts and boxes them itself
+(page/report.js), by the rules of `data.views.resize_map` and `localization.boxes.paper_box`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from cam_repro import UserError
+from cam_repro.config import Config, check_choice, model_config, model_names
+from cam_repro.data import Split, load_split
+from cam_repro.data.images import CorruptImage, read_image
+from cam_repro.data.views import resize_map
+from cam_repro.distributed import World, float32, join_world
+from cam_repro.evaluation.evaluate import Evaluation, maps_of_images
+from cam_repro.evaluation.trained import load_trained
+from cam_repro.files import read_text, write_text
+from cam_repro.localization.boxes import LOOSE, TIGHT, release_boxes
+from cam_repro.localization.failures import KINDS
+from cam_repro.localization.methods import METHODS
+from cam_repro.mistakes import shown
+from cam_repro.reporting.charts import Measured, curve_chart, interval_chart, share_chart, table
+from cam_repro.reporting.results import Result, protocol_name, read_results
+from cam_repro.reporting.tables import Row, Table, cells_of, tables_of
+
+PAGE = Path(__file__).parent / "page"
+LARGEST_SIDE = 1024  # pixels: a larger picture is judged at this size, since the page enlarges its maps to it
+STORED_SIDE, QUALITY = 400, 80  # of the JPEGs in the page
+ERRORS = {  # the charts, in their order
+    "cls_top1_error": "Top-1 classification error", "loc_top1_error": "Top-1 localization error",
+    "loc_top5_error": "Top-5 localization error",
+}  # fmt: skip
+FLOORS = {"a centred box": "floor_centre_box", "the whole image": "floor_whole_image"}
+
+
+def make_report(config: Config) -> Path:
+    """Write `results/<data>/report.html` and return its path. Raises UserError, a mistake's before any long work."""
+    if protocol_name(config.protocol) != "paper":
+        raise UserError(f"protocol={config.protocol.name}: the page draws the boxes of protocol=paper; leave it out")
+    folder = Path(config.results) / config.data.name
+    results = chosen_results(config, folder)
+    in_gallery = [run for run in results if run.kind == "localization" and METHODS[run.method].has_small_maps]
+    if not in_gallery:
+        raise UserError(f"no maps to show in {folder}: those of the pixels' gradient are too large; choose method=cam")
+    with join_world(config.device, config.deterministic) as world, float32():
+        split = load_split(config.data, "val", Path(config.cache), world)
+        fingerprint = split.fingerprint()
+        if fingerprint != (measured := results[0].provenance["data"]):
+            raise UserError(
+                f"{results[0].path} is of other pictures ({measured}) than data={config.data.name} now has "
+                f"({fingerprint}); evaluate again, or give the data.root= that it was measured on"
+            )
+        images = chosen_images(config.report.images, split, config.seed)
+        pictures, runs = [_picture(split, image) for image in images], []
+        for name in dict.fromkeys(run.name for run in in_gallery):
+            of_network = [run for run in in_gallery if run.name == name]
+            evaluation = opened(config, of_network[0], split, fingerprint, world)
+            for run in tqdm(of_network, name, leave=False, disable=None):
+                runs.append(_run(evaluation, run, images, pictures))
+    path = write_text(folder / "report.html", page(results, pictures, runs))
+    print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
+    return path
+
+
+def chosen_results(config: Config, folder: Path) -> list[Result]:
+    """The boxes of the asked networks and methods by the paper's protocol, and their sweeps, of one commit and data."""
+    given = config.name or (config.model and config.model.name)
+    networks = config.report.networks or ([given] if given else [])
+    methods = config.report.methods or ([config.method] if config.method else [])
+    for method in methods:
+        check_choice("method", method, METHODS)
+    found = [
+        run for run in read_results(folder)
+        if run.kind != "classification" and run.protocol["name"] in ("paper", "wsol")
+        and (not networks or run.name in networks) and (not methods or run.method in methods)
+    ]  # fmt: skip
+    boxed = {run.name for run in found if run.kind == "localization"}
+    if missing := [name for name in networks if name not in boxed] or ([] if boxed else ["any network"]):
+        which = "".join(f" {'model' if name in model_names() else 'name'}={name}" for name in networks and missing[:1])
+        which += f" method={methods[0]}" if methods else ""
+        raise UserError(
+            f"no boxes of {missing[0]} in {folder}; first: make eval-localization data={config.data.name}{which}"
+        )
+    found = [run for run in found if run.name in boxed]
+    for other in found[1:]:
+        for key in ("commit", "data"):
+            one, two = (run.provenance[key][:10] for run in (found[0], other))
+            if one != two:
+                raise UserError(
+                    f"{found[0].path} and {other.path} are of different {key}: {one} against {two}; evaluate both "
+                    "again, or choose report.networks= and report.methods="
+                )
+    return found
+
+
+def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
+    """The numbers of report.images='s pictures: so many of those with a true box, drawn by the seed, or a list's.
+
+    Raises UserError for a list that is not there or names another picture.
+    """
+    if asked.isdecimal():
+        with_box = np.flatnonzero(np.diff(split.box_starts))
+        count = min(int(asked), len(with_box))
+        if not count:
+            raise UserError(f"report.images={asked}: {len(with_box)} pictures have a true box; give a number above 0")
+        return sorted(np.random.default_rng(seed).choice(with_box, count, replace=False).tolist())
+    path = Path(asked).expanduser()
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    files = [split.path(image) for image in range(len(split))]
+    numbers = {name: image for image, file in enumerate(files) for name in (file.stem, file.name, str(file))}
+    unknown = [name for name in names if name not in numbers]
+    if unknown or not names:
+        trouble = f"{shown(unknown[0])} is no val picture" if unknown else "the list is empty"
+        raise UserError(f"report.images={path}: {trouble}; give a name a line, such as {files[0].name}")
+    return list(dict.fromkeys(numbers[name] for name in names))
+
+
+def opened(config: Config, result: Result, split: Split, fingerprint: str, world: World) -> Evaluation:
+    """The network that a result was measured with: of weights=, its checkpoint and the published weights the ones whose
+    sha256 is the result's. Raises UserError where none is."""
+    model = config.model if config.model and config.model.name == result.model else model_config(result.model)
+    for weights in (config.weights, None, "DEFAULT"):
+        with suppress(UserError):  # not there, or of another network
+            own = replace(config, model=model, weights=weights)
+            trained = load_trained(own, result.name, (split.wnids, split.words), world.device)
+            if trained.weights.sha256 == result.provenance["weights"]:
+                answered = split.answered_by(trained.wnids, trained.words)
+                return Evaluation(own, trained, answered, fingerprint, world, frozenset())
+    raise UserError(
+        f"the weights of {result.path} (sha256 {result.provenance['weights'][:10]}…) are neither in {config.runs}/ nor "
+        "those given; give weights=FILE, or evaluate again"
+    )
+
+
+def _picture(split: Split, image: int) -> dict[str, Any]:
+    """A picture as the page has it; sizes and boxes in the pixels in which it is judged. Raises UserError."""
+    try:
+        pixels = read_image(split.path(image))
+    except CorruptImage as error:
+        raise UserError(f"corrupt image {error}; fetch it again, or leave it out of report.images=") from None
+    small, jpeg = Image.fromarray(pixels), io.BytesIO()
+    small.thumbnail((STORED_SIDE, STORED_SIDE))
+    small.save(jpeg, "JPEG", quality=QUALITY)
+    shrunk = max(1.0, max(pixels.shape[:2]) / LARGEST_SIDE)
+    return {
+        "name": split.path(image).name,
+        "label": _first_word(split.words[split.labels[image]]),
+        "width": round(pixels.shape[1] / shrunk),
+        "height": round(pixels.shape[0] / shrunk),
+        "boxes": (split.true_boxes(image) / shrunk).tolist(),
+        "src": "data:image/jpeg;base64," + b64encode(jpeg.getvalue()).decode(),
+    }
+
+
+def _first_word(words: str) -> str:
+    return words.split(",")[0]
+
+
+def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: list[dict[str, Any]]) -> dict[str, Any]:
+    """A network and method as the page has them: maps, each divided by its largest absolute value, with the guesses.
+
+    right: the place of the true class among a picture's guesses, -1 where it is not; release: the loose and the tight
+    box of every map, from the stored values.
+    """
+    classes, maps = maps_of_images(evaluation, images, result.method, result.input_size)
+    scale = np.abs(maps).max((2, 3), keepdims=True)
+    stored = (maps / np.where(scale > 0, scale, 1)).astype("<f2")
+    words, labels = evaluation.trained.words, evaluation.split.labels[images]
+    release = []
+    for of_picture, picture in zip(stored.astype(np.float32), pictures, strict=True):
+        enlarged = [resize_map(one, picture["width"], picture["height"]) for one in of_picture]
+        found = [release_boxes(heatmap) for heatmap in enlarged]
+        release.append([(boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]) for boxes in found])
+    places = [np.flatnonzero(of_picture == label) for of_picture, label in zip(classes, labels, strict=True)]
+    return {
+        "network": result.name,
+        "method": result.method,
+        "side": maps.shape[2:],
+        "maps": b64encode(stored.tobytes()).decode(),
+        "guesses": [[_first_word(words[label]) for label in of_picture] for of_picture in classes],
+        "right": [int(place[0]) if len(place) else -1 for place in places],
+        "release": release,
+    }
+
+
+def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+    """The page of these results, with pictures and runs as `_picture` and `_run` describe them."""
+    boxes = [result for result in results if result.kind == "localization"]
+    data, commit = boxes[0].data, boxes[0].provenance["commit"]
+    tables = {one.stem.partition("-")[0]: one for one in tables_of(results, boxes[0].protocol["name"])}
+    stored = json.dumps({"pictures": pictures, "runs": runs, "kinds": KINDS}, separators=(",", ":"))
+    return Template(
+        (PAGE / "report.html").read_text(encoding="utf-8")
+    ).substitute(
+        style=(PAGE / "report.css").read_text(encoding="utf-8"),
+        script=(PAGE / "report.js").read_text(encoding="utf-8"),
+        data=stored.replace("<", "\\u003c"),  # no tag in a class's words or a file's name may end the script
+        title=f"Class activation maps on {escape(data)}",
+        subtitle=f"{boxes[0].images:,} {escape(boxes[0].split)} images, commit {escape(commit[:10])}, protocol "
+        + escape(_said(boxes[0].protocol)),
+        count=len(pictures),
+        largest=LARGEST_SIDE,
+        failures=_failures(tables["failures"]),
+        errors=_errors(tables["table2"])
+        + _numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
+        curve=_curve([result for result in results if result.kind == "sweep"], data) + _numbers(tables["maxboxacc"]),
+        origin=_origin(results),
+    )
+
+
+def _numbers(one: Table) -> str:
+    return table(cells_of(one)) if one.rows else ""
+
+
+def _failures(failures: Table) -> str:
+    rows = [(_named(row), [row.measured(column.value) for column in failures.columns]) for row in failures.rows]
+    return share_chart(rows, KINDS) + _numbers(failures)
+
+
+def _named(row: Row) -> str:
+    return f"{row.result.name}, {row.result.method}"
+
+
+def _errors(table2: Table) -> str:
+    """Table 2's rows as charts; the paper's number is on them where it was measured on the same images."""
+    rows = [row for row in table2.rows if row.result]
+    charts = []
+    for metric, title in ERRORS.items():
+        theirs = [row.published.get(metric) if table2.is_full_val else None for row in rows]
+        measured = [
+            Measured(_named(row), row.measured(metric), *row.interval(metric), paper)
+            for row, paper in zip(rows, theirs, strict=True)
+        ]
+        charts.append(interval_chart(title, measured))
+    known = []
+    for row in rows:
+        low, high = row.interval("gt_known_loc")
+        known.append(Measured(_named(row), 100 - row.measured("gt_known_loc"), 100 - high, 100 - low))
+    floors = {name: 100 - rows[0].measured(metric) for name, metric in FLOORS.items()}
+    return "".join(charts) + interval_chart(
+        "Localization error of the true class’s box (100 − GT-known)", known, floors
+    )
+
+
+def _curve(sweeps: Sequence[Result], data: str) -> str:
+    if not sweeps:
+        return f"<p>Not measured: <code>make eval-localization data={escape(data)} protocol=wsol</code></p>"
+    curves = {}
+    for sweep in sweeps:
+        with sweep.path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+            points = [(100 * float(line["threshold"]), float(line["v1"])) for line in csv.DictReader(file)]
+        curves[f"{sweep.name}, {sweep.method}"] = np.array(points)
+    return curve_chart(curves)
+
+
+def _said(protocol: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" if key != "name" else str(value) for key, value in protocol.items())
+
+
+def _origin(results: Sequence[Result]) -> str:
+    rows = [["file", "images", "input (px)", "protocol", "weights (sha256)", "data", "commit", "date"]]
+    for result in results:
+        said = result.provenance
+        rows.append([
+            f"{result.name}/{result.path.name}", f"{result.images:,}", str(result.input_size),
+            _said(result.protocol), said["weights"][:10], said["data"],
+            said["commit"][:10] + "*" * bool(said.get("dirty")), str(said.get("date", "")),
+        ])  # fmt: skip
+    return table(rows)
