@@ -24,7 +24,7 @@ GIVEN   = $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(n
 QUOTED  = '$(subst ','\'',$(value $1))'
 CHOSEN  = data=$(call QUOTED,data) $(foreach name,$(filter-out $(OURS),$(GIVEN)),$(patsubst class,shown_class,$(name))=$(call QUOTED,$(name))) $(args)
 
-SCRIPTS := data check-data train eval-classification eval-localization tables score compare cam views export weights
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam views export weights
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -38,12 +38,14 @@ setup: $(READY) ## .venv with everything, which every other target does first
 reproduce: override data := shapes
 reproduce: OURS += model
 reproduce: CHOSEN += model=alexnet_gap
-reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables (5 to 15 minutes on 2 cores)
+reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (5 to 15 minutes on 2 cores)
 	@echo "data=shapes (built in), model=alexnet_gap"
 	@$(RUN) scripts/train.py $(CHOSEN)
 	@$(RUN) scripts/eval_classification.py $(CHOSEN)
 	@$(RUN) scripts/eval_localization.py $(CHOSEN)
+	@$(RUN) scripts/eval_localization.py $(CHOSEN) protocol=wsol
 	@$(RUN) scripts/tables.py $(CHOSEN)
+	@$(RUN) scripts/report.py $(CHOSEN)
 
 data: ## download and unpack data=imagenette (1.5 GB); shapes makes itself
 check-data: ## every picture and annotation of data= read and checked, against ILSVRC's known counts
@@ -51,6 +53,9 @@ train: ## fine-tune one network, model=vgg_gap; run again to resume
 eval-classification: ## top-1/top-5 classification error, of model= or of every trained network
 eval-localization: ## top-1/top-5 localization error from the boxes of class activation maps
 tables: ## paper | reproduced | difference, into results/<data>/
+report: ## results/<data>/report.html: pictures with maps, boxes and a threshold to move, why guesses fail, all errors
+figures: ## the paper's figures from model=: maps of a class, of five classes, of several networks, the most telling units
+curves: ## loss and errors of model=, or of every training of data=, over the epochs
 score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder

@@ -205,5 +205,6 @@ def test_what_pip_installs_works_without_a_checkout(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(installed)},
     )  # fmt: skip
     assert succeeds(done).split(maxsplit=2) == [str(installed / "cam_repro/__init__.py"), "4", "('unknown', True)\n"]
-    rooms = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "cam_repro").rglob("*.py")}
+    package = REPOSITORY / "cam_repro"
+    rooms = {path.relative_to(REPOSITORY) for path in [*package.rglob("*.py"), *package.glob("reporting/page/*")]}
     assert all((installed / path).is_file() for path in rooms)

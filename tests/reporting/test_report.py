@@ -8,6 +8,7 @@ import re
 import shutil
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,13 @@ from conftest import composed
 from PIL import Image
 
 from cam_repro import UserError
-from cam_repro.config import Config
+from cam_repro.config import Config, model_config
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
 from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
 from cam_repro.networks import build_network
-from cam_repro.reporting import results
 from cam_repro.reporting.report import make_report
 
 STRIKE = "document.title='struck'"
@@ -40,8 +40,12 @@ def settings(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Set
     folder = tmp_path_factory.mktemp("report")
     root = shutil.copytree(tiny_shapes, folder / "tree")
     lines = (root / MAPPING).read_text().splitlines()
-    (root / MAPPING).write_text("\n".join(f"{line.split()[0]} {ODD_WORD}" for line in lines[:5]) + "\n" + "\n".join(lines[5:]))
+    (root / MAPPING).write_text(
+        "\n".join(f"{line.split()[0]} {ODD_WORD}" for line in lines[:5]) + "\n" + "\n".join(lines[5:])
+    )
     (root / IMAGE_SETS["val"]).unlink()
+    for annotation in (root / ANNOTATIONS).iterdir():  # most pictures are of the class that network one guesses
+        annotation.write_text(re.sub("n9000000[1-6]", "n90000001", annotation.read_text()))
     first = min((root / IMAGES / "val").iterdir())
     (root / ANNOTATIONS / f"{first.stem}.xml").rename(root / ANNOTATIONS / f"{ODD_FILE}.xml")
     first.rename(first.with_name(f"{ODD_FILE}.JPEG"))
@@ -53,10 +57,301 @@ def settings(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Set
 
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
+        model, wnids = model_config("squeezenet_gap", units=64, input_size=96), [line.split()[0] for line in lines]
         (folder / "runs/tree" / name).mkdir(parents=True)
-        torch.save(build_network("alexnet_gap", 10).state_dict(), folder / "runs/tree" / name / "checkpoint.pt")
-        evaluate = import_module("scripts.eval_localization").main
-        evaluate(of("model=alexnet_gap", "protocol.size=64", f"name={name}"))
+        tensors = build_network(model, len(wnids)).state_dict()
+        tensors["classifier.bias"][seed] += 10  # the best guess of every picture
+        checkpoint = {"network": tensors, "model": asdict(model), "wnids": wnids}
+        torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
+        import_module("scripts.eval_localization").main(of(f"name={name}"))
     return of
 
 
+@pytest.fixture(scope="module")
+def page(settings: Settings) -> Path:
+    return make_report(settings())
+
+
+@pytest.fixture(scope="module")
+def stored(page: Path) -> dict[str, Any]:
+    """What the page holds; each run's maps as an array (pictures,G+1,h,w)."""
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', page.read_text())[1])
+    for run in data["runs"]:
+        values = np.frombuffer(b64decode(run["maps"]), "<f2").astype(np.float32)
+        run["arrays"] = values.reshape(len(data["pictures"]), -1, *run["side"])
+    return data
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium that has no network."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    programs = shutil.which("chromium"), shutil.which("chromedriver")
+    if not all(programs):
+        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    driver.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def shown(browser: Any, page: Path) -> Any:
+    """The page in a window of a desk's size, as it is when opened; no test may leave a message behind."""
+    look(browser, 1280, "light")
+    browser.get(page.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def look(browser: Any, width: int, theme: str) -> None:
+    window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def keys(browser: Any, selector: str, *words: str, times: int = 1) -> None:
+    """Keys to an element, and the page's next frame awaited."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.find_element(By.CSS_SELECTOR, selector).send_keys(*[getattr(Keys, word, word) for word in words] * times)
+    frame(browser)
+
+
+def frame(browser: Any) -> None:
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+
+
+def text(browser: Any, selector: str) -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+
+
+def judged(stored: dict[str, Any], run: dict[str, Any], threshold: float) -> list[tuple[float, float, str]]:
+    """Python's word on each picture: IoU of the true class's box and of the best guess's, and why that one fails."""
+    said = []
+    for picture, maps, right in zip(stored["pictures"], run["arrays"], run["right"], strict=True):
+        size = picture["width"], picture["height"]
+        known, best = (
+            paper_box(resize_map(maps[place], *size), threshold) for place in (right if right >= 0 else -1, 0)
+        )
+        kind = kind_of_guess(best, right == 0, picture["boxes"])
+        said.append((*(box_iou(box, picture["boxes"]).max() for box in (known, best)), kind))
+    return said
+
+
+def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page: Path) -> None:
+    assert shown.title == "Class activation maps on tree"
+    fetched = shown.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert all(name.startswith("data:") for name in fetched)
+    shown.execute_script("document.getElementById('more').click()")
+    frame(shown)
+    assert ODD_WORD in text(shown, "#cards")
+    alts = shown.execute_script("return [...document.querySelectorAll('#cards img')].map((image) => image.alt)")
+    assert any(ODD_FILE in alt for alt in alts)
+    assert not shown.execute_script("return document.querySelectorAll('#cards script, #cards [onerror]').length")
+    assert page.stat().st_size < 20 * 1e5  # 6 MB of 60 pictures
+
+
+def test_the_pages_boxes_are_pythons(shown: Any, stored: dict[str, Any]) -> None:
+    """Of all maps in it. OpenCV may add the four products of a pixel in another order, or fused: where a pixel's value
+    is the threshold's to the last bit, it may fall on the other side, and a box's edge move by it."""
+    ask = """return data.runs.map((run) => data.pictures.map((picture, number) => arguments[0].map((threshold) =>
+        Array.from({length: run.guesses[number].length + 1}, (_, place) =>
+            paperBox(heatOf(run, number, place), picture.height, picture.width, threshold)))))"""
+    thresholds = [0.2, 0.45, 0.9]
+    theirs = np.array(shown.execute_script(ask, thresholds))
+    ours = np.array([
+        [
+            [
+                [paper_box(resize_map(one, picture["width"], picture["height"]), threshold) for one in maps]
+                for threshold in thresholds
+            ]
+            for picture, maps in zip(stored["pictures"], run["arrays"], strict=True)
+        ]
+        for run in stored["runs"]
+    ])  # fmt: skip
+    apart = np.abs(ours - theirs).max(-1)
+    print(
+        f"{apart.size} boxes: {(apart == 0).sum()} equal, {(apart == 1).sum()} a pixel apart, {(apart > 1).sum()} more"
+    )
+    assert apart.size > 500 and apart.max() <= 1 and (apart == 0).mean() > 0.99
+
+
+def test_any_map_and_guess_is_enlarged_boxed_and_sorted_as_in_python(shown: Any) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [
+        ((7, 7), (375, 500)),
+        ((13, 9), (64, 48)),
+        ((14, 14), (14, 14)),
+        ((23, 23), (227, 227)),
+        ((30, 30), (17, 9)),
+    ]
+    maps = [(rng.normal(size=small).astype(np.float32), large) for small, large in shapes]
+    maps += [(np.full((7, 7), value, np.float32), (20, 30)) for value in (0, -1, 2)]
+    ask = """const [map, h, w, height, width] = arguments, heat = enlarge(map, h, w, height, width);
+        return [Array.from(heat), [0, 0.2, 0.7, 1].map((threshold) => paperBox(heat, height, width, threshold))]"""
+    for small, (height, width) in maps:
+        heat, boxes = shown.execute_script(ask, small.ravel().tolist(), *small.shape, height, width)
+        expected = resize_map(small, width, height)
+        assert np.abs(np.array(heat).reshape(height, width) - expected).max() < 1e-5
+        assert boxes == [[*paper_box(expected, threshold)] for threshold in (0, 0.2, 0.7, 1)]
+    corners = rng.integers(0, 15, (500, 3, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(0, 25, (500, 3, 2))], 2).tolist()
+    guesses = [(box, bool(number % 2), truth) for number, (box, *truth) in enumerate(boxes)]
+    theirs = shown.execute_script("return arguments[0].map((guess) => kindOfGuess(...guess))", guesses)
+    assert theirs == [kind_of_guess(*guess) for guess in guesses] and len({*theirs}) == len(KINDS)
+
+
+def test_the_slider_moves_box_and_counts_to_what_python_says(shown: Any, stored: dict[str, Any]) -> None:
+    for threshold, presses in ((0.2, 0), (0.45, 25), (0.6, 15)):
+        keys(shown, "#bar .threshold", "ARROW_RIGHT", times=presses)
+        said = [judged(stored, run, threshold) for run in stored["runs"]]
+        known = [sum(iou >= 0.5 for iou, _, _ in of_run) for of_run in said]
+        assert text(shown, "#bar .percent") == f"{100 * threshold:.0f} %"
+        counts = [f"{name}, cam: GT-known {known[place]} of 20" for place, name in enumerate(("one", "two"))]
+        assert all(count in text(shown, "#counts") for count in counts)
+        kinds = [kind for _, _, kind in said[0]]
+        for kind, heading in KINDS.items():
+            assert f"{heading} {kinds.count(kind)}" in text(shown, "#kinds")
+        shown.execute_script("open(3)")
+        picture, maps, right = (
+            of[3] for of in (stored["pictures"], stored["runs"][0]["arrays"], stored["runs"][0]["right"])
+        )
+        box = paper_box(resize_map(maps[right], picture["width"], picture["height"]), threshold)
+        assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
+        shown.execute_script("document.getElementById('large').close()")
+    keys(shown, "#reset", "ENTER")
+    assert text(shown, "#bar .percent") == "20 %"
+
+
+def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any]) -> None:
+    said = judged(stored, stored["runs"][0], 0.2)
+    keys(shown, "#network1", "HOME")  # nothing beside it
+    assert not shown.execute_script("return document.querySelectorAll('#cards .frame:nth-child(2)').length")
+    keys(shown, "#sort", "IoU, worst")
+    keys(shown, "#more", "ENTER")
+    shown_ious = [float(found) for found in re.findall(r"IoU ([\d.]+)", text(shown, "#cards"))]
+    assert shown_ious == [round(iou, 2) for iou in sorted(known for known, _, _ in said)]
+    kind = said[0][2]
+    keys(shown, f"#kinds input[value={kind}]", "SPACE")
+    assert len(shown.execute_script("return [...document.querySelectorAll('.card')]")) == [k for *_, k in said].count(
+        kind
+    )
+    keys(shown, "#kinds input:checked", "ARROW_LEFT", times=len(KINDS))
+    keys(shown, ".card", "ARROW_RIGHT")
+    keys(shown, ".card:nth-child(2)", "ENTER")
+    first = text(shown, "#large .words")
+    assert shown.execute_script("return document.getElementById('large').open")
+    keys(shown, "#next", "ARROW_RIGHT")
+    assert text(shown, "#large .words") != first
+    keys(shown, "#next", "ESCAPE")
+    assert not shown.execute_script("return document.getElementById('large').open")
+    keys(shown, "#rule", "release, t")
+    assert "20, 100 and 110" in text(shown, "#bar .percent")
+    keys(shown, "#shown", "the second")
+    box = stored["runs"][0]["release"][4][1][1]
+    shown.execute_script("open(4)")
+    assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_a_phone_and_a_desk_in_light_and_in_dark(shown: Any, width: int) -> None:
+    means = []
+    for theme in ("light", "dark"):
+        look(shown, width, theme)
+        frame(shown)
+        assert shown.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        pixels = np.array(Image.open(io.BytesIO(shown.get_screenshot_as_png())).convert("L"))
+        assert pixels.std() > 20
+        means.append(pixels.mean())
+    assert means[0] > means[1] + 60
+
+
+def refusal(config: Config) -> str:
+    with pytest.raises(UserError) as caught:
+        make_report(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_pictures_are_drawn_by_the_seed_or_listed(settings: Settings, tmp_path: Path) -> None:
+    def names(*overrides: str) -> list[str]:
+        return re.findall(
+            r'"name":"(.*?)"', make_report(settings("name=one", f"results={results_of}", *overrides)).read_text()
+        )
+
+    results_of = shutil.copytree(settings().results, tmp_path / "results")
+    drawn = names("report.images=5")
+    assert len(drawn) == 5 and drawn == names("report.images=5") != names("report.images=5", "seed=1")
+    chosen = tmp_path / "list.txt"
+    chosen.write_text(f"{drawn[3]}\n\n{Path(drawn[1]).stem}\n")
+    assert names(f"report.images={chosen}") == [drawn[3], drawn[1]]
+    for content, said in (
+        ("", "the list is empty"),
+        ("cat.jpg", "cat.jpg is no val picture; give a name a line, such"),
+    ):
+        chosen.write_text(content)
+        assert said in refusal(settings(f"report.images={chosen}"))
+    assert "report.images=0: 20 pictures have a true box" in refusal(settings("report.images=0"))
+    assert "cannot read few" in refusal(settings("report.images=few"))
+
+
+def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert "no boxes of any network in /nowhere/tree; first: make eval-localization data=tree" in refusal(
+        settings("results=/nowhere")
+    )
+    line = refusal(settings("report.networks=[one,alexnet_gap]"))
+    assert line.endswith(
+        "no boxes of alexnet_gap in "
+        + f"{settings().results}/tree; first: make eval-localization data=tree model=alexnet_gap"
+    )
+    assert line.startswith("no boxes of alexnet_gap")
+    assert "method=gradcm is unknown; did you mean gradcam?" in refusal(settings("report.methods=[gradcm]"))
+    copied = shutil.copytree(settings().results, tmp_path / "results")
+    path = copied / "tree/two/localization-cam-paper.json"
+    for key in ("commit", "data"):
+        record = json.loads(path.read_text())
+        record["provenance"][key] = "0123456789abcdef"
+        path.write_text(json.dumps(record))
+        line = refusal(settings(f"results={copied}"))
+        assert f"{path} are of different {key}: " in line and "against 0123456789; evaluate both" in line
+        shutil.copy(Path(settings().results, "tree/two", path.name), path)
+    for name in ("one", "two"):
+        other = copied / f"tree/{name}/localization-cam-paper.json"
+        record = json.loads(other.read_text())
+        record["provenance"]["data"] = "0123456789abcdef"
+        other.write_text(json.dumps(record))
+    assert "is of other pictures (0123456789abcdef) than data=tree now has" in refusal(settings(f"results={copied}"))
+
+
+def test_a_damaged_picture_lost_weights_and_a_path_that_takes_no_page_are_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = shutil.copytree(settings().results, tmp_path / "results")
+    line = refusal(settings(f"results={copied}", f"runs={tmp_path}"))
+    assert f"the weights of {copied}/tree/one/localization-cam-paper.json" in line and "give weights=FILE" in line
+    (copied / "tree/report.html").unlink(missing_ok=True)
+    (copied / "tree/report.html").mkdir()
+    assert f"cannot write {copied}/tree/report.html" in refusal(
+        settings(f"results={copied}", "name=one", "report.images=1")
+    )
+    picture = min(Path(settings().data.root, IMAGES, "val").iterdir())
+    monkeypatch.setattr("cam_repro.data.split.Split.fingerprint", lambda split: fingerprint)
+    fingerprint = json.loads((copied / "tree/one/localization-cam-paper.json").read_text())["provenance"]["data"]
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:300])
+    try:
+        assert f"corrupt image {picture}" in refusal(settings(f"results={copied}"))
+    finally:
+        picture.write_bytes(whole)
