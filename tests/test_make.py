@@ -44,7 +44,7 @@ def test_options_on_makes_command_line_reach_the_script_and_the_shells_variables
     expected = {"data=shapes", "shown_class=tabby cat", "seed=1", "--multirun", *words} - {"class=tabby cat"}
     assert sorted(given) == sorted(expected)
     out = succeeds(make("reproduce", "data=ilsvrc", "model=vgg", "seed=1", program='printf "%s " "$@"'))
-    assert out.count("data=shapes seed=1 model=alexnet_gap") == 4 and "vgg" not in out
+    assert out.count("data=shapes seed=1 model=alexnet_gap") == 6 and "vgg" not in out
 
 
 def test_a_typo_on_makes_command_line_ends_in_one_line(make) -> None:

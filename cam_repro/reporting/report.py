@@ -274,12 +274,12 @@ def _said(protocol: dict[str, Any]) -> str:
 
 
 def _origin(results: Sequence[Result]) -> str:
-    rows = [["file", "images", "input (px)", "protocol", "weights (sha256)", "data", "commit", "date"]]
+    rows = [["file", "images", "input (px)", "weights (sha256)", "data", "commit", "date", "protocol"]]
     for result in results:
         said = result.provenance
         rows.append([
             f"{result.name}/{result.path.name}", f"{result.images:,}", str(result.input_size),
-            _said(result.protocol), said["weights"][:10], said["data"],
-            said["commit"][:10] + "*" * bool(said.get("dirty")), str(said.get("date", "")),
+            said["weights"][:10], said["data"], said["commit"][:10] + "*" * bool(said.get("dirty")),
+            str(said.get("date", "")), _said(result.protocol),
         ])  # fmt: skip
     return table(rows)

@@ -1,11 +1,18 @@
-"""Result files in a folder of the test's own."""
+"""Result files in a folder of the test's own, and two networks that were evaluated."""
 
 from pathlib import Path
 
 import pytest
 from result_files import Writer, writer
+from two_networks import Settings, evaluate_two_networks
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Writer:
     return writer(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Tests must not change what it evaluated."""
+    return evaluate_two_networks(tiny_shapes, tmp_path_factory.mktemp("two_networks"))

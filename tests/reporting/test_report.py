@@ -7,64 +7,23 @@ import json
 import re
 import shutil
 from base64 import b64decode
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from conftest import composed
 from PIL import Image
+from two_networks import ODD_FILE, ODD_WORD, Settings
 
 from cam_repro import UserError
-from cam_repro.config import Config, model_config
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
+from cam_repro.config import Config
+from cam_repro.data.ilsvrc import IMAGES
 from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
-from cam_repro.networks import build_network
 from cam_repro.reporting.report import make_report
-
-STRIKE = "document.title='struck'"
-ODD_WORD, ODD_FILE = f"<script>{STRIKE}</script> é&amp;", f'é<img src=x onerror="{STRIKE}">'
-Settings = Callable[..., Config]
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """settings("model=…", …) on a tree with an odd class and file name, and two random networks as trained runs."""
-    folder = tmp_path_factory.mktemp("report")
-    root = shutil.copytree(tiny_shapes, folder / "tree")
-    lines = (root / MAPPING).read_text().splitlines()
-    (root / MAPPING).write_text(
-        "\n".join(f"{line.split()[0]} {ODD_WORD}" for line in lines[:5]) + "\n" + "\n".join(lines[5:])
-    )
-    (root / IMAGE_SETS["val"]).unlink()
-    for annotation in (root / ANNOTATIONS).iterdir():  # most pictures are of the class that network one guesses
-        annotation.write_text(re.sub("n9000000[1-6]", "n90000001", annotation.read_text()))
-    first = min((root / IMAGES / "val").iterdir())
-    (root / ANNOTATIONS / f"{first.stem}.xml").rename(root / ANNOTATIONS / f"{ODD_FILE}.xml")
-    first.rename(first.with_name(f"{ODD_FILE}.JPEG"))
-
-    def of(*overrides: str) -> Config:
-        where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-        data = ["data=ilsvrc", "data.name=tree", f"data.root={root}", "data.workers=0", "device=cpu"]
-        return composed([*where, *data, *overrides])
-
-    for seed, name in enumerate(("one", "two")):
-        torch.manual_seed(seed)
-        model, wnids = model_config("squeezenet_gap", units=64, input_size=96), [line.split()[0] for line in lines]
-        (folder / "runs/tree" / name).mkdir(parents=True)
-        tensors = build_network(model, len(wnids)).state_dict()
-        tensors["classifier.bias"][seed] += 10  # the best guess of every picture
-        checkpoint = {"network": tensors, "model": asdict(model), "wnids": wnids}
-        torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
-        import_module("scripts.eval_localization").main(of(f"name={name}"))
-    return of
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,66 @@
+"""Trainings as curves, from their metrics.jsonl: loss, and errors on the training and the val pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cam_repro import UserError
+from cam_repro.config import Config, run_folder
+from cam_repro.files import replacing
+
+CURVES = (  # heading, and the metrics that are drawn, each with its line
+    ("training loss", {"train_loss": "-"}),
+    ("top-1 error (%): val solid, training dotted", {"val_top1_error": "-", "train_top1_error": ":"}),
+    ("top-5 error (%), val", {"val_top5_error": "-"}),
+)
+
+
+def draw_curves(config: Config) -> Path:
+    """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`; returns its path.
+
+    Raises UserError where no epoch is over, or a line of metrics.jsonl cannot be read.
+    """
+    from matplotlib import style  # takes a second to import
+    from matplotlib.figure import Figure
+
+    runs = Path(config.runs) / config.data.name
+    found = (
+        [run_folder(config)]
+        if config.name or config.model
+        else sorted(path.parent for path in runs.glob("*/metrics.jsonl"))
+    )
+    epochs = {folder.name: _epochs(folder / "metrics.jsonl") for folder in found}
+    if not any(epochs.values()):
+        where = found[0] if len(found) == 1 else runs
+        raise UserError(f"no epoch of a training is over in {where}; first: make train model=… data={config.data.name}")
+    path = Path(config.results) / config.data.name / "curves.png"
+    with style.context("default"):
+        figure = Figure(figsize=(10, 3.6), dpi=150, layout="constrained")
+        for axes, (heading, lines) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+            for place, (name, of_run) in enumerate(epochs.items()):
+                for metric, line in lines.items():
+                    label = name if line == "-" else None
+                    values = [epoch[metric] for epoch in of_run]
+                    axes.plot(
+                        [epoch["epoch"] for epoch in of_run], values, line, color=f"C{place}", label=label, marker="."
+                    )
+            axes.set_title(heading, fontsize=9)
+            axes.set(xlabel="epoch", ylim=(0, None))
+            axes.grid(alpha=0.25)
+        figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+    print(f"{', '.join(epochs)}: {path}")
+    return path
+
+
+def _epochs(path: Path) -> list[dict[str, float]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        epochs = [json.loads(line) for line in lines]
+        return [
+            {key: epoch[key] for key in ("epoch", *(key for _, keys in CURVES for key in keys))} for epoch in epochs
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as a training's metrics ({error}); resume it with make train") from None

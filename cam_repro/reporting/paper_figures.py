@@ -1,0 +1,197 @@
+"""The paper's figures of one's own networks, as PNGs at print size: maps of a class (Fig. 3), of the five best classes
+(Fig. 4), of several networks and methods (Fig. 5), boxes beside backprop's (Fig. 6), a class's units (Fig. 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cam_repro import UserError
+from cam_repro.config import Config
+from cam_repro.data.images import CorruptImage, read_image
+from cam_repro.data.views import normalise, resize_map, squash
+from cam_repro.evaluation.draw import loose_and_tight
+from cam_repro.evaluation.evaluate import Evaluation, evaluations
+from cam_repro.files import replacing
+from cam_repro.localization.boxes import LOOSE
+from cam_repro.localization.methods import Prediction, predict, refusal
+from cam_repro.localization.overlay import colour, overlay
+from cam_repro.reporting.figures import panel
+from cam_repro.reporting.pictures import class_number
+from cam_repro.reporting.report import chosen_images
+
+WIDTH, DPI = 7.0, 150  # inches of a page's two columns
+ROW, HEAD, FOOT = 1.55, 0.5, 0.45  # inches: a row of pictures, the title above them, the scale below
+COLUMNS = 5  # pictures side by side
+POOL, BATCH = 500, 32  # val pictures among which a unit's are looked for
+Cell = tuple[str, np.ndarray]  # a caption and (H,W,3) uint8
+
+
+def make_figures(config: Config) -> list[Path]:
+    """Write figures 3, 4, 6 and 12 of each network into its folder of results/, figure 5 of all beside the folders.
+
+    Fig. 4 and 5 show the first of report.images='s pictures, Fig. 6 the first five; Fig. 3 and 12 the class
+    shown_class=, or that picture's. Raises UserError where no network has class activation maps.
+    """
+    if config.protocol.boxes == "sweep" or config.protocol.name == "all":
+        raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
+    folder, written, fifth = Path(config.results) / config.data.name, [], []
+    for evaluation in evaluations(config):
+        name, split = evaluation.trained.name, evaluation.split
+        images = chosen_images(config.report.images, split, config.seed)
+        fifth += _fig5(evaluation, images[0])
+        if reason := refusal("cam", evaluation.trained.network):
+            print(f"{name} has figure 5 alone: {reason}")
+            continue
+        label = int(split.labels[images[0]])
+        if config.shown_class is not None:
+            label = class_number(config.shown_class, split.wnids, split.words)
+        figures = {
+            "figure3": (f"Class activation maps of {_word(evaluation, label)}", _fig3(evaluation, label)),
+            "figure4": ("The five best classes of one picture", _fig4(evaluation, images[0])),
+            "figure6": (
+                "Boxes (red) of CAM, above, and of backprop, below; true boxes green",
+                _fig6(evaluation, images),
+            ),
+            "figure12": (f"The units that speak most for {_word(evaluation, label)}", _fig12(evaluation, label)),
+        }
+        for stem, (title, cells) in figures.items():
+            path = folder / name / f"{stem}.png"
+            written.append(_sheet(path, f"{title}. {name}, {config.data.name} val.", cells))
+    written.append(
+        _sheet(folder / "figure5.png", f"One picture, several networks and methods. {config.data.name}", fifth)
+    )
+    print(*written, sep="\n")
+    return written
+
+
+def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
+    """Up to ten pictures of a class with its maps."""
+    images = np.flatnonzero(evaluation.split.labels == label)[: 2 * COLUMNS].tolist()
+    if not images:
+        raise UserError(f"no val picture of data={evaluation.config.data.name} is a {_word(evaluation, label)}")
+    pictures, found = _predicted(evaluation, images, ["cam"], label)
+    return [
+        (evaluation.split.path(image).stem, overlay(picture, _enlarged(maps, picture)))
+        for image, picture, maps in zip(images, pictures, found.true_class_maps["cam"][:, 0], strict=True)
+    ]
+
+
+def _fig4(evaluation: Evaluation, image: int) -> list[Cell]:
+    (picture,), found = _predicted(evaluation, [image], ["cam"])
+    cells = []
+    for label, maps in zip(found.classes[0].tolist(), found.maps["cam"][0, 0], strict=True):
+        caption = f"{_word(evaluation, label)} {found.scores[0, label]:.3f}"
+        cells.append((caption, overlay(picture, _enlarged(maps, picture))))
+    return cells
+
+
+def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
+    """The true class's map: CAM, or Grad-CAM where the network has none, and backprop."""
+    methods = ["gradcam" if refusal("cam", evaluation.trained.network) else "cam", "backprop"]
+    (picture,), found = _predicted(evaluation, [image], methods)
+    return [
+        (
+            f"{evaluation.trained.name}\n{method}",
+            overlay(picture, _enlarged(found.true_class_maps[method][0, 0], picture)),
+        )
+        for method in methods
+    ]
+
+
+def _fig6(evaluation: Evaluation, images: Sequence[int]) -> list[Cell]:
+    images = list(images[:COLUMNS])
+    pictures, found = _predicted(evaluation, images, ["cam", "backprop"])
+    cells = []
+    for method in ("cam", "backprop"):
+        for image, picture, maps in zip(images, pictures, found.true_class_maps[method][:, 0], strict=True):
+            heatmap, truth = _enlarged(maps, picture), evaluation.split.true_boxes(image)
+            box = np.array(loose_and_tight(heatmap, evaluation.config.protocol)[LOOSE])
+            caption = _word(evaluation, evaluation.split.labels[image])
+            cells.append((caption, np.array(panel(picture, heatmap, box, truth))))
+        cells += [("", np.full((1, 1, 3), 255, np.uint8))] * (COLUMNS - len(images))
+    return cells
+
+
+def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
+    """The five units of the highest weights for a class, a row each: the pictures that excite it most, and where."""
+    network, split = evaluation.trained.network, evaluation.split
+    pool = np.random.default_rng(evaluation.config.seed).permutation(len(split))[:POOL]
+    weights = network.classifier_weight[label].detach()
+    units = [unit for unit in weights.argsort(descending=True)[:5].tolist() if weights[unit] > 0]
+    maps = []
+    for start in tqdm(range(0, len(pool), BATCH), f"{evaluation.trained.name}: units", leave=False, disable=None):
+        with torch.inference_mode():
+            shown = _pixels(evaluation, _pictures(evaluation, pool[start : start + BATCH].tolist()))
+            maps.append(network.forward_with_maps(shown)[1][:, units].cpu().numpy())
+    of_units, cells = np.concatenate(maps), []
+    for place, unit in enumerate(units):
+        best = of_units[:, place].max((1, 2)).argsort(kind="stable")[::-1][:COLUMNS]
+        for rank, (number, picture) in enumerate(zip(best, _pictures(evaluation, pool[best].tolist()), strict=True)):
+            caption = f"unit {unit}, w = {weights[unit]:.3f}" if rank == 0 else ""
+            cells.append((caption, overlay(picture, resize_map(of_units[number, place], *picture.shape[1::-1]))))
+    return cells
+
+
+def _word(evaluation: Evaluation, label: int) -> str:
+    return evaluation.split.words[label].split(",")[0]
+
+
+def _pictures(evaluation: Evaluation, images: Sequence[int]) -> list[np.ndarray]:
+    try:
+        return [read_image(evaluation.split.path(image)) for image in images]
+    except CorruptImage as error:
+        raise UserError(f"corrupt image {error}; fetch it again") from None
+
+
+def _pixels(evaluation: Evaluation, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """The whole pictures as the network sees them, (N,3,H,W)."""
+    size = evaluation.config.protocol.size or evaluation.trained.model.input_size
+    pixels = torch.from_numpy(np.stack([squash(picture, size) for picture in pictures])).permute(0, 3, 1, 2)
+    return normalise(pixels.to(evaluation.world.device))
+
+
+def _predicted(
+    evaluation: Evaluation, images: Sequence[int], methods: Sequence[str], label: int | None = None
+) -> tuple[list[np.ndarray], Prediction]:
+    """The pictures (H,W,3), and what the network says of them, asked for `label` or for each one's true class."""
+    pictures, labels = _pictures(evaluation, images), evaluation.split.labels[list(images)]
+    asked = torch.from_numpy(labels if label is None else np.full_like(labels, label)).to(evaluation.world.device)
+    return pictures, predict(evaluation.trained.network, _pixels(evaluation, pictures), asked, methods=methods)
+
+
+def _enlarged(maps: torch.Tensor, picture: np.ndarray) -> np.ndarray:
+    return resize_map(maps.cpu().numpy(), picture.shape[1], picture.shape[0])
+
+
+def _sheet(path: Path, title: str, cells: Sequence[Cell]) -> Path:
+    """The cells in rows of five, with the colour map's scale beneath."""
+    from matplotlib import style  # takes a second to import
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    rows = -(-len(cells) // COLUMNS)
+    height = ROW * rows + HEAD + FOOT
+    with style.context("default"):
+        figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+        grid = figure.subplots(rows, COLUMNS, squeeze=False)
+        # Fixed places: matplotlib's own layouts take a second for the 25 pictures of figure 12.
+        figure.subplots_adjust(0.01, FOOT / height, 0.99, 1 - HEAD / height, wspace=0.05, hspace=0.2)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, (caption, picture) in zip(grid.flat, cells, strict=False):
+            axes.imshow(picture)
+            axes.set_title(caption[:40], fontsize=7, pad=2)
+        figure.text(0.5, 1 - 0.18 / height, title, fontsize=9, ha="center", va="center")
+        colours = ListedColormap(colour(np.linspace(0, 1, 256)[None])[0] / 255)
+        bar = figure.add_axes((0.35, 0.26 / height, 0.3, 0.09 / height))
+        figure.colorbar(ScalarMappable(cmap=colours), cax=bar, orientation="horizontal", ticks=[0, 1])
+        bar.set_xticklabels(["0 and below", "the map’s maximum"], fontsize=7)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+    return path

@@ -1,0 +1,59 @@
+"""The paper's figures of one's own networks, and trainings as curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from two_networks import Settings
+
+from cam_repro import UserError
+from cam_repro.reporting import paper_figures
+from cam_repro.reporting.curves import draw_curves
+from cam_repro.reporting.paper_figures import make_figures
+
+EPOCH = '{"epoch": %d, "train_loss": 2.1, "train_top1_error": 90, "val_top1_error": 80, "val_top5_error": 40}\n'
+
+
+def test_the_figures_show_what_their_captions_say(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, draw = {}, paper_figures._sheet
+    monkeypatch.setattr(
+        paper_figures, "_sheet", lambda path, title, cells: drawn.update({path: cells}) or draw(path, title, cells)
+    )
+    config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
+    paths = make_figures(config)
+    names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 12)]
+    assert paths == [*drawn] == [tmp_path / f"tree/{name}.png" for name in (*names, "figure5")]
+    assert {Image.open(path).width for path in paths} == {1050}  # 7 inches at 150 dots
+    third, fourth, sixth, twelfth, *_, fifth = drawn.values()
+    captions = [[caption for caption, _ in cells] for cells in (third, fourth, twelfth, fifth)]
+    scores = [float(caption.split()[-1]) for caption in captions[1]]
+    assert len(scores) == 5 and scores == sorted(scores, reverse=True) and scores[0] > 0.9
+    assert len(captions[0]) == 10
+    assert captions[3] == [f"{network}\n{method}" for network in ("one", "two") for method in ("cam", "backprop")]
+    weight = torch.load(Path(config.runs, "tree/one/checkpoint.pt"))["network"]["classifier.weight"][0]
+    units = [caption for caption in captions[2] if caption]
+    assert units == [f"unit {unit}, w = {weight[unit]:.3f}" for unit in weight.argsort(descending=True)[:5]]
+    above, below = (np.array(sixth[place][1]) for place in (0, 5))
+    assert above.shape == below.shape and (above != below).any()
+
+
+def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Path) -> None:
+    where = [f"runs={tmp_path}", f"results={tmp_path / 'results'}"]
+    with pytest.raises(UserError, match="no epoch of a training is over in .*; first: make train"):
+        draw_curves(settings(*where))
+    for name, epochs in (("a", 3), ("b", 1)):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        (tmp_path / "tree" / name / "metrics.jsonl").write_text(
+            "".join(EPOCH % epoch for epoch in range(1, epochs + 1))
+        )
+    both, one = Image.open(draw_curves(settings(*where))), Image.open(draw_curves(settings(*where, "name=a")))
+    assert both.size == one.size == (1500, 540) and both.tobytes() != one.tobytes()
+    (tmp_path / "tree/b/metrics.jsonl").write_text('{"epoch": 1')
+    with pytest.raises(UserError, match=r"b/metrics.jsonl cannot be read as a training's metrics"):
+        draw_curves(settings(*where))

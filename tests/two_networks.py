@@ -1,0 +1,51 @@
+"""Two random networks, evaluated on a tiny tree in which a class and a picture have odd names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from conftest import composed
+
+from cam_repro.config import Config, model_config
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
+from cam_repro.networks import build_network
+
+STRIKE = "document.title='struck'"
+ODD_WORD, ODD_FILE = f"<script>{STRIKE}</script> é&amp;", f'é<img src=x onerror="{STRIKE}">'
+Settings = Callable[..., Config]
+
+
+def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
+    """Leaves runs/ and results/ of `one` and `two`; returns settings("name=one", …) for what comes after."""
+    root = shutil.copytree(tiny_shapes, folder / "tree")
+    wnids, words = zip(*(line.split(maxsplit=1) for line in (root / MAPPING).read_text().splitlines()), strict=True)
+    words = [ODD_WORD, *words[1:]]
+    (root / MAPPING).write_text("".join(f"{wnid} {of_class}\n" for wnid, of_class in zip(wnids, words, strict=True)))
+    (root / IMAGE_SETS["val"]).unlink()
+    for annotation in (root / ANNOTATIONS).iterdir():  # most pictures are of the class that network one guesses
+        annotation.write_text(re.sub("n9000000[1-6]", wnids[0], annotation.read_text()))
+    first = min((root / IMAGES / "val").iterdir())
+    (root / ANNOTATIONS / f"{first.stem}.xml").rename(root / ANNOTATIONS / f"{ODD_FILE}.xml")
+    first.rename(first.with_name(f"{ODD_FILE}.JPEG"))
+
+    def settings(*overrides: str) -> Config:
+        where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+        data = ["data=ilsvrc", "data.name=tree", f"data.root={root}", "data.workers=0", "device=cpu"]
+        return composed([*where, *data, *overrides])
+
+    for number, name in enumerate(("one", "two")):
+        torch.manual_seed(number)
+        model = model_config("squeezenet_gap", units=64, input_size=96)
+        tensors = build_network(model, len(wnids)).state_dict()
+        tensors["classifier.bias"][number] += 10  # the best guess of every picture
+        (folder / "runs/tree" / name).mkdir(parents=True)
+        checkpoint = {"network": tensors, "model": asdict(model), "wnids": [*wnids]}
+        torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
+        import_module("scripts.eval_localization").main(settings(f"name={name}"))
+    return settings
