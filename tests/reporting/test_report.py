@@ -23,6 +23,7 @@ from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
+from cam_repro.reporting import report
 from cam_repro.reporting.report import make_report
 
 
@@ -33,7 +34,11 @@ def page(settings: Settings) -> Path:
 
 @pytest.fixture(scope="module")
 def stored(page: Path) -> dict[str, Any]:
-    """What the page holds; each run's maps as an array (pictures,G+1,h,w)."""
+    return content_of(page)
+
+
+def content_of(page: Path) -> dict[str, Any]:
+    """What a page holds; each run's maps as an array (pictures,G+1,h,w)."""
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', page.read_text())[1])
     for run in data["runs"]:
         values = np.frombuffer(b64decode(run["maps"]), "<f2").astype(np.float32)
@@ -242,18 +247,27 @@ def refusal(config: Config) -> str:
     return str(caught.value)
 
 
-def test_the_pictures_are_drawn_by_the_seed_or_listed(settings: Settings, tmp_path: Path) -> None:
-    def names(*overrides: str) -> list[str]:
-        return re.findall(
-            r'"name":"(.*?)"', make_report(settings("name=one", f"results={results_of}", *overrides)).read_text()
-        )
-
+def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_small(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results_of = shutil.copytree(settings().results, tmp_path / "results")
-    drawn = names("report.images=5")
-    assert len(drawn) == 5 and drawn == names("report.images=5") != names("report.images=5", "seed=1")
+
+    def pictures(*overrides: str) -> list[dict[str, Any]]:
+        return content_of(make_report(settings("name=one", f"results={results_of}", *overrides)))["pictures"]
+
+    drawn, again, others = (
+        [picture["name"] for picture in pictures("report.images=5", f"seed={seed}")] for seed in (0, 0, 1)
+    )
+    assert len(drawn) == 5 and drawn == again != others
     chosen = tmp_path / "list.txt"
     chosen.write_text(f"{drawn[3]}\n\n{Path(drawn[1]).stem}\n")
-    assert names(f"report.images={chosen}") == [drawn[3], drawn[1]]
+    whole = pictures(f"report.images={chosen}")
+    assert [picture["name"] for picture in whole] == [drawn[3], drawn[1]]
+    monkeypatch.setattr(report, "LARGEST_SIDE", 100)
+    for large, small in zip(whole, pictures(f"report.images={chosen}"), strict=True):
+        factor = 100 / max(large["width"], large["height"])
+        assert max(small["width"], small["height"]) == 100
+        assert np.array(small["boxes"]) == pytest.approx(factor * np.array(large["boxes"]))
     for content, said in (
         ("", "the list is empty"),
         ("cat.jpg", "cat.jpg is no val picture; give a name a line, such"),
