@@ -204,10 +204,11 @@ def maps_of_images(evaluation: Evaluation, images: list[int], method: str, size:
             trained.network, split.subset(images), "squash", size, [method], evaluation.world,
             batch_size=config.eval_batch_size, workers=config.data.workers,
         )  # fmt: skip
-    found = {}
+    found, wanted = {}, {*numbers}
     for batch in batches:
         maps = np.concatenate([batch.maps[method][:, 0], batch.true_class_maps[method]], axis=1)
-        found |= dict(zip(batch.images.tolist(), zip(batch.classes, maps, strict=True), strict=True))
+        rows = zip(batch.images.tolist(), batch.classes, maps, strict=True)
+        found |= {number: (of_image, maps_of_image) for number, of_image, maps_of_image in rows if number in wanted}
     classes, maps = zip(*(found[number] for number in numbers), strict=True)
     return np.stack(classes), np.stack(maps)
 

@@ -68,10 +68,10 @@ def make_report(config: Config) -> Path:
             )
         images = chosen_images(config.report.images, split, config.seed)
         pictures, runs = [_picture(split, image) for image in images], []
-        for name in dict.fromkeys(run.name for run in in_gallery):
-            of_network = [run for run in in_gallery if run.name == name]
+        for weights in dict.fromkeys((run.name, run.provenance["weights"]) for run in in_gallery):
+            of_network = [run for run in in_gallery if (run.name, run.provenance["weights"]) == weights]
             evaluation = opened(config, of_network[0], split, fingerprint, world)
-            for run in tqdm(of_network, name, leave=False, disable=None):
+            for run in tqdm(of_network, weights[0], leave=False, disable=None):
                 runs.append(_run(evaluation, run, images, pictures))
     path = write_text(folder / "report.html", page(results, pictures, runs))
     print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
@@ -205,21 +205,24 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
     data, commit = boxes[0].data, boxes[0].provenance["commit"]
     tables = {one.stem.partition("-")[0]: one for one in tables_of(results, boxes[0].protocol["name"])}
     stored = json.dumps({"pictures": pictures, "runs": runs, "kinds": KINDS}, separators=(",", ":"))
+    template, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
     return Template(
-        (PAGE / "report.html").read_text(encoding="utf-8")
+        template
     ).substitute(
-        style=(PAGE / "report.css").read_text(encoding="utf-8"),
-        script=(PAGE / "report.js").read_text(encoding="utf-8"),
+        style=style,
+        script=script,
         data=stored.replace("<", "\\u003c"),  # no tag in a class's words or a file's name may end the script
         title=f"Class activation maps on {escape(data)}",
-        subtitle=f"{boxes[0].images:,} {escape(boxes[0].split)} images, commit {escape(commit[:10])}, protocol "
-        + escape(_said(boxes[0].protocol)),
+        images=f"{boxes[0].images:,} {escape(boxes[0].split)} images",
+        commit=escape(commit[:10]),
+        protocol=escape(_said(boxes[0].protocol)),
         count=len(pictures),
         largest=LARGEST_SIDE,
         failures=_failures(tables["failures"]),
-        errors=_errors(tables["table2"])
-        + _numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
-        curve=_curve([result for result in results if result.kind == "sweep"], data) + _numbers(tables["maxboxacc"]),
+        errors=_errors(tables["table2"]),
+        numbers=_numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
+        curve=_curve([result for result in results if result.kind == "sweep"], data),
+        sweeps=_numbers(tables["maxboxacc"]),
         origin=_origin(results),
     )
 
@@ -251,11 +254,11 @@ def _errors(table2: Table) -> str:
     known = []
     for row in rows:
         low, high = row.interval("gt_known_loc")
-        known.append(Measured(_named(row), 100 - row.measured("gt_known_loc"), 100 - high, 100 - low))
+        ends = (None, None) if low is None else (100 - high, 100 - low)
+        known.append(Measured(_named(row), 100 - row.measured("gt_known_loc"), *ends))
     floors = {name: 100 - rows[0].measured(metric) for name, metric in FLOORS.items()}
-    return "".join(charts) + interval_chart(
-        "Localization error of the true class’s box (100 − GT-known)", known, floors
-    )
+    title = "Localization error of the true class’s box (100 − GT-known)"
+    return "".join(charts) + interval_chart(title, known, floors)
 
 
 def _curve(sweeps: Sequence[Result], data: str) -> str:

@@ -20,6 +20,7 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data.ilsvrc import IMAGES
 from cam_repro.data.views import resize_map
+from cam_repro.evaluation import evaluate
 from cam_repro.localization.boxes import paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
@@ -220,7 +221,7 @@ def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any])
     keys(shown, "#next", "ESCAPE")
     assert not shown.execute_script("return document.getElementById('large').open")
     keys(shown, "#rule", "release, t")
-    assert "20, 100 and 110" in text(shown, "#bar .percent")
+    assert "20, 100, 110 of 255" in text(shown, "#bar .percent")
     keys(shown, "#shown", "the second")
     box = stored["runs"][0]["release"][4][1][1]
     shown.execute_script("open(4)")
@@ -276,6 +277,18 @@ def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_smal
         assert said in refusal(settings(f"report.images={chosen}"))
     assert "report.images=0: 20 pictures have a true box" in refusal(settings("report.images=0"))
     assert "cannot read few" in refusal(settings("report.images=few"))
+
+
+def test_kept_maps_are_read_and_others_made_the_same(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results_of = shutil.copytree(settings().results, tmp_path / "results")
+    few = ("name=two", "report.images=3", f"results={results_of}")
+    made = content_of(make_report(settings(*few, f"cache={tmp_path / 'empty'}")))["runs"][0]
+    monkeypatch.setattr(evaluate, "predict_split", None)
+    read = content_of(make_report(settings(*few)))["runs"][0]
+    assert made["guesses"] == read["guesses"] and made["right"] == read["right"]
+    assert made["arrays"] == pytest.approx(read["arrays"], abs=2e-3)  # a float16's last bit
 
 
 def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(

@@ -15,7 +15,7 @@ function decoded(base64) {
   });
 }
 
-/** For each of `to` pixels the four of `from` that it is made of, the edge's repeated, and their weights (a = -0.75). */
+/** For each of `to` pixels the four of `from` that it is made of, the edge's repeated, and their weights. */
 function taps(from, to) {
   const scale = 1 / (to / from), places = new Int32Array(4 * to), weights = new Float32Array(4 * to);
   for (let pixel = 0; pixel < to; pixel++) {
@@ -131,7 +131,17 @@ const FIRST = 12; // pictures shown before the rest is asked for
 const CARD = 300, LARGE = 900; // pixels of the longer side that are drawn
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
-const state = { sides: [0, -1], shown: "true", rule: "paper", threshold: 0.2, opacity: 0.6, kind: "", sort: "", all: false, open: -1 };
+const state = {
+  sides: [0, -1], // numbers of runs; -1: nothing beside the first
+  shown: "true", // whose map: the true class's, or the number of a guess
+  rule: "paper", // or the release's "loose" or "tight" box
+  threshold: 0.2,
+  opacity: 0.6,
+  kind: "", // the failure that is shown alone
+  sort: "",
+  all: false,
+  open: -1, // the picture that is enlarged
+};
 const networks = [...new Set(data.runs.map((run) => run.network))];
 const colours = Uint8Array.from({ length: 3 * 256 }, (_, at) => {
   const share = Math.floor(at / 3) / 255, centre = [0.75, 0.5, 0.25][at % 3];
@@ -161,7 +171,8 @@ function boxOf(run, picture, place) {
 
 /** A picture by a run at the present settings; of a picture without a true box there is nothing to judge. */
 function judged(run, picture) {
-  const place = state.shown === "true" ? truePlace(run, picture) : Math.min(+state.shown, run.guesses[picture].length - 1);
+  const last = run.guesses[picture].length - 1;
+  const place = state.shown === "true" ? truePlace(run, picture) : Math.min(+state.shown, last);
   const boxes = data.pictures[picture].boxes, box = boxOf(run, picture, place);
   if (!boxes.length) return { run, place, box, iou: NaN, known: false, kind: "" };
   return {
@@ -180,7 +191,8 @@ function draw(canvas, picture, { run, place, box }, side) {
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
-  const pixels = image.data, columns = Int32Array.from({ length: canvas.width }, (_, x) => Math.min(x / scale, width - 1));
+  const columns = Int32Array.from({ length: canvas.width }, (_, x) => Math.min(x / scale, width - 1));
+  const pixels = image.data;
   for (let y = 0, at = 0; y < canvas.height; y++) {
     const row = Math.min(Math.floor(y / scale), height - 1) * width;
     for (let x = 0; x < canvas.width; x++, at += 4) {
@@ -198,8 +210,8 @@ function draw(canvas, picture, { run, place, box }, side) {
       context.lineWidth = width;
       context.strokeStyle = stroke;
       context.setLineDash(stroke === colour ? dash : []);
-      const [left, above, right, below] = [x1 * scale, y1 * scale, (x2 + 1) * scale, (y2 + 1) * scale];
-      context.strokeRect(left + thick, above + thick, Math.max(right - left - 2 * thick, 1), Math.max(below - above - 2 * thick, 1));
+      const [across, down] = [(x2 + 1 - x1) * scale - 2 * thick, (y2 + 1 - y1) * scale - 2 * thick];
+      context.strokeRect(x1 * scale + thick, y1 * scale + thick, Math.max(across, 1), Math.max(down, 1));
     }
   };
   boxes.forEach((of) => outline(of, style.getPropertyValue("--true"), [3 * thick, 2 * thick]));
@@ -242,7 +254,9 @@ function words(node, picture, views, whole) {
   node.replaceChildren(made("b", label));
   for (const { run, place, box, iou: overlap, kind } of views) {
     const column = made("span"), guesses = run.guesses[picture], guess = state.shown === "true" ? 0 : place;
-    const verdict = made("span", boxes.length ? `IoU ${overlap.toFixed(2)} · ${data.kinds[kind]}` : "no true box", "kind");
+    const why = place === 0 ? data.kinds[kind] : `best guess: ${data.kinds[kind]}`; // the box may be another class's
+    const found = boxes.length ? `IoU ${overlap.toFixed(2)} · ${why}` : "no true box";
+    const verdict = made("span", found, "kind");
     if (kind) verdict.prepend(swatch(kind));
     if (whole) column.append(made("small", runName(run)));
     column.append(made("span", `${run.right[picture] === guess ? "✓" : "✗"} ${guesses[guess]}`), verdict);
@@ -270,7 +284,8 @@ cards.forEach((card) => watcher.observe(card));
 
 function paint(picture) {
   framed(cards[picture].querySelector(".pair"), picture, views[picture].length);
-  cards[picture].querySelectorAll("canvas").forEach((canvas, side) => draw(canvas, picture, views[picture][side], CARD));
+  const canvases = cards[picture].querySelectorAll("canvas");
+  canvases.forEach((canvas, side) => draw(canvas, picture, views[picture][side], CARD));
 }
 
 /** Everything that follows from the state: boxes, counts, filter, order, and what is in sight anew. */
@@ -292,15 +307,16 @@ function update() {
     slider.value = Math.round(100 * state.threshold);
     slider.disabled = state.rule !== "paper";
   });
+  const percent = `${Math.round(100 * state.threshold)} %`;
   document.querySelectorAll(".percent").forEach((output) => {
-    output.textContent = state.rule === "paper" ? `${Math.round(100 * state.threshold)} %` : "20, 100 and 110 of 255, the release’s";
+    output.textContent = state.rule === "paper" ? percent : "20, 100, 110 of 255";
   });
   const sign = { falling: -1, rising: 1 }[state.sort];
-  order = data.pictures.map((_, picture) => picture).filter((picture) => !state.kind || views[picture][0].kind === state.kind);
+  order = [...views.keys()].filter((picture) => !state.kind || views[picture][0].kind === state.kind);
   if (sign) order.sort((a, b) => sign * ((views[a][0].iou || 0) - (views[b][0].iou || 0)) || a - b);
   const shown = state.all ? order : order.slice(0, FIRST);
-  const now = shown.map((picture) => cards[picture]), list = element("cards");
-  if (now.length !== list.children.length || now.some((card, place) => card !== list.children[place])) list.replaceChildren(...now);
+  const now = shown.map((picture) => cards[picture]), list = element("cards"), before = [...list.children];
+  if (now.length !== before.length || now.some((card, place) => card !== before[place])) list.replaceChildren(...now);
   if (!now.length) list.replaceChildren(made("p", "No picture fails like that at this threshold.", "none"));
   list.classList.toggle("two", runs.length > 1);
   element("more").hidden = shown.length === order.length;
@@ -374,7 +390,8 @@ document.querySelectorAll(".threshold").forEach((slider) =>
   slider.addEventListener("input", () => change({ threshold: slider.value / 100 })));
 element("reset").addEventListener("click", () => change({ threshold: 0.2 }));
 for (const kind of ["", ...Object.keys(data.kinds)]) {
-  const label = made("label"), input = Object.assign(document.createElement("input"), { type: "radio", name: "kind", value: kind, checked: !kind });
+  const label = made("label"), input = made("input");
+  Object.assign(input, { type: "radio", name: "kind", value: kind, checked: !kind });
   input.addEventListener("change", () => change({ kind }));
   label.append(input, ...(kind ? [swatch(kind)] : []), made("span"));
   element("kinds").append(label);
@@ -384,10 +401,13 @@ element("previous").addEventListener("click", () => step(-1));
 element("next").addEventListener("click", () => step(1));
 element("close").addEventListener("click", () => element("large").close());
 element("large").addEventListener("close", () => { cards[state.open].focus(); state.open = -1; });
-element("large").addEventListener("click", (event) => { if (event.target === element("large")) element("large").close(); });
+element("large").addEventListener("click", (event) => {
+  if (event.target === element("large")) element("large").close(); // beside what is in it
+});
 document.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!by || event.target.matches("input, select")) return;
+  const { target } = event;
+  if (!by || target.matches("input, select")) return;
   if (state.open >= 0) step(by);
-  else if (event.target.matches(".card")) (by < 0 ? event.target.previousElementSibling : event.target.nextElementSibling)?.focus();
+  else if (target.matches(".card")) (by < 0 ? target.previousElementSibling : target.nextElementSibling)?.focus();
 });
