@@ -69,6 +69,8 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     assert "Table 1: classification error" in table and "Table 2: localization error" in table
     assert "context only" in table and "VGGnet" not in table
 
+    last_line = succeeds(script("report", "report.images=2")).splitlines()[-1]
+    assert last_line.endswith(f"MB: {tmp_path / 'results/shapes/report.html'}")
     picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
     out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}"))
     assert out.count("box") == 5 and (tmp_path / f"out/{Path(picture).stem}.cam.png").is_file()
@@ -148,6 +150,8 @@ def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
         ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=/nowhere"), 1, "no ILSVRC/Data/CLS-LOC under"),
         ("eval_classification", ("model=vgg_gap",), 1, "vgg_gap is not trained on shapes"),
         ("eval_localization", (), 1, "no trained network in"),
+        ("report", (), 1, "no boxes of any network in"),
+        ("curves", (), 1, "no epoch of a training is over in"),
         ("tables", (), 1, "; type `make eval-classification data=shapes` first"),
         ("train", ("model=vgg_gap", "weights=/nowhere.pth"), 1, "weights=/nowhere.pth is not a file"),
         ("train", ("model=vgg_gap", "weights=IMAGENET1K_V9"), 1, "weights=IMAGENET1K_V9 is unknown; did you mean"),

@@ -22,7 +22,10 @@ Settings = Callable[..., Config]
 
 
 def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
-    """Leaves runs/ and results/ of `one` and `two`; returns settings("name=one", …) for what comes after."""
+    """Leaves runs/ and results/ of `one` and `two`, and the sweep of `one`.
+
+    Returns settings("name=one", …) for what comes after.
+    """
     root = shutil.copytree(tiny_shapes, folder / "tree")
     wnids, words = zip(*(line.split(maxsplit=1) for line in (root / MAPPING).read_text().splitlines()), strict=True)
     words = [ODD_WORD, *words[1:]]
@@ -48,4 +51,5 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
         checkpoint = {"network": tensors, "model": asdict(model), "wnids": [*wnids]}
         torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
         import_module("scripts.eval_localization").main(settings(f"name={name}"))
+    import_module("scripts.eval_localization").main(settings("name=one", "protocol=wsol"))
     return settings

@@ -154,9 +154,9 @@ def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
 
     Raises UserError for results that cannot share a table.
     """
+    runs, tables = sorted(runs, key=_order), []
     _refuse_mixtures(runs)
-    tables = []
-    for table in _tables(sorted(runs, key=_order), protocol):
+    for table in _tables(runs, protocol):
         metrics = [column.value for column in table.columns if isinstance(column.value, str)]
         measured = [
             row for row in table.rows
@@ -194,7 +194,9 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
 
     one = {(paper.row_title(model),): errors("cls", *row) for model, row in paper.TABLE1.items()}
     two = {
-        (paper.row_title(*key),): errors("loc", *row) | {"loc_given_cls": paper.loc_given_cls(*key)}
+        (paper.row_title(*key),): errors("loc", *row)
+        | errors("cls", *paper.TABLE1[key[0]])
+        | {"loc_given_cls": paper.loc_given_cls(*key)}
         for key, row in paper.TABLE2.items()
     }
     three = {key: {"loc_top5_error": error} for key, error in paper.TABLE3.items()}

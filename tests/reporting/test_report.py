@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from result_files import Writer
 from two_networks import ODD_FILE, ODD_WORD, Settings
 
 from cam_repro import UserError
@@ -26,6 +27,7 @@ from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
 from cam_repro.reporting import report
 from cam_repro.reporting.report import make_report
+from cam_repro.reporting.results import read_results
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,8 @@ def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page:
     assert any(ODD_FILE in alt for alt in alts)
     assert not shown.execute_script("return document.querySelectorAll('#cards script, #cards [onerror]').length")
     assert page.stat().st_size < 20 * 1e5  # 6 MB of 60 pictures
+    for selector, count in (("#curve polyline", 1), ("#failures svg", 2), ("#errors .point", 4 * 2)):
+        assert len(shown.execute_script("return [...document.querySelectorAll(arguments[0])]", selector)) == count
 
 
 def test_the_pages_boxes_are_pythons(shown: Any, stored: dict[str, Any]) -> None:
@@ -241,6 +245,16 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_in_dark(shown: Any, width: int)
     assert means[0] > means[1] + 60
 
 
+def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Path, write: Writer) -> None:
+    for data, rings in (("ilsvrc", ["51.1%", "67.19%", "52.16%"]), ("shapes", [])):
+        write("alexnet_gap", "cam", data=data, images=50_000)
+        text = report.page(read_results(tmp_path / data), [], [])
+        assert re.findall(r'class="paper" cx="(.*?)"', text) == rings
+        assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "33.6%", "36.6%"]
+        assert '<line class="interval" x1="57.0%" x2="59.0%"' in text
+        assert re.findall(r'class="floor(?: lower)?" x1="([\d.]+)%" x2="\1%" y1="-8"', text) == ["78.4", "91.2"]
+
+
 def refusal(config: Config) -> str:
     with pytest.raises(UserError) as caught:
         make_report(config)
@@ -313,11 +327,10 @@ def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name
         line = refusal(settings(f"results={copied}"))
         assert f"{path} are of different {key}: " in line and "against 0123456789; evaluate both" in line
         shutil.copy(Path(settings().results, "tree/two", path.name), path)
-    for name in ("one", "two"):
-        other = copied / f"tree/{name}/localization-cam-paper.json"
-        record = json.loads(other.read_text())
+    for path in copied.glob("tree/*/*.json"):
+        record = json.loads(path.read_text())
         record["provenance"]["data"] = "0123456789abcdef"
-        other.write_text(json.dumps(record))
+        path.write_text(json.dumps(record))
     assert "is of other pictures (0123456789abcdef) than data=tree now has" in refusal(settings(f"results={copied}"))
 
 
