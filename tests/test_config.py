@@ -294,7 +294,8 @@ def values(key: str) -> st.SearchStrategy[Any]:
         odd = st.sampled_from([number for number in ODD_NUMBERS if isinstance(number, int) or not whole])
         one = odd | (st.integers(low, min(high, 400)) if whole else st.floats(low, high))
         return st.lists(one, max_size=4) if "list" in str(kind) else one
-    return st.sampled_from([*allowed.get("choices", ()), *ODD_WORDS])
+    words = st.sampled_from([*allowed.get("choices", ()), *ODD_WORDS])
+    return st.lists(words, max_size=3) if "list" in str(kind) else words
 
 
 RIGHT = composed(["model=alexnet_star_gap", "protocol=all"])
