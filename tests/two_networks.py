@@ -48,7 +48,7 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
         tensors = build_network(model, len(wnids)).state_dict()
         tensors["classifier.bias"][number] += 10  # the best guess of every picture
         (folder / "runs/tree" / name).mkdir(parents=True)
-        checkpoint = {"network": tensors, "model": asdict(model), "wnids": [*wnids]}
+        checkpoint = {"network": tensors, "model": asdict(model), "wnids": [*wnids], "training": {"epochs_done": 1}}
         torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
         import_module("scripts.eval_localization").main(settings(f"name={name}"))
     import_module("scripts.eval_localization").main(settings("name=one", "protocol=wsol"))

@@ -135,7 +135,8 @@ def opened(config: Config, result: Result, split: Split, fingerprint: str, world
     """The network that a result was measured with: of weights=, its checkpoint and the published weights the ones whose
     sha256 is the result's. Raises UserError where none is."""
     model = config.model if config.model and config.model.name == result.model else model_config(result.model)
-    for weights in (config.weights, None, "DEFAULT"):
+    trained_here = result.provenance.get("training")  # then the published weights, which may be a download, are not it
+    for weights in (config.weights, None, *([] if trained_here else ["DEFAULT"])):
         with suppress(UserError):  # not there, or of another network
             own = replace(config, model=model, weights=weights)
             trained = load_trained(own, result.name, (split.wnids, split.words), world.device)
