@@ -37,7 +37,7 @@ from cam_repro.localization.methods import METHODS
 from cam_repro.mistakes import shown
 from cam_repro.reporting.charts import Measured, curve_chart, interval_chart, share_chart, table
 from cam_repro.reporting.results import Result, protocol_name, read_results
-from cam_repro.reporting.tables import Row, Table, cells_of, tables_of
+from cam_repro.reporting.tables import Table, cells_of, tables_of
 
 PAGE = Path(__file__).parent / "page"
 LARGEST_SIDE = 1024  # pixels: a larger picture is judged at this size, since the page enlarges its maps to it
@@ -233,31 +233,31 @@ def _numbers(one: Table) -> str:
 
 
 def _failures(failures: Table) -> str:
-    rows = [(_named(row), [row.measured(column.value) for column in failures.columns]) for row in failures.rows]
+    runs = failures.results
+    rows = [(_named(run), [run.metrics.get(column.value) for column in failures.columns]) for run in runs]
     return share_chart(rows, KINDS) + _numbers(failures)
 
 
-def _named(row: Row) -> str:
-    return f"{row.result.name}, {row.result.method}"
+def _named(run: Result) -> str:
+    return f"{run.name}, {run.method}"
 
 
 def _errors(table2: Table) -> str:
-    """Table 2's rows as charts; the paper's number is on them where it was measured on the same images."""
-    rows = [row for row in table2.rows if row.result]
+    """Table 2's results as charts; the paper's number is on them where it was measured on the same images."""
+    results = [(run, row.published if table2.is_full_val else {}) for row in table2.rows for run in row.results]
     charts = []
     for metric, title in ERRORS.items():
-        theirs = [row.published.get(metric) if table2.is_full_val else None for row in rows]
         measured = [
-            Measured(_named(row), row.measured(metric), *row.interval(metric), paper)
-            for row, paper in zip(rows, theirs, strict=True)
+            Measured(_named(run), run.metrics[metric], *run.interval(metric), published.get(metric))
+            for run, published in results
         ]
         charts.append(interval_chart(title, measured))
     known = []
-    for row in rows:
-        low, high = row.interval("gt_known_loc")
+    for run, _ in results:
+        low, high = run.interval("gt_known_loc")
         ends = (None, None) if low is None else (100 - high, 100 - low)
-        known.append(Measured(_named(row), 100 - row.measured("gt_known_loc"), *ends))
-    floors = {name: 100 - rows[0].measured(metric) for name, metric in FLOORS.items()}
+        known.append(Measured(_named(run), 100 - run.metrics["gt_known_loc"], *ends))
+    floors = {name: 100 - results[0][0].metrics[metric] for name, metric in FLOORS.items()}
     title = "Localization error of the true class’s box (100 − GT-known)"
     return "".join(charts) + interval_chart(title, known, floors)
 

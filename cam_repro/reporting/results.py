@@ -60,6 +60,10 @@ class Result:
     thresholds: dict[str, float | None]  # of a sweep: "v1", "v2" -> the best one for the whole data set; else empty
     provenance: dict[str, Any]
 
+    def interval(self, metric: str) -> tuple[float, float] | tuple[None, None]:
+        """The ends of a metric's 95 % interval, where it has one."""
+        return tuple(self.confidence.get(metric) or (None, None))
+
 
 def file_name(method: str | None, protocol: str) -> str:
     """Of a result under a protocol's name (`protocol_name`); a classification has no method."""

@@ -347,7 +347,7 @@ def _measured(run: Result | None, metric: str | Callable[[Result], object], publ
     value = None if run is None else run.metrics.get(metric) if isinstance(metric, str) else metric(run)
     if value is None or not isinstance(metric, str):
         return DASH if value is None else str(value), DASH
-    low, high = run.confidence.get(metric) or (None, None)
+    low, high = run.interval(metric)
     difference = DASH if published is None else f"{value - published:+.1f}".replace("-", "−")
     return f"{value:.1f}" + ("" if low is None else f" ± {(high - low) / 2:.1f}"), difference
 
@@ -392,7 +392,7 @@ def _csv(table: Table) -> str:
             if not isinstance(metric, str):
                 line[heading] = metric(run) if run else None
                 continue
-            low, high = (run and run.confidence.get(metric)) or (None, None)
+            low, high = run.interval(metric) if run else (None, None)
             line |= {metric: run and run.metrics.get(metric), f"{metric}_low": low, f"{metric}_high": high}
             line |= {} if digits is None else {f"{metric}_paper": row.published.get(metric)}
         lines.append(line)
