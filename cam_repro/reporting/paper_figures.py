@@ -76,7 +76,7 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
         raise UserError(f"no val picture of data={evaluation.config.data.name} is a {_word(evaluation, label)}")
     pictures, found = _predicted(evaluation, images, ["cam"], label)
     return [
-        (evaluation.split.path(image).stem, overlay(picture, _enlarged(maps, picture)))
+        (evaluation.split.path(image).stem.rpartition("_")[2], overlay(picture, _enlarged(maps, picture)))
         for image, picture, maps in zip(images, pictures, found.true_class_maps["cam"][:, 0], strict=True)
     ]
 
