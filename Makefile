@@ -81,7 +81,7 @@ rehearse: $(READY) ## this machine before a long training: what it measures, wha
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (5 minutes, needs no data)
 	@$(RUN) scripts/bench.py $(args)
 
-test: $(READY) ## the whole test suite (7 minutes on 2 cores)
+test: $(READY) ## the whole test suite (5 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(READY) ## ruff, as a check
