@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from importlib import import_module
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from processes import Program
+from processes import Program, settings
 
 from cam_repro.config import CONFIGS, Config, register_schema, validated
 from cam_repro.data.shapes import make_shapes
@@ -48,11 +47,10 @@ def composed(overrides: list[str]) -> Config:
 def run_script(name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None):
     """Run a real script with everything it writes under `folder`."""
     where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
     file, words = REPOSITORY / "scripts" / f"{name}.py", [*where, *arguments]
     with TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
-        code = Program(file, words, out, err, settings, REPOSITORY).wait(240)
+        code = Program(file, words, out, err, settings(**(environment or {})), REPOSITORY).wait(240)
         return subprocess.CompletedProcess([str(file), *words], code, out.read_text(), err.read_text())
 
 

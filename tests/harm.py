@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from conftest import REPOSITORY
-from processes import Program
+from processes import Program, settings
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 
 OF_THE_CLOCK = "images_per_second"
@@ -25,7 +24,7 @@ IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 def start(folder: Path, *options: str, **environment: str) -> Program:
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
     said = [folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}" for stream in ("out", "err")]
-    return Program(IMPATIENT, _words(folder, options), *said, _settings(environment), REPOSITORY)
+    return Program(IMPATIENT, _words(folder, options), *said, settings(**environment), REPOSITORY)
 
 
 def start_two(folder: Path, *options: str, **environment: str) -> list[Program]:
@@ -38,7 +37,7 @@ def start_torchrun(folder: Path, *options: str, **environment: str) -> subproces
     several = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", str(IMPATIENT), *_words(folder, options)]
     command = [sys.executable, "-m", "torch.distributed.run", *several]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        return subprocess.Popen(command, stdout=out, stderr=err, env=_settings(environment), cwd=REPOSITORY)
+        return subprocess.Popen(command, stdout=out, stderr=err, env=settings(**environment), cwd=REPOSITORY)
 
 
 def places() -> list[dict[str, str]]:
@@ -52,10 +51,6 @@ def places() -> list[dict[str, str]]:
 def _words(folder: Path, options: Sequence[str]) -> list[str]:
     folder.mkdir(exist_ok=True)
     return [*(f"{key}={folder / key}" for key in ("runs", "results", "cache")), *options]
-
-
-def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
 
 
 def finish(run: Program, folder: Path) -> None:

@@ -14,6 +14,11 @@ CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
 
 
+def settings(**changes: str) -> dict[str, str]:
+    """Of a program under test: ours, on one thread of the processor, with these changes."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **changes}
+
+
 class Program:
     """A Python file as a process, with as much of `Popen` as the tests need; what it prints goes to files."""
 

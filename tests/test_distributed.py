@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from signal import SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY, composed, evaluated
 from harm import RUN, assert_same, begun, places, result, signal_when, start_torchrun, start_two
-from processes import CONTEXT, Program
+from processes import CONTEXT, Program, settings
 from two_processes import agree
 
 from cam_repro.data.loaders import epoch_order
@@ -20,9 +19,8 @@ from cam_repro.training.loop import train
 
 def run_by_two(script: str, folder: Path, *options: str) -> None:
     file, said = REPOSITORY / f"scripts/{script}.py", [folder / f"said-{rank}" for rank in "01"]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     both = [
-        Program(file, [*options], out, out, {**settings, **place}, REPOSITORY)
+        Program(file, [*options], out, out, settings(**place), REPOSITORY)
         for place, out in zip(places(), said, strict=True)
     ]
     assert [process.wait(240) for process in both] == [0, 0], "".join(out.read_text() for out in said)

@@ -82,7 +82,9 @@ def _read(path: Path, source: str) -> Weights:
     if not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
     if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
-        raise UserError(f"{source} has {size / 1e9:.1f} GB; no network here has a .caffemodel of more than 0.6 GB")
+        raise UserError(
+            f"{source} has {size / 1e9:.1f} GB; no network here has a .caffemodel of more than {LARGEST / 1e9} GB"
+        )
     read = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)
     try:
         content = path.read_bytes()

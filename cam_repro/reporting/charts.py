@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-PAPER_THRESHOLD = 20  # % of the maximum (Zhou et al. 2016, §3.2)
+from cam_repro.reporting.figures import PAPER_THRESHOLD
+
+PAPERS = round(100 * PAPER_THRESHOLD)  # %
 CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the style sheet
 
 
@@ -74,7 +76,7 @@ def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
     lines, key = [], []
     for (name, points), colour in zip(curves.items(), CURVE_COLOURS * len(curves), strict=False):
         places = " ".join(f"{threshold:.1f},{100 - accuracy:.2f}" for threshold, accuracy in points)
-        at_20 = points[np.abs(points[:, 0] - PAPER_THRESHOLD).argmin(), 1]
+        at_20 = points[np.abs(points[:, 0] - PAPERS).argmin(), 1]
         best = points[points[:, 1].argmax()]
         lines.append(f'<polyline class="curve" style="--colour: var(--{colour})" points="{places}"/>')
         key.append(
@@ -90,8 +92,8 @@ def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
     )
     return (
         f'<figure><svg height="260" role="img" aria-label="Accuracy over the threshold">{grid}{labels}{ticks}'
-        f'<line class="floor" x1="{PAPER_THRESHOLD}%" x2="{PAPER_THRESHOLD}%" y1="0" y2="100%"/>'
-        f'<text x="{PAPER_THRESHOLD}%" y="14" dx="5">the paper’s 20 %</text>'
+        f'<line class="floor" x1="{PAPERS}%" x2="{PAPERS}%" y1="0" y2="100%"/>'
+        f'<text x="{PAPERS}%" y="14" dx="5">the paper’s 20 %</text>'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">{"".join(lines)}</svg></svg>'
         f'<figcaption class="curve-key" style="margin-top: 1.6rem">{"".join(key)}</figcaption></figure>'
     )

@@ -20,6 +20,11 @@ PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
 FLOORS = {"floor_whole_image": ("the whole image (V1)", ":"), "floor_centre_box": ("a centred box (V1)", "--")}
 
 
+def first_name(words: str) -> str:
+    """Of a class: the first of its names, as "ladybird" of "ladybird, ladybug"."""
+    return words.split(",")[0]
+
+
 def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_boxes: np.ndarray) -> Image.Image:
     """One picture (H,W,3) under its heatmap (H,W), with boxes in its own pixels."""
     image = Image.fromarray(overlay(picture, heatmap))
@@ -42,7 +47,7 @@ def write_figure(
         cell.thumbnail((CELL - 4, CELL - 4))
         left, top = place % COLUMNS * CELL, place // COLUMNS * (CELL + CAPTION)
         sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
-        true, guess = (split.words[label].split(",")[0] for label in (split.labels[image], guesses[image]))
+        true, guess = (first_name(split.words[label]) for label in (split.labels[image], guesses[image]))
         caption = true if split.labels[image] == guesses[image] else f"{true} (guess: {guess})"
         ImageDraw.Draw(sheet).text((left + 4, top + CELL), caption[:32], fill="black")
     save_picture(path, sheet)

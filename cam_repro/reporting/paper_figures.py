@@ -20,7 +20,7 @@ from cam_repro.files import replacing
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import Prediction, predict, refusal
 from cam_repro.localization.overlay import colour, overlay
-from cam_repro.reporting.figures import panel
+from cam_repro.reporting.figures import first_name, panel
 from cam_repro.reporting.pictures import class_number
 from cam_repro.reporting.report import chosen_images
 
@@ -75,6 +75,7 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
     if not images:
         raise UserError(f"no val picture of data={evaluation.config.data.name} is a {_word(evaluation, label)}")
     pictures, found = _predicted(evaluation, images, ["cam"], label)
+    # Captions are the numbers alone: five names such as ILSVRC2012_val_00000665 would overlap.
     return [
         (evaluation.split.path(image).stem.rpartition("_")[2], overlay(picture, _enlarged(maps, picture)))
         for image, picture, maps in zip(images, pictures, found.true_class_maps["cam"][:, 0], strict=True)
@@ -138,7 +139,7 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
 
 
 def _word(evaluation: Evaluation, label: int) -> str:
-    return evaluation.split.words[label].split(",")[0]
+    return first_name(evaluation.split.words[label])
 
 
 def _pictures(evaluation: Evaluation, images: Sequence[int]) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ from cam_repro.evaluation.trained import load_for_pictures
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import did_you_mean, shown
-from cam_repro.reporting.figures import panel, save_picture
+from cam_repro.reporting.figures import first_name, panel, save_picture
 
 PRINTED = 5  # classes
 LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
@@ -69,7 +69,7 @@ def show_pictures(config: Config) -> list[Path]:
                 tqdm.write(f"  {share:5.1f} %  {trained.wnids[label]}  {trained.words[label]:32.32}  box {corners}")
             panels = []
             for place in drawn:
-                name = trained.words[classes[place]].split(",")[0]
+                name = first_name(trained.words[classes[place]])
                 caption = f"{name}  {100 * found.scores[0, classes[place]].item():.1f} %"
                 panels.append((caption, panel(picture, heatmaps[place], boxes[place], np.empty((0, 4)))))
             written[path] = _unused(Path(config.out) / f"{path.stem}.{method}.png", written)

@@ -36,8 +36,10 @@ from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS
 from cam_repro.mistakes import shown
 from cam_repro.reporting.charts import Measured, curve_chart, interval_chart, share_chart, table
+from cam_repro.reporting.figures import first_name
 from cam_repro.reporting.results import Result, protocol_name, read_results
-from cam_repro.reporting.tables import Table, cells_of, tables_of
+from cam_repro.reporting.table import Table, cells_of
+from cam_repro.reporting.tables import tables_of
 
 PAGE = Path(__file__).parent / "page"
 LARGEST_SIDE = 1024  # pixels: a larger picture is judged at this size, since the page enlarges its maps to it
@@ -161,16 +163,12 @@ def _picture(split: Split, image: int) -> dict[str, Any]:
     shrunk = max(1.0, max(pixels.shape[:2]) / LARGEST_SIDE)
     return {
         "name": split.path(image).name,
-        "label": _first_word(split.words[split.labels[image]]),
+        "label": first_name(split.words[split.labels[image]]),
         "width": round(pixels.shape[1] / shrunk),
         "height": round(pixels.shape[0] / shrunk),
         "boxes": (split.true_boxes(image) / shrunk).tolist(),
         "src": "data:image/jpeg;base64," + b64encode(jpeg.getvalue()).decode(),
     }
-
-
-def _first_word(words: str) -> str:
-    return words.split(",")[0]
 
 
 def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -194,7 +192,7 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
         "method": result.method,
         "side": maps.shape[2:],
         "maps": b64encode(stored.tobytes()).decode(),
-        "guesses": [[_first_word(words[label]) for label in of_picture] for of_picture in classes],
+        "guesses": [[first_name(words[label]) for label in of_picture] for of_picture in classes],
         "right": [int(place[0]) if len(place) else -1 for place in places],
         "release": release,
     }

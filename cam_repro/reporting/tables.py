@@ -1,19 +1,12 @@
-"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail.
-
-A table is columns, each a heading and a metric, over rows, each a result; one description gives markdown and CSV.
-Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is left out.
-"""
+"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from statistics import mode
-from typing import NamedTuple
 
 from cam_repro import UserError
 from cam_repro.files import write_text
@@ -21,52 +14,10 @@ from cam_repro.localization.failures import KINDS
 from cam_repro.reporting import paper
 from cam_repro.reporting.claims import claim_rows, claims_cells
 from cam_repro.reporting.results import Result, read_results
+from cam_repro.reporting.table import OWN, Column, Row, Table, aligned, csv_of, csv_text, markdown
 
-DASH = "–"
 Published = dict[tuple[str, ...], dict[str, float]]  # a row's names -> metric -> the paper's number
 GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> what Table 3 adds to a row's title
-
-
-class Column(NamedTuple):
-    heading: str
-    value: str | Callable[[Result], object]  # a metric, or what else to say of a result
-    digits: int | None = None  # decimals of the paper's value; None: the paper has no such column
-
-
-@dataclass(frozen=True)
-class Row:
-    names: tuple[str, ...]
-    result: Result | None
-    own: Result | None = None  # of the paper's own weights
-    published: dict[str, float] = field(default_factory=dict)  # metric -> the paper's, in %
-
-    @property
-    def results(self) -> list[Result]:
-        return [run for run in (self.result, self.own) if run]
-
-
-@dataclass(frozen=True)
-class Table:
-    stem: str  # of its files
-    title: str
-    names: tuple[str, ...]  # the headings of the rows' names
-    columns: tuple[Column, ...]
-    rows: list[Row]
-    notes: tuple[str, ...] = ()
-    paper: str = "ILSVRC val"  # the images of the paper's numbers
-
-    @property
-    def results(self) -> list[Result]:
-        return [run for row in self.rows for run in row.results]
-
-    @property
-    def is_full_val(self) -> bool:
-        """Whether the paper's numbers are a target: the same data set, split and images."""
-        full = ("ilsvrc", "val", paper.VAL_IMAGES)
-        return all(
-            (run.data, run.split, run.images) == full and run.loc_images in paper.LOCALIZED_IMAGES
-            for run in self.results
-        )
 
 
 INPUT = Column("input (px)", lambda run: run.input_size)
@@ -93,8 +44,6 @@ MAX_BOX_ACC = (
 )
 FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
-OWN = "the paper's own weights"
-OWN_WEIGHTS = "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
 GIVEN_CLASS = "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables 1 and 2."
 FLOORS = "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
 HEURISTICS = "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five loose ones."
@@ -137,12 +86,12 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     texts: dict[str, str] = {}
     empty: list[str] = []
     for table in tables_of(runs, protocol):
-        texts |= {f"{table.stem}.md": _markdown(table), f"{table.stem}.csv": _csv(table)} if table.rows else {}
+        texts |= {f"{table.stem}.md": markdown(table), f"{table.stem}.csv": csv_of(table)} if table.rows else {}
         empty += [] if table.rows else [table.stem]
     if rows := claim_rows(runs):
-        aligned, notes = _aligned(claims_cells(rows)), "".join(f"- {note}\n" for note in CLAIM_NOTES)
+        lines, notes = aligned(claims_cells(rows)), "".join(f"- {note}\n" for note in CLAIM_NOTES)
         title = f"# The paper's claims on {data} val"
-        texts |= {"claims.md": "\n".join([title, "", *aligned, "", notes]), "claims.csv": _csv_text(rows)}
+        texts |= {"claims.md": "\n".join([title, "", *lines, "", notes]), "claims.csv": csv_text(rows)}
     for stem in empty if rows else [*empty, "claims"]:
         for suffix in ("md", "csv"):
             (folder / f"{stem}.{suffix}").unlink(missing_ok=True)
@@ -294,114 +243,3 @@ def _facts(run: Result) -> dict[str, object]:
         facts |= {"loc_images": run.loc_images, "blacklist": run.provenance.get("blacklist") or "none"}
         facts |= {key: value for key, value in run.metrics.items() if key.startswith("floor_")}
     return facts | {f"protocol.{key}": value for key, value in run.protocol.items()}
-
-
-def cells_of(table: Table) -> list[list[str]]:
-    """A table's heading and rows; off full ILSVRC val the paper's numbers stand in one column, as context only."""
-    target = table.is_full_val
-    header = list(table.names)
-    for heading, metric, digits in table.columns:
-        if _is_of_the_images(metric):
-            header += [heading]
-        elif target and digits is not None:
-            header += [f"{heading}: paper", OWN, "difference", "re-trained", "difference"]
-        else:
-            header += [heading, f"{heading}, {OWN}"]
-    header += [] if target else [f"paper, {table.paper} (context only)"]
-    rows = [_cells(row, table.columns, target) for row in table.rows]
-    kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
-    return [[row[place] for place in kept] for row in [header, *rows]]
-
-
-def _markdown(table: Table) -> str:
-    """Title, table and footer."""
-    run, aligned, notes = table.results[0], _aligned(cells_of(table)), [f"- {note}" for note in _notes(table)]
-    where = "ILSVRC val" if table.is_full_val else f"{run.data} {run.split}"
-    return "\n".join([f"# {table.title}, {where}, {run.images:,} images", "", *aligned, "", *notes, ""])
-
-
-def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
-    cells, context = list(row.names), []
-    for _, metric, digits in columns:
-        published = row.published.get(metric) if isinstance(metric, str) else None
-        here, own = (_measured(run, metric, published) for run in (row.result, row.own))
-        if _is_of_the_images(metric):
-            cells.append(" / ".join(dict.fromkeys(of for of, _ in (here, own) if of != DASH)) or DASH)
-            continue
-        if digits is None:
-            cells += [here[0], own[0]]
-            continue
-        theirs = DASH if published is None else f"{published:.{digits}f}"
-        cells += [theirs, *own, *here] if target else [here[0], own[0]]
-        context.append(theirs)
-    return cells if target else [*cells, " / ".join(context) if set(context) - {DASH} else DASH]
-
-
-def _is_of_the_images(metric: str | Callable[[Result], object]) -> bool:
-    """Whether a column says what was shown to the networks, and nothing of them."""
-    return not isinstance(metric, str) or metric.startswith("floor_")
-
-
-def _measured(run: Result | None, metric: str | Callable[[Result], object], published: float | None) -> tuple[str, str]:
-    """What a column says of a result, with its interval, and by how much it differs from the paper's number."""
-    value = None if run is None else run.metrics.get(metric) if isinstance(metric, str) else metric(run)
-    if value is None or not isinstance(metric, str):
-        return DASH if value is None else str(value), DASH
-    low, high = run.interval(metric)
-    difference = DASH if published is None else f"{value - published:+.1f}".replace("-", "−")
-    return f"{value:.1f}" + ("" if low is None else f" ± {(high - low) / 2:.1f}"), difference
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table whose columns line up in plain text too: the first left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
-    lines = []
-    for first, *others in [rows[0], rule, *rows[1:]]:
-        cells = [first.ljust(widths[0])] + [o.rjust(w) for o, w in zip(others, widths[1:], strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _notes(table: Table) -> list[str]:
-    """The fixed lines under every table: what the signs mean, how and on what it was measured, and from what code."""
-    runs, run = table.results, table.results[0]
-    notes = ["±: half the 95 % bootstrap interval over images; ↑: higher is better; –: no number.", *table.notes]
-    notes += [OWN_WEIGHTS] if any(row.own for row in table.rows) else []
-    for name, settings in sorted({run.protocol["name"]: run.protocol for run in runs}.items()):
-        said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
-        notes.append(f"Protocol `{name}`: {said}.")
-    images = f"Images: {run.images:,} of {run.data} {run.split}"
-    if run.kind != "classification":
-        images += f", {run.loc_images:,} of them for localization; blacklist: {_facts(run)['blacklist']}"
-    commits = {f"`{run.provenance['commit'][:10]}`{'*' if run.provenance.get('dirty') else ''}" for run in runs}
-    notes += [f"{images}.", f"Commits (*: and uncommitted changes): {', '.join(sorted(commits))}."]
-    return [*notes, "Generated by `make tables`; do not edit."]
-
-
-def _csv(table: Table) -> str:
-    """A line for each result, unrounded, with the interval's ends and the paper's number; empty where there is none."""
-    lines = []
-    for row, run in [(each, of) for each in table.rows for of in each.results or [None]]:
-        line = dict(zip(table.names, row.names, strict=True))
-        for key in ("model", "method", "data", "split", "images", "loc_images"):
-            line[key] = getattr(run, key) if run else None
-        line["protocol"] = run.protocol["name"] if run else None
-        line |= {key: run.provenance[key] if run else None for key in ("weights", "commit")}
-        for heading, metric, digits in table.columns:
-            if not isinstance(metric, str):
-                line[heading] = metric(run) if run else None
-                continue
-            low, high = run.interval(metric) if run else (None, None)
-            line |= {metric: run and run.metrics.get(metric), f"{metric}_low": low, f"{metric}_high": high}
-            line |= {} if digits is None else {f"{metric}_paper": row.published.get(metric)}
-        lines.append(line)
-    return _csv_text(lines)
-
-
-def _csv_text(lines: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
