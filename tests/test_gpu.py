@@ -1,0 +1,121 @@
+"""What only a GPU can show: it learns, stops, goes on, compiles and draws as the processor does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, composed, evaluated
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from cam_repro import UserError
+from cam_repro.config import Config
+from cam_repro.data import load_split
+from cam_repro.data.loaders import training_batches
+from cam_repro.distributed import World, float32
+from cam_repro.evaluation.maps import predict_split
+from cam_repro.networks import build_network
+from cam_repro.training.loop import starting_network, take_step, train
+from cam_repro.training.solver import build_optimizer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that this torch can use")
+
+CPU = World(0, 1, torch.device("cpu"))
+GPU = World(0, 1, torch.device("cuda", 0))
+
+
+def config(folder: Path, root: Path, *options: str) -> Config:
+    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+    return composed([*where, *TINY, f"data.root={root}", "model=alexnet_gap", "model.input_size=64", *options])
+
+
+@pytest.mark.parametrize("model", ["alexnet_gap", "googlenet_gap", "vgg_gap", "efficientnet_lite0_gap"])
+def test_a_step_in_bfloat16_has_the_processors_loss_and_gradient(tiny_shapes: Path, tmp_path: Path, model: str) -> None:
+    settings = config(tmp_path, tiny_shapes, f"model={model}", "weights=none", "recipe.batch_norm=frozen")
+    split = load_split(settings.data, "train", tmp_path, CPU)
+    batch = next(training_batches(split, settings.recipe, 64, seed=0, epoch=0, workers=0))
+    losses, gradients = [], []
+    for world in (CPU, GPU):
+        network, _ = starting_network(settings, 10, world, resumes=False)
+        optimizer = build_optimizer(network, settings.recipe, fused=world is GPU)
+        losses.append(take_step(network, optimizer, batch.to(world.device), settings.recipe, 60, world)[0].item())
+        gradients.append(network.classifier.weight.grad.flatten().cpu())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+def test_a_training_stopped_on_a_gpu_ends_bit_for_bit_as_an_undisturbed_one(tiny_shapes: Path, tmp_path: Path) -> None:
+    """With dropout, whose random numbers are the GPU's own."""
+
+    def run(name: str) -> Config:
+        return config(tmp_path, tiny_shapes, "deterministic=true", "model.dropout=0.5", f"name={name}")
+
+    steps = count(1)
+
+    def stop(*_: object) -> None:
+        if next(steps) == 4:  # within the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = train(run("whole"))
+    with register_optimizer_step_post_hook(stop), pytest.raises(UserError, match="stopped and saved at step 4"):
+        train(run("halved"))
+    halved = train(run("halved"))
+    one, two = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (whole, halved))
+    assert all(torch.equal(one["network"][key], two["network"][key]) for key in one["network"])
+    assert torch.equal(one["processes"][0]["cuda"], two["processes"][0]["cuda"])
+
+
+def test_a_compiled_training_learns_what_a_plain_one_does(tiny_shapes: Path, tmp_path: Path) -> None:
+    plain, compiled = (
+        torch.load(train(run) / "checkpoint.pt", map_location="cpu", weights_only=True)["network"]
+        for run in (
+            config(tmp_path, tiny_shapes, f"name=compiled-{compile}", f"recipe.compile={compile}")
+            for compile in ("false", "true")
+        )
+    )
+    assert plain.keys() == compiled.keys()
+    for key, weights in plain.items():
+        assert torch.dist(weights, compiled[key]) <= 0.02 * weights.norm() + 1e-3, key
+
+
+def test_products_are_whole_float32_where_maps_are_made() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = torch.randn(2, 512, 512, generator=generator, dtype=torch.float64)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with float32():
+            product = one.float().cuda() @ two.float().cuda()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert (product.cpu() - one @ two).abs().max() < 1e-3  # TF32's ten bits are off by some 2e-2
+
+
+@pytest.mark.parametrize("model", ["alexnet_gap", "googlenet", "efficientnet_lite0"])
+def test_maps_and_boxes_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str) -> None:
+    settings = config(tmp_path, tiny_shapes, f"model={model}", "recipe.epochs=1")
+    split = load_split(settings.data, "val", tmp_path, CPU)
+    network = build_network(settings.model, 10).eval()
+    methods = ["cam", "gradcam", "layercam", "backprop"]
+    for view in ("squash", "ten_crop"):
+        there, here = (
+            list(predict_split(network.to(world.device), split, view, 64, methods, world, workers=0))
+            for world in (GPU, CPU)
+        )
+        for ours, theirs in zip(here, there, strict=True):
+            for method in methods:
+                most = np.abs(ours.true_class_maps[method]).max()
+                difference = np.abs(ours.true_class_maps[method] - theirs.true_class_maps[method]).max()
+                assert difference <= 1e-4 * most, (view, method)
+
+    settings.weights, settings.device = str(train(settings) / "checkpoint.pt"), "cuda"
+    boxes = []
+    for device in ("cpu", "cuda"):
+        settings.device, settings.results, settings.cache = device, str(tmp_path / device), str(tmp_path / device)
+        evaluated(settings)
+        boxes.append(np.loadtxt(tmp_path / device / settings.data.name / model / "predictions.txt"))
+    assert np.isclose(*boxes, atol=1).mean() > 0.98
