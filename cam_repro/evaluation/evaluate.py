@@ -20,7 +20,7 @@ from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import decoder
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import World, float32, join_world
+from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.draw import DrawnBoxes, draw_boxes, rule_of
 from cam_repro.evaluation.maps import KeptMaps, predict_split
 from cam_repro.evaluation.predictions import guesses_of
@@ -90,7 +90,7 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
     if config.method is not None:
         check_choice("method", config.method, METHODS)
     blacklist = read_blacklist(config.blacklist) if config.blacklist else frozenset()
-    with join_world(config.device, config.deterministic) as world, float32():
+    with join_world(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
         fit, names = 0, trained_runs(config)

@@ -13,6 +13,7 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import check_choice
+from cam_repro.distributed import float32
 from cam_repro.localization.maps import class_activation_maps, top_classes
 from cam_repro.networks import CamNetwork
 
@@ -111,7 +112,7 @@ def predict(
         if reason := refusal(method, network):
             raise UserError(reason)
     with_gradient = [method for method in methods if METHODS[method].takes != "classifier"]
-    with torch.inference_mode(not with_gradient), torch.set_grad_enabled(bool(with_gradient)):
+    with float32(), torch.inference_mode(not with_gradient), torch.set_grad_enabled(bool(with_gradient)):
         if with_gradient:  # a copy: the caller's images stay as they are, and may come from inference mode
             images = images.detach().clone().requires_grad_()
         logits, maps = network.forward_with_maps(images)
@@ -121,9 +122,9 @@ def predict(
         wanted = classes if labels is None else torch.cat([classes, labels[:, None]], dim=1)
         of_crops = wanted.repeat_interleave(crops, dim=0)
         heat = _maps_from_gradients(logits, of_crops, maps, images, with_gradient)
-    for method in set(methods) - set(with_gradient):
-        weight = network.classifier_weight.detach()
-        heat[method] = METHODS[method].function(maps.detach(), weight, of_crops)
+        for method in set(methods) - set(with_gradient):
+            weight = network.classifier_weight.detach()
+            heat[method] = METHODS[method].function(maps.detach(), weight, of_crops)
     heat = {method: of_method.unflatten(0, (-1, crops)) for method, of_method in heat.items()}
     if labels is None:
         return Prediction(scores, classes, heat, {})

@@ -15,7 +15,7 @@ from cam_repro.config import Config, check_choice
 from cam_repro.data import load_classes
 from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
-from cam_repro.distributed import float32, join_world
+from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.trained import load_for_pictures
 from cam_repro.localization.boxes import LOOSE
@@ -39,7 +39,7 @@ def show_pictures(config: Config) -> list[Path]:
         raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
     check_choice("protocol.view", protocol.view, VIEWS)
     view, paths, written = VIEWS[protocol.view], pictures_of(config.image), {}
-    with join_world(config.device, config.deterministic) as world, float32():
+    with join_world(config.device, config.deterministic) as world:
         trained = load_for_pictures(config, _data_classes(config), world.device)
         asked = None if config.shown_class is None else class_number(config.shown_class, trained.wnids, trained.words)
         size = protocol.size or trained.model.input_size

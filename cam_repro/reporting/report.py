@@ -27,7 +27,7 @@ from cam_repro.config import Config, check_choice, model_config, model_names
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import resize_map
-from cam_repro.distributed import World, float32, join_world
+from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.evaluate import Evaluation, maps_of_images
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.files import read_text, write_text
@@ -60,7 +60,7 @@ def make_report(config: Config) -> Path:
     in_gallery = [run for run in results if run.kind == "localization" and METHODS[run.method].has_small_maps]
     if not in_gallery:
         raise UserError(f"no maps to show in {folder}: those of the pixels' gradient are too large; choose method=cam")
-    with join_world(config.device, config.deterministic) as world, float32():
+    with join_world(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = split.fingerprint()
         if fingerprint != (measured := results[0].provenance["data"]):

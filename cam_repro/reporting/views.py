@@ -13,7 +13,7 @@ from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import read_image
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import float32, join_world
+from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import draw_boxes
 from cam_repro.evaluation.evaluate import example_images
 from cam_repro.evaluation.maps import predict_split
@@ -31,7 +31,7 @@ def compare_views(config: Config) -> Path:
     if config.protocol.boxes == "sweep" or config.protocol.name == "all":
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     method = config.method or "cam"
-    with join_world(config.device, config.deterministic) as world, float32():
+    with join_world(config.device, config.deterministic) as world:
         whole = load_split(config.data, "val", Path(config.cache), world)
         split = whole.subset(example_images(len(whole), PICTURES))
         trained = load_trained(config, config.name or config.model.name, (split.wnids, split.words), world.device)
