@@ -96,26 +96,28 @@ def test_products_are_whole_float32_where_maps_are_made() -> None:
 
 
 @pytest.mark.parametrize("model", ["alexnet_gap", "googlenet", "efficientnet_lite0"])
-def test_maps_and_boxes_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str) -> None:
-    settings = config(tmp_path, tiny_shapes, f"model={model}", "recipe.epochs=1")
-    split = load_split(settings.data, "val", tmp_path, CPU)
-    network = build_network(settings.model, 10).eval()
+@pytest.mark.parametrize("view", ["squash", "ten_crop"])
+def test_maps_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str, view: str) -> None:
+    """To 1e-4 of the largest value; the pixels' gradient, which jumps where a ReLU opens, in its direction."""
+    settings = config(tmp_path, tiny_shapes, f"model={model}")
+    split, network = load_split(settings.data, "val", tmp_path, CPU), build_network(settings.model, 10)
     methods = ["cam", "gradcam", "layercam", "backprop"]
-    for view in ("squash", "ten_crop"):
-        there, here = (
-            list(predict_split(network.to(world.device), split, view, 64, methods, world, workers=0))
-            for world in (GPU, CPU)
-        )
-        for ours, theirs in zip(here, there, strict=True):
-            for method in methods:
-                most = np.abs(ours.true_class_maps[method]).max()
-                difference = np.abs(ours.true_class_maps[method] - theirs.true_class_maps[method]).max()
-                assert difference <= 1e-4 * most, (view, method)
+    there, here = (
+        [batch.true_class_maps for batch in predict_split(network.to(world.device), split, view, 64, methods, world)]
+        for world in (GPU, CPU)
+    )
+    for of_gpu, of_cpu in zip(there, here, strict=True):
+        for method in methods[:3]:
+            assert np.abs(of_gpu[method] - of_cpu[method]).max() <= 1e-4 * np.abs(of_cpu[method]).max(), method
+        assert np.corrcoef(of_gpu["backprop"].ravel(), of_cpu["backprop"].ravel())[0, 1] > 0.999
 
-    settings.weights, settings.device = str(train(settings) / "checkpoint.pt"), "cuda"
+
+def test_an_evaluation_gives_the_processors_boxes(tiny_shapes: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, tiny_shapes, "recipe.epochs=1")
+    settings.weights = str(train(settings) / "checkpoint.pt")
     boxes = []
     for device in ("cpu", "cuda"):
         settings.device, settings.results, settings.cache = device, str(tmp_path / device), str(tmp_path / device)
         evaluated(settings)
-        boxes.append(np.loadtxt(tmp_path / device / settings.data.name / model / "predictions.txt"))
+        boxes.append(np.loadtxt(tmp_path / device / "shapes/alexnet_gap/predictions.txt"))
     assert np.isclose(*boxes, atol=1).mean() > 0.98
