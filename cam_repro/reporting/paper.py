@@ -89,6 +89,15 @@ def row_title(model: str, method: str = "cam") -> str:
     return network if method == "cam" else f"{method.capitalize()} on {network}"
 
 
+def published(model: str, method: str = "cam") -> dict[str, float]:
+    """metric -> its number in Tables 1 and 2, for those of a result file that the paper has."""
+    found = {f"cls_top{k}_error": error for k, error in zip((1, 5), TABLE1.get(model, ()), strict=False)}
+    if (model, method) not in TABLE2:
+        return found
+    top1, top5 = TABLE2[model, method]
+    return {**found, "loc_top1_error": top1, "loc_top5_error": top5, "loc_given_cls": loc_given_cls(model, method)}
+
+
 def loc_given_cls(model: str, method: str = "cam") -> float | None:
     """P(box right | class right) in %, top-1, which Tables 1 and 2 imply; None where they have no such row.
 
