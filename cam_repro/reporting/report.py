@@ -204,10 +204,9 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
     data, commit = boxes[0].data, boxes[0].provenance["commit"]
     tables = {one.stem.partition("-")[0]: one for one in tables_of(results, boxes[0].protocol["name"])}
     stored = json.dumps({"pictures": pictures, "runs": runs, "kinds": KINDS}, separators=(",", ":"))
-    template, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
-    return Template(
-        template
-    ).substitute(
+    html, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
+    template = Template(html)
+    return template.substitute(
         style=style,
         script=script,
         data=stored.replace("<", "\\u003c"),  # no tag in a class's words or a file's name may end the script
