@@ -1,7 +1,5 @@
 """What every script does around its work: Hydra composes the configuration, and a mistake ends in one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

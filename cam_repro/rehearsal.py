@@ -3,8 +3,6 @@
 It needs no data. Under torchrun every process does its share, and the first one prints.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

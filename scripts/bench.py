@@ -3,8 +3,6 @@
 `make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training, scale.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -4,8 +4,6 @@ An error ends the check with exit code 1: a file that cannot be read, or files t
 read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only val's are read, as in all the rest.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator

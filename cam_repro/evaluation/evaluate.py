@@ -4,8 +4,6 @@
 `evaluate` measures it. What the results are written to is the next room's.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Any file of five guesses an image, ours or another program's, scored by the devkit's rules."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -6,8 +6,6 @@ over images and, where there are several runs, redrawn over them, lies in that r
 wholly outside; else undecided. One run of each speaks of these two networks as they were trained, not of all such.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from math import inf

@@ -1,7 +1,5 @@
 """Trainings as curves, from their metrics.jsonl: loss, and errors on the training and the val pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

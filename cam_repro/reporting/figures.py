@@ -1,7 +1,5 @@
 """Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

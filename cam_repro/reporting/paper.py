@@ -4,8 +4,6 @@ Errors and accuracies are percentages. Tables 1 and 2 are keyed by this project'
 (model, method), so that a result finds its row; `row_title` turns a key into the paper's wording.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -1,8 +1,6 @@
 """The paper's figures of one's own networks, as PNGs at print size: maps of a class (Fig. 3), of the five best classes
 (Fig. 4), of several networks and methods (Fig. 5), boxes beside backprop's (Fig. 6), a class's units (Fig. 12)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The page is one file that fetches nothing. It holds the small maps, as float16, 
 (page/report.js), by the rules of `data.views.resize_map` and `localization.boxes.paper_box`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """What an evaluation leaves: its JSON (schema 1, percent everywhere) and what lies beside it; read back and checked."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import zip_longest

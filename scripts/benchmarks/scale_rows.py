@@ -1,7 +1,5 @@
 """What grows with the number of images and what must not: memory, work an image, the index, start-up."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
