@@ -24,7 +24,7 @@ GIVEN   = $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(n
 QUOTED  = '$(subst ','\'',$(value $1))'
 CHOSEN  = data=$(call QUOTED,data) $(foreach name,$(filter-out $(OURS),$(GIVEN)),$(patsubst class,shown_class,$(name))=$(call QUOTED,$(name))) $(args)
 
-SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam views export weights
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -59,15 +59,13 @@ curves: ## loss and errors of model=, or of every training of data=, over the ep
 score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
-views: ## one figure: each view's box of model= beside the true boxes, on 20 pictures
 export: ## the trained weights of model= as safetensors, to publish
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 
-# Each runs the script of its name, but for five.
+# Each runs the script of its name, but for four.
 SCRIPT = $(subst -,_,$@)
 data:   SCRIPT := get_data
 cam:    SCRIPT := predict
-views:  SCRIPT := compare_views
 export: SCRIPT := export_weights
 weights: SCRIPT := fetch_weights
 $(SCRIPTS): $(READY)

@@ -1,7 +1,5 @@
 """What every script does around its work: Hydra composes the configuration, and a mistake ends in one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -9,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import hydra
@@ -34,9 +33,10 @@ TRAINS = re.compile(r"(model|recipe|data\.generate)\.|(recipe|weights|seed|deter
 OPTIONAL = re.compile(r"\+*data\.(generate|download)\.")  # what not every data set has: Hydra asserts that it is there
 
 
-def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
+def command(work: str | Callable[[Config], object], needs_model: bool = False) -> None:
     """Run a script's work on the configuration that its command line describes.
 
+    work: a function, or `module:function`, which is imported once the configuration is known to be right.
     A mistake on the command line ends it with one line on stderr and exit code 2, a mistake found later with 1.
     """
     register_schema()
@@ -55,7 +55,7 @@ def command(work: Callable[[Config], None], needs_model: bool = False) -> None:
                 raise UserError(f"model= is needed; choose one of: {', '.join(model_names())}")
             code = 1
             _check_files(config)
-            work(config)
+            (resolve_name(work) if isinstance(work, str) else work)(config)
             code = 2  # of several (--multirun) the next is composed
         except UserError as error:
             _fail(str(error), code)

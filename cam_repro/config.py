@@ -1,7 +1,5 @@
 """Every setting on one line: its type, its default, what it may be, what it means; checked without importing torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace

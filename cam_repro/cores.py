@@ -1,7 +1,5 @@
 """The processor's cores that this process may use, and work for all of them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A mistake in a setting, said in one line, with the nearest thing that would be right."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any

@@ -3,8 +3,6 @@
 It needs no data. Under torchrun every process does its share, and the first one prints.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil
@@ -76,26 +74,22 @@ def rehearse(config: Config) -> None:
                 f"{world.size} process(es) on {device_name(str(world.device))}, {available_cores()} cores each; torch "
                 f"{torch.__version__}; {decoder()}"
             )
-            one_core, decoding, in_memory, with_data, saving = _measure(short, world)
+            rates, saving = _measure(short, world)
         resuming = _stop_and_resume(short, world)
-        rates = Rates(one_core, decoding, in_memory, with_data, _evaluation_rates(short))
+        rates = replace(rates, evaluation=_evaluation_rates(short))
     if world.is_main:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers = local * (available_cores() if data.workers is None else data.workers)
         needed = workers * AHEAD * -(-recipe.batch_size // world.size) * recipe.sizes[0] ** 2 * 3
-        rows = table(rates, recipe.batch_size) | {"checkpoint": saving, "stop and resume": resuming}
-        print(*(f"  {what:42} {found}" for what, found in rows.items()), sep="\n")
+        rows = {
+            "decoding, one core": rates.one_core, "decoding, all cores": rates.decoding,
+            f"forward + backward, {recipe.batch_size} images in memory": rates.in_memory,
+            "training step with data": rates.with_data,
+            **{f"evaluation, protocol={name}": rate for name, rate in rates.evaluation.items()},
+        }  # fmt: skip
+        print(*(f"  {what:42} {rate:,.1f} images/s" for what, rate in rows.items()), sep="\n")
+        print(f"  {'checkpoint':42} {saving}", f"  {'stop and resume':42} {resuming}", sep="\n")
         print(*outlook(model.name, config.recipe, rates, needed, shutil.disk_usage("/dev/shm").total), sep="\n")
-
-
-def table(rates: Rates, batch_size: int) -> dict[str, str]:
-    rows = {
-        "decoding, one core": rates.one_core, "decoding, all cores": rates.decoding,
-        f"forward + backward, {batch_size} images in memory": rates.in_memory,
-        "training step with data": rates.with_data,
-        **{f"evaluation, protocol={name}": rate for name, rate in rates.evaluation.items()},
-    }  # fmt: skip
-    return {what: f"{rate:,.1f} images/s" for what, rate in rows.items()}
 
 
 def outlook(model: str, recipe: RecipeConfig, rates: Rates, needed: int, there: int) -> list[str]:
@@ -136,8 +130,8 @@ def write_pictures(root: Path, train: int, val: int) -> None:
     list(in_threads(enlarge, range(len(paths))))
 
 
-def _measure(config: Config, world: World) -> tuple[float, float, float, float, str]:
-    """Decoding by one core and by all, steps in memory and with data, and in words a checkpoint written and read."""
+def _measure(config: Config, world: World) -> tuple[Rates, str]:
+    """The rates but for the evaluations', and in words a checkpoint written and read."""
     recipe, split = config.recipe, load_split(config.data, "train", Path(config.cache), world)
     many = split.subset([image % len(split) for image in range(400 * recipe.batch_size)])
     one_core = _decoding(many, config, world, 0)
@@ -164,20 +158,15 @@ def _measure(config: Config, world: World) -> tuple[float, float, float, float, 
         loaded = on_device(batches, world.device)
         in_memory = rate(repeat(next(loaded)))
         with_data = rate(loaded)
+    rates = Rates(one_core, decoding, in_memory, with_data, {})
     state, folder, began = snapshot(network, optimizer, progress, world), Path(config.cache) / "saved", time.monotonic()
     if not world.is_main:
-        return one_core, decoding, in_memory, with_data, ""
+        return rates, ""
     checkpoint.save(folder, state)
     written = time.monotonic()
     checkpoint.load(folder, lambda state: restore(state, network, optimizer, progress, world, config.seed))
     size, took = (folder / checkpoint.CHECKPOINT).stat().st_size, (written - began, time.monotonic() - written)
-    return (
-        one_core,
-        decoding,
-        in_memory,
-        with_data,
-        "{:.1f} s to write, {:.1f} s to read, {:.0f} MB".format(*took, size / 1e6),
-    )
+    return rates, "{:.1f} s to write, {:.1f} s to read, {:.0f} MB".format(*took, size / 1e6)
 
 
 def _batches(split: Split, config: Config, world: World, workers: int | None) -> Iterator[Batch]:

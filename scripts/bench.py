@@ -3,16 +3,15 @@
 `make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training, scale.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
@@ -25,7 +24,14 @@ from cam_repro.config import REPOSITORY
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 
-PARTS = ("input", "maps", "boxes", "evaluation", "training", "scale")
+PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {  # each of a tree of PICTURES and a folder to work in
+    "input": lambda tree, work: input_rows.rows(tree),
+    "maps": lambda tree, work: map_rows.rows(),
+    "boxes": lambda tree, work: box_rows.rows(),
+    "evaluation": evaluation_rows.rows,
+    "training": lambda tree, work: training_rows.rows(work),
+    "scale": lambda tree, work: scale_rows.rows(work),
+}
 PICTURES = 512
 
 
@@ -35,7 +41,8 @@ def main(parts: list[str]) -> int:
         return 2
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        for row in _rows(Path(work), parts or list(PARTS)):
+        tree = make_tree(Path(work) / "tree", PICTURES)
+        for row in chain.from_iterable(PARTS[part](tree, Path(work)) for part in parts or PARTS):
             rows.append(row)
             print(_line(row), flush=True)
     missed = [row for row in rows if not row.met]
@@ -43,17 +50,6 @@ def main(parts: list[str]) -> int:
     if not parts:
         print(_write(rows))
     return 0
-
-
-def _rows(work: Path, parts: list[str]) -> Iterator[Row]:
-    tree = make_tree(work / "tree", PICTURES)
-    measures = {
-        "input": lambda: input_rows.rows(tree), "maps": map_rows.rows, "boxes": box_rows.rows,
-        "evaluation": lambda: evaluation_rows.rows(tree, work), "training": lambda: training_rows.rows(work),
-        "scale": lambda: scale_rows.rows(work),
-    }  # fmt: skip
-    for part in parts:
-        yield from measures[part]()
 
 
 def _line(row: Row) -> str:

@@ -1,7 +1,5 @@
 """Top-1/top-5 localization error on the val split, of one network or of every trained one."""
 
-from __future__ import annotations
-
 from cam_repro.command import command
 from cam_repro.config import Config
 

@@ -1,7 +1,5 @@
 """The trained weights of one network as safetensors: `python scripts/export_weights.py model=vgg_gap`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cam_repro.command import command

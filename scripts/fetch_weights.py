@@ -1,7 +1,5 @@
 """Fetch the published weights of one network, for machines without internet: `make weights model=vgg_gap`."""
 
-from __future__ import annotations
-
 from cam_repro.command import command
 from cam_repro.config import Config
 

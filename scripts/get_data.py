@@ -1,7 +1,5 @@
 """Get a data set: `python scripts/get_data.py data=imagenette`; what is there already is not fetched again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cam_repro import UserError

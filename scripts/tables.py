@@ -1,7 +1,5 @@
 """The paper's tables beside what was reproduced, and methods by protocols, of one data set, as markdown and CSV."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cam_repro.command import command

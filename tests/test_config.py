@@ -35,7 +35,7 @@ from cam_repro.config import (
 from cam_repro.mistakes import check_choice, did_you_mean, shown
 
 KEYS = [*keys_of(Config)]
-SCRIPTS = sorted(path.stem for path in (REPOSITORY / "scripts").glob("*.py") if "command(main" in path.read_text())
+SCRIPTS = sorted(path.stem for path in (REPOSITORY / "scripts").glob("*.py") if "command(" in path.read_text())
 
 
 class Answer(NamedTuple):

@@ -1,4 +1,4 @@
-"""A trained network through the evaluations that come after the first: all protocols, scoring, views."""
+"""A trained network through the evaluations that come after the first: all protocols, scoring."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from cam_repro.evaluation.score import score
 from cam_repro.localization import methods
 from cam_repro.networks import build_network
 from cam_repro.reporting import results
-from cam_repro.reporting.views import compare_views
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 METHODS = {name for name, method in methods.METHODS.items() if method.in_all}
@@ -204,15 +203,6 @@ def test_the_curve_of_every_threshold_is_kept_and_drawn(here: Path, tiny_shapes:
     assert Image.open(path.with_suffix(".png")).size[0] > 300
 
 
-def test_one_figure_has_the_boxes_of_every_view(here: Path, tiny_shapes: Path) -> None:
-    out = succeeds(
-        run_script("compare_views", here, *TINY, f"data.root={tiny_shapes}", "model=alexnet_gap", "data.workers=0")
-    )
-    figure = here / "results/shapes/alexnet_gap/views-cam-paper.png"
-    assert str(figure) in out and "ten_crop_averaged" in out
-    assert Image.open(figure).size == (5 * 256, 4 * 256 + 24)
-
-
 def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: Path) -> None:
     options = (f"data.root={tiny_shapes}", "protocol=all", "protocol.threshold=0.3")
     assert "protocol=all runs each one as written" in says(run_script("eval_localization", here, *options), 2)
@@ -244,9 +234,3 @@ def test_of_all_trained_networks_those_without_class_maps_are_left_out(
     records = evaluated(config_of(here, tiny_shapes))
     assert [record["model"] for record in records] == ["alexnet_gap"]
     assert "alexnet is left out: method=cam cannot serve this network" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("protocol", ["wsol", "all"])
-def test_views_are_compared_by_a_protocol_that_draws_a_box(here: Path, tiny_shapes: Path, protocol: str) -> None:
-    with pytest.raises(UserError, match=f"protocol={protocol} draws no single box"):
-        compare_views(config_of(here, tiny_shapes, "model=alexnet_gap", f"protocol={protocol}"))

@@ -38,9 +38,9 @@ def make(tmp_path: Path):
 def test_options_on_makes_command_line_reach_the_script_and_the_shells_variables_do_not(make) -> None:
     words = [f"image={ODD}", "class=tabby cat", "top=3", "recipe.epochs=3", "data.root=/home/josé's"]
     shell = {"model": "vgg", "data": "ilsvrc", "args": "seed=2", "image": "none.jpg"}
-    out = succeeds(make("views", *words, "args=seed=1 --multirun", program='printf "%s\\n" "$@"', **shell))
+    out = succeeds(make("figures", *words, "args=seed=1 --multirun", program='printf "%s\\n" "$@"', **shell))
     said, script, *given = out.splitlines()
-    assert said.startswith("data=shapes, built in, because") and script == "scripts/compare_views.py"
+    assert said.startswith("data=shapes, built in, because") and script == "scripts/figures.py"
     expected = {"data=shapes", "shown_class=tabby cat", "seed=1", "--multirun", *words} - {"class=tabby cat"}
     assert sorted(given) == sorted(expected)
     out = succeeds(make("reproduce", "data=ilsvrc", "model=vgg", "seed=1", program='printf "%s " "$@"'))

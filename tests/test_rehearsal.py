@@ -11,8 +11,7 @@ from PIL import Image
 
 from cam_repro import rehearsal
 from cam_repro.config import RecipeConfig
-from cam_repro.rehearsal import Rates, outlook
-from scripts.rehearse import main
+from cam_repro.rehearsal import Rates, outlook, rehearse
 
 RECIPE = RecipeConfig(name="finetune", epochs=8)
 
@@ -39,7 +38,7 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
     monkeypatch.setattr(rehearsal, "VAL", 6)
     where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
     tiny = ("recipe.batch_size=8", "recipe.sizes=[32]", "model=alexnet_gap", "model.input_size=64", "model.units=8")
-    main(composed(["data=ilsvrc", "data.workers=1", *tiny, *where]))
+    rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *where]))
     out = capsys.readouterr().out
     for part in ("decoding, one core", "decoding, all cores", "8 images in memory", "training step with data",
                  "protocol=paper", "protocol=release"):  # fmt: skip

@@ -3,8 +3,6 @@
 Names inside them (<filename>, ImageId) are compared with the files that are there and never made into a path.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -4,15 +4,14 @@ An error ends the check with exit code 1: a file that cannot be read, or files t
 read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only val's are read, as in all the rest.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -35,7 +34,6 @@ NOTES = (
 ILSVRC_IMAGES = {"train": 1_281_167, "val": 50_000}
 ILSVRC_IMAGES_A_CLASS = {"train": range(732, 1301), "val": range(50, 51)}
 SHOWN = 3  # examples of each kind on the screen; the report has them all
-T = TypeVar("T")
 
 
 class Finding(NamedTuple):
@@ -94,49 +92,44 @@ def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> S
     if not files:  # one split alone is enough for some work
         summary.findings.append(Finding("no images", f"{folder}"))
         return summary
-    tried = partial(_tried, what="list", findings=summary.findings)
-    names = tried(lambda path: _check_image_set(path, files, summary.findings), root / ilsvrc.IMAGE_SETS[split])
+    findings, image_set = summary.findings, root / ilsvrc.IMAGE_SETS[split]
     solution: dict[str, Truth] = {}
     with_xml: set[str] = set()
+    with _noting("list", image_set, findings):
+        there = ilsvrc.by_listed_name(files)
+        if image_set.is_file():
+            names = ilsvrc.read_image_set(image_set)
+            findings += [Finding("listed image missing", name) for name in names if name not in there]
+            listed = set(names)
+            findings += [Finding("image not listed", file) for name, file in there.items() if name not in listed]
+            summary.listed = Counter(name.partition("/")[0] for name in names)
     if split == "val":
-        solution, with_xml = tried(read_solution, root / ilsvrc.SOLUTION) or {}, ilsvrc.xml_stems(root)
+        with_xml = ilsvrc.xml_stems(root)
+        with _noting("list", root / ilsvrc.SOLUTION, findings):
+            solution = read_solution(root / ilsvrc.SOLUTION)
         summary.listed = Counter(wnid for wnid, _ in solution.values()) if solution else None
-    elif names is not None:
-        summary.listed = Counter(name.partition("/")[0] for name in names)
     see = partial(_see, root=root, split=split, wnids=frozenset(wnids), with_xml=with_xml, solution=solution)
     bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
     for wnid, boxes, found in bar:
         summary.in_tree.update([wnid] if wnid else [])
         summary.boxes += boxes
-        summary.findings += found
+        findings += found
     stems = {ilsvrc.stem_of(file) for file in files}
     alone = [(f"{stem}.xml", "") for stem in sorted(with_xml - stems)]
     alone += [(stem, "in LOC_val_solution.csv") for stem in sorted(solution.keys() - stems - with_xml)]
-    summary.findings += [Finding("annotation without image", *where) for where in alone]
-    summary.findings += _wrong_counts(data, summary, wnids)
+    findings += [Finding("annotation without image", *where) for where in alone]
+    findings += _wrong_counts(data, summary, wnids)
     return summary
 
 
-def _tried(read: Callable[[Path], T], path: Path, what: str, findings: list[Finding], name: str = "") -> T | None:
-    """What `read` makes of a file; none where it refuses it, which is a finding."""
+@contextmanager
+def _noting(what: str, path: Path, findings: list[Finding], name: str = "") -> Iterator[None]:
+    """A file that is refused in the block is a finding, and the check goes on."""
     try:
-        return read(path)
+        yield
     except (UserError, CorruptImage) as error:
         reason = str(error).removeprefix(f"{path}").lstrip(":, ")
         findings.append(Finding(f"unreadable {what}", name or path.name, reason))
-        return None
-
-
-def _check_image_set(image_set: Path, files: list[str], findings: list[Finding]) -> list[str] | None:
-    """The names in the split's list, held against the files; none where there is no list. Raises UserError."""
-    there = ilsvrc.by_listed_name(files)
-    if not image_set.is_file():
-        return None
-    names = ilsvrc.read_image_set(image_set)
-    listed = set(names)
-    findings += [Finding("listed image missing", name) for name in names if name not in there]
-    findings += [Finding("image not listed", file) for name, file in there.items() if name not in listed]
-    return names
 
 
 def _see(
@@ -144,8 +137,9 @@ def _see(
 ) -> tuple[str | None, int, list[Finding]]:
     """One image and its annotation: its class, none where unknown; the number of its boxes; what was found."""
     findings: list[Finding] = []
-    image = _tried(examine, root / ilsvrc.IMAGES / split / file, "image", findings, file)
-    if image:
+    image, path = None, root / ilsvrc.IMAGES / split / file
+    with _noting("image", path, findings, file):
+        image = examine(path)
         oddities = {
             "doubtful JPEG data": image.doubt,
             "EXIF rotation": "" if image.orientation == 1 else f"orientation {image.orientation}, ignored",
@@ -156,7 +150,8 @@ def _see(
     size, stem, annotation = image and image.size, ilsvrc.stem_of(file), None
     if stem in with_xml:
         xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
-        annotation = _tried(read_annotation, xml, "annotation", findings)
+        with _noting("annotation", xml, findings):
+            annotation = read_annotation(xml)
         if annotation and not annotation.size:
             findings.append(Finding("annotation without size", xml.name))
         elif annotation and size and annotation.size != size:

@@ -5,6 +5,7 @@ Colours come first, as (3, H, W), as in `objects`.
 
 import math
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
@@ -119,7 +120,5 @@ def draw(canvas: Array, thing: Thing, x: float, y: float, rng: Generator) -> Box
 
 def box_of(mask: Array) -> Box:
     """The tight box of a mask; of an empty one (a distractor beyond the picture's edge) an empty box."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not len(columns):
-        return 0, 0, -1, -1
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, x + width - 1, y + height - 1

@@ -4,8 +4,6 @@ Where there is no val/, a tenth of the pictures is held out for it, chosen by a 
 change when others are added. Hidden files and folders are passed over.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

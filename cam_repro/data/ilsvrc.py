@@ -4,8 +4,6 @@ Only names found by listing the tree's folders become paths; names written in it
 no list can lead out of the tree. Links in the tree are followed: whoever owns the tree put them there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ Imagenette (github.com/fastai/imagenette) has all of ILSVRC's pictures of these 
 here those that ILSVRC has in val are val again (50 a class, as their boxes are known), all others train.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import shutil

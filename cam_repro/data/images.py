@@ -1,7 +1,5 @@
 """JPEG → pixels, with ILSVRC's oddities: CMYK, grey, PNGs named .JPEG, EXIF rotation (ignored, as its boxes do)."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which part of a picture the network sees, as uint8 pixels, and where in the picture its maps lie."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 `evaluate` measures it. What the results are written to is the next room's.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -173,7 +171,8 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
             batch_size=config.eval_batch_size, workers=config.data.workers,
         )  # fmt: skip
         passes.append(kept.keep(batches, others) if world.size == 1 else batches)
-    options = {"examples": example_images(len(split)), "title": f"{trained.name}: {view}"}
+    examples = np.linspace(0, len(split) - 1, min(EXAMPLES, len(split)), dtype=int).tolist()
+    options = {"examples": examples, "title": f"{trained.name}: {view}"}
     drawn = [draw_boxes(batches, protocols, size, split, world, **options) for batches in passes]
     for other in drawn[1:]:
         drawn[0].add(other)
@@ -211,11 +210,6 @@ def maps_of_images(evaluation: Evaluation, images: list[int], method: str, size:
         found |= {number: (of_image, maps_of_image) for number, of_image, maps_of_image in rows if number in wanted}
     classes, maps = zip(*(found[number] for number in numbers), strict=True)
     return np.stack(classes), np.stack(maps)
-
-
-def example_images(images: int, count: int = EXAMPLES) -> list[int]:
-    """The numbers of `count` images spread over a split, or of all."""
-    return np.linspace(0, images - 1, min(count, images), dtype=int).tolist()
 
 
 def _outcome(evaluation: Evaluation, job: Job, drawn: DrawnBoxes, seconds: float) -> Outcome:

@@ -88,8 +88,7 @@ def read_predictions(
     numbers = np.array([_parsed(path, number, line, guesses) for number, line in enumerate(lines, start=1)])
     guesses = numbers.reshape(images, guesses, NUMBERS_A_GUESS)
     labels, boxes = guesses[..., 0], guesses[..., 1:]
-    _refuse_labels(path, labels, classes)
-    _refuse_boxes(path, boxes, sizes)
+    _refuse_odd_guess(path, labels, boxes, classes, sizes)
     return labels.astype(np.int64) - 1, boxes
 
 
@@ -104,23 +103,18 @@ def _parsed(path: Path, line_number: int, line: str, guesses: int) -> list[float
         raise UserError(f"{path}, line {line_number}: {error}") from None
 
 
-def _refuse_labels(path: Path, labels: np.ndarray, classes: int) -> None:
-    wrong = ~((labels >= 1) & (labels <= classes) & (labels == np.floor(labels)))
-    for image, guess in np.argwhere(wrong)[:1]:
-        raise UserError(f"{_place(path, image, guess)}: label {labels[image, guess]:g}, expected 1…{classes}")
-
-
-def _refuse_boxes(path: Path, boxes: np.ndarray, sizes: ArrayLike | None) -> None:
+def _refuse_odd_guess(path: Path, labels: np.ndarray, boxes: np.ndarray, classes: int, sizes: ArrayLike | None) -> None:
+    """UserError for the first guess that has no such label, or no such box in its image."""
+    wrong_label = ~((labels >= 1) & (labels <= classes) & (labels == np.floor(labels)))
     last = np.full((len(boxes), 2), np.inf) if sizes is None else np.asarray(sizes) - 1
     first_corner, last_corner = boxes[..., :2], boxes[..., 2:]
     reversed_box = ~(first_corner <= last_corner).all(-1)
     outside = ~((first_corner >= 0) & (last_corner <= last[:, None]) & np.isfinite(last_corner)).all(-1)
-    for image, guess in np.argwhere(reversed_box | outside)[:1]:
+    for image, guess in np.argwhere(wrong_label | reversed_box | outside)[:1]:
+        where = f"{path}, line {image + 1}, guess {guess + 1}"
+        if wrong_label[image, guess]:
+            raise UserError(f"{where}: label {labels[image, guess]:g}, expected 1…{classes}")
         box = " ".join(f"{number:g}" for number in boxes[image, guess])
         limit = "" if sizes is None else f", whose last pixel is {last[image, 0]} {last[image, 1]}"
         reason = "is reversed" if reversed_box[image, guess] else f"leaves the image{limit}"
-        raise UserError(f"{_place(path, image, guess)}: box {box} {reason}; expected x1 ≤ x2 and y1 ≤ y2 inside it")
-
-
-def _place(path: Path, image: int, guess: int) -> str:
-    return f"{path}, line {image + 1}, guess {guess + 1}"
+        raise UserError(f"{where}: box {box} {reason}; expected x1 ≤ x2 and y1 ≤ y2 inside it")

@@ -1,7 +1,5 @@
 """Which network is evaluated, with which weights, and which classes it answers with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -16,23 +16,8 @@ from numpy.typing import ArrayLike
 from cam_repro import UserError
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, box_iou
-from cam_repro.localization.wsol import boxes_on_map, max_box_accuracy
-
-__all__ = [
-    "ScoredImages",
-    "bootstrap_intervals",
-    "bootstrap_mean",
-    "box_iou",
-    "boxes_on_map",
-    "centre_boxes",
-    "differences",
-    "localization_errors",
-    "max_box_accuracy",
-    "read_blacklist",
-    "score_images",
-    "summarise",
-    "whole_image_boxes",
-]
+from cam_repro.localization.wsol import boxes_on_map as boxes_on_map
+from cam_repro.localization.wsol import max_box_accuracy as max_box_accuracy
 
 SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val
 
@@ -113,23 +98,26 @@ def score_images(
     ValueError when the arrays do not speak of the same images.
     """
     labels, boxes, true_labels = np.asarray(labels), np.asarray(boxes), np.asarray(true_labels)
-    _check_shapes(labels, boxes, true_labels, true_boxes)
-    truth = _Truth(true_boxes)
+    if labels.ndim != 2 or len(labels) != len(true_labels) or boxes.shape != (*labels.shape, 4):
+        expected = f"labels (N, K) and boxes (N, K, 4) of N = {len(true_labels)} images"
+        raise ValueError(f"expected {expected}, got {labels.shape} and {boxes.shape}")
+    if len(true_boxes) != len(labels):
+        raise ValueError(f"expected the true boxes of {len(labels)} images, got those of {len(true_boxes)}")
     label_right = labels == true_labels[:, None]
     numbers = np.arange(1, len(labels) + 1) if image_numbers is None else np.asarray(image_numbers)
     blacklisted = np.isin(numbers, list(blacklist))
 
     def box_right(one_box_each: ArrayLike | None) -> np.ndarray | None:
-        return None if one_box_each is None else truth.any_hit(np.asarray(one_box_each)[:, None])[:, 0]
+        return None if one_box_each is None else _right_boxes(np.asarray(one_box_each)[:, None], true_boxes)[:, 0]
 
-    counted, names = truth.exists & ~blacklisted, [*KINDS]
+    counted, names = np.array([len(of_image) > 0 for of_image in true_boxes], bool) & ~blacklisted, [*KINDS]
     kinds = np.full(len(labels), -1, np.int8)
     for image in np.flatnonzero(counted):
         guess = boxes[image, 0], bool(label_right[image, 0])
         kinds[image] = names.index(kind_of_guess(*guess, true_boxes[image]))
     return ScoredImages(
         cls_right=np.logical_or.accumulate(label_right, axis=1),
-        loc_right=np.logical_or.accumulate(label_right & truth.any_hit(boxes), axis=1),
+        loc_right=np.logical_or.accumulate(label_right & _right_boxes(boxes, true_boxes), axis=1),
         counted=counted,
         blacklisted=blacklisted,
         gt_known_right=box_right(gt_known_boxes),
@@ -137,6 +125,17 @@ def score_images(
         centre_box_right=box_right(None if sizes is None else centre_boxes(sizes)),
         kinds=kinds,
     )
+
+
+def _right_boxes(boxes: np.ndarray, true_boxes: Sequence[ArrayLike]) -> np.ndarray:
+    """boxes (N, K, 4), true_boxes N × (M, 4) -> (N, K) bool: IoU ≥ 0.5 with any true box of the image."""
+    truths = [np.asarray(of_image, dtype=np.float64).reshape(-1, 4) for of_image in true_boxes]
+    # All true boxes of all images in one array, so that scoring is one comparison.
+    image_of_box = np.repeat(np.arange(len(truths)), np.array([len(truth) for truth in truths], np.int64))
+    hits = box_iou(boxes[image_of_box], np.concatenate([np.empty((0, 4)), *truths])[:, None]) >= IOU_OF_A_RIGHT_BOX
+    right = np.zeros(boxes.shape[:2], dtype=bool)
+    np.logical_or.at(right, image_of_box, hits)
+    return right
 
 
 def summarise(scored: ScoredImages) -> dict[str, float]:
@@ -242,33 +241,3 @@ def read_blacklist(path: str | Path) -> frozenset[int]:
         return frozenset(int(number) for number in Path(path).read_text().split())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected one image number a line (the devkit's blacklist): {error}") from None
-
-
-class _Truth:
-    """All true boxes of all images in one (ΣM, 4) array, so that scoring is one comparison."""
-
-    def __init__(self, true_boxes: Sequence[ArrayLike]) -> None:
-        per_image = [np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in true_boxes]
-        counts = np.array([len(boxes) for boxes in per_image], dtype=np.int64)
-        self.exists = counts > 0
-        self.boxes = np.concatenate([np.empty((0, 4)), *per_image])
-        self.image_of_box = np.repeat(np.arange(len(per_image)), counts)
-
-    def any_hit(self, boxes: np.ndarray) -> np.ndarray:
-        """boxes (N, K, 4) -> (N, K) bool: IoU ≥ 0.5 with any true box of the image."""
-        overlaps = box_iou(boxes[self.image_of_box], self.boxes[:, None])
-        true_box, guess = np.nonzero(overlaps >= IOU_OF_A_RIGHT_BOX)
-        hit = np.zeros(boxes.shape[:2], dtype=bool)
-        hit[self.image_of_box[true_box], guess] = True
-        return hit
-
-
-def _check_shapes(
-    labels: np.ndarray, boxes: np.ndarray, true_labels: np.ndarray, true_boxes: Sequence[ArrayLike]
-) -> None:
-    images = len(true_labels)
-    if labels.ndim != 2 or len(labels) != images or boxes.shape != (*labels.shape, 4):
-        got = f"{labels.shape} and {boxes.shape}"
-        raise ValueError(f"expected labels (N, K) and boxes (N, K, 4) of N = {images} images, got {got}")
-    if len(true_boxes) != images:
-        raise ValueError(f"expected the true boxes of {images} images, got those of {len(true_boxes)}")

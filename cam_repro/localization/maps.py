@@ -1,7 +1,5 @@
 """Class activation maps: where in the picture the evidence for a class lies (Zhou et al. 2016, §2)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

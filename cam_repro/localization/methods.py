@@ -3,8 +3,6 @@
 A method is one function and one entry of METHODS; nothing else knows its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """A heatmap laid over its picture, and boxes drawn on it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

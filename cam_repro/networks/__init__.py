@@ -1,7 +1,5 @@
 """image → (logits, maps): torchvision's, timm's and Caffe's backbones, cut, with the paper's heads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cam_repro.config import ModelConfig, model_config

@@ -6,8 +6,6 @@ convolution is followed by a ReLU, LRN is across 5 channels. torch's ceil_mode, 
 them to the letter. The average pooling of maps is not among the layers: CamNetwork pools.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterable
 

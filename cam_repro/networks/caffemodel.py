@@ -1,7 +1,5 @@
 """Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its newer format."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

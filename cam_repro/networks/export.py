@@ -1,7 +1,5 @@
 """From a run's checkpoint, or another program's file, to the one that is published: tensors, and what they are of."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, replace

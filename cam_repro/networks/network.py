@@ -1,7 +1,5 @@
 """The network every room downstream sees: image → (logits, maps)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from copy import deepcopy

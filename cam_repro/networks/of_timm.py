@@ -1,7 +1,5 @@
 """timm's convolutional networks as backbones, by name: `model.backbone=timm/resnet50`."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """What a network wants its pixels normalised with, where that is not what everything here is normalised with."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

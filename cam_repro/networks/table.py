@@ -1,7 +1,5 @@
 """What each network gives, computed from the network itself without any weight: no list of it is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import count
 

@@ -5,8 +5,6 @@ inception4e (14×14); a backbone that is not in the paper is cut where its maps 
 cut keeps every layer: the trunk ends in the backbone's last maps, and what follows them is its classifier.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Weights: published ones by name, a state dict on disk, or one of our own checkpoints, as trained or as exported."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -3,8 +3,6 @@
 Places across are percentages of the width, so that a phone shows the same text size; all text is escaped here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple

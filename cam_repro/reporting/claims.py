@@ -6,8 +6,6 @@ over images and, where there are several runs, redrawn over them, lies in that r
 wholly outside; else undecided. One run of each speaks of these two networks as they were trained, not of all such.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from math import inf
@@ -101,13 +99,10 @@ def _runs_of(runs: Sequence[Result], networks: dict[str, str], which: Which) -> 
 
 def _published(which: Which, metric: str) -> float | None:
     network, method, protocol = which
-    of, top, _ = metric.split("_")
-    if of == "cls":
-        return getattr(paper.TABLE1.get(network), top, None)
-    if protocol.startswith("release"):  # Table 3's, on ILSVRC test
-        title = "GoogLeNet-GAP (heuristics)" if protocol == "release_heuristics" else "GoogLeNet-GAP"
-        return paper.TABLE3[title, "weakly"] if metric == "loc_top5_error" else None
-    return getattr(paper.TABLE2.get((network, method)), top, None)
+    if not (protocol.startswith("release") and metric.startswith("loc")):
+        return paper.published(network, method).get(metric)
+    title = "GoogLeNet-GAP (heuristics)" if protocol == "release_heuristics" else "GoogLeNet-GAP"
+    return paper.TABLE3[title, "weakly"] if metric == "loc_top5_error" else None  # on ILSVRC test
 
 
 def verdict(low: float, high: float, within: tuple[float, float]) -> str:

@@ -1,7 +1,5 @@
 """Two results on the same images: the differences of their metrics, each with its paired interval."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cam_repro import UserError

@@ -1,9 +1,10 @@
 """Trainings as curves, from their metrics.jsonl: loss, and errors on the training and the val pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
+
+from matplotlib import style
+from matplotlib.figure import Figure
 
 from cam_repro import UserError
 from cam_repro.config import Config, run_folder
@@ -21,15 +22,10 @@ def draw_curves(config: Config) -> Path:
 
     Raises UserError where no epoch is over, or a line of metrics.jsonl cannot be read.
     """
-    from matplotlib import style  # takes a second to import
-    from matplotlib.figure import Figure
-
     runs = Path(config.runs) / config.data.name
-    found = (
-        [run_folder(config)]
-        if config.name or config.model
-        else sorted(path.parent for path in runs.glob("*/metrics.jsonl"))
-    )
+    found = sorted(path.parent for path in runs.glob("*/metrics.jsonl"))
+    if config.name or config.model:
+        found = [run_folder(config)]
     epochs = {folder.name: _epochs(folder / "metrics.jsonl") for folder in found}
     if not any(epochs.values()):
         where = found[0] if len(found) == 1 else runs
@@ -40,11 +36,9 @@ def draw_curves(config: Config) -> Path:
         for axes, (heading, lines) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
             for place, (name, of_run) in enumerate(epochs.items()):
                 for metric, line in lines.items():
+                    numbers, values = ([epoch[key] for epoch in of_run] for key in ("epoch", metric))
                     label = name if line == "-" else None
-                    values = [epoch[metric] for epoch in of_run]
-                    axes.plot(
-                        [epoch["epoch"] for epoch in of_run], values, line, color=f"C{place}", label=label, marker="."
-                    )
+                    axes.plot(numbers, values, line, color=f"C{place}", label=label, marker=".")
             axes.set_title(heading, fontsize=9)
             axes.set(xlabel="epoch", ylim=(0, None))
             axes.grid(alpha=0.25)
@@ -58,9 +52,7 @@ def draw_curves(config: Config) -> Path:
 def _epochs(path: Path) -> list[dict[str, float]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        epochs = [json.loads(line) for line in lines]
-        return [
-            {key: epoch[key] for key in ("epoch", *(key for _, keys in CURVES for key in keys))} for epoch in epochs
-        ]
+        keys = ["epoch", *(metric for _, metrics in CURVES for metric in metrics)]
+        return [{key: epoch[key] for key in keys} for epoch in map(json.loads, lines)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a training's metrics ({error}); resume it with make train") from None

@@ -1,8 +1,5 @@
 """Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
 
-from __future__ import annotations
-
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,8 +94,6 @@ def write_curve(
 
 def write_curve_csv(path: Path, thresholds: np.ndarray, v1: np.ndarray, v2: np.ndarray) -> None:
     """Columns threshold, v1, v2: a threshold of the maximum a line, accuracies in percent."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("threshold", "v1", "v2"))
-        for threshold, *accuracies in zip(thresholds, v1, v2, strict=True):
-            writer.writerow((f"{threshold:.3f}", *(f"{accuracy:.4f}" for accuracy in accuracies)))
+    columns, forms = np.column_stack((thresholds, v1, v2)), ("%.3f", "%.4f", "%.4f")
+    with replacing(path) as temporary:
+        np.savetxt(temporary, columns, forms, delimiter=",", header="threshold,v1,v2", comments="")

@@ -4,8 +4,6 @@ Errors and accuracies are percentages. Tables 1 and 2 are keyed by this project'
 (model, method), so that a result finds its row; `row_title` turns a key into the paper's wording.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 
@@ -87,6 +85,15 @@ def row_title(model: str, method: str = "cam") -> str:
     """The paper's wording for a model and method; a network that is not in the paper keeps its own name."""
     network = NETWORKS.get(CAFFE.get(model, model), model)
     return network if method == "cam" else f"{method.capitalize()} on {network}"
+
+
+def published(model: str, method: str = "cam") -> dict[str, float]:
+    """metric -> its number in Tables 1 and 2, for those of a result file that the paper has."""
+    found = {f"cls_top{k}_error": error for k, error in zip((1, 5), TABLE1.get(model, ()), strict=False)}
+    if (model, method) not in TABLE2:
+        return found
+    top1, top5 = TABLE2[model, method]
+    return {**found, "loc_top1_error": top1, "loc_top5_error": top5, "loc_given_cls": loc_given_cls(model, method)}
 
 
 def loc_given_cls(model: str, method: str = "cam") -> float | None:

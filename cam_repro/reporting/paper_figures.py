@@ -1,13 +1,15 @@
 """The paper's figures of one's own networks, as PNGs at print size: maps of a class (Fig. 3), of the five best classes
 (Fig. 4), of several networks and methods (Fig. 5), boxes beside backprop's (Fig. 6), a class's units (Fig. 12)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from cam_repro import UserError
@@ -50,21 +52,17 @@ def make_figures(config: Config) -> list[Path]:
         label = int(split.labels[images[0]])
         if config.shown_class is not None:
             label = class_number(config.shown_class, split.wnids, split.words)
-        figures = {
-            "figure3": (f"Class activation maps of {_word(evaluation, label)}", _fig3(evaluation, label)),
-            "figure4": ("The five best classes of one picture", _fig4(evaluation, images[0])),
-            "figure6": (
-                "Boxes (red) of CAM, above, and of backprop, below; true boxes green",
-                _fig6(evaluation, images),
-            ),
-            "figure12": (f"The units that speak most for {_word(evaluation, label)}", _fig12(evaluation, label)),
-        }
-        for stem, (title, cells) in figures.items():
-            path = folder / name / f"{stem}.png"
+        of_network = (
+            (3, f"Class activation maps of {_word(evaluation, label)}", _fig3(evaluation, label)),
+            (4, "The five best classes of one picture", _fig4(evaluation, images[0])),
+            (6, "Boxes (red) of CAM, above, and of backprop, below; true boxes green", _fig6(evaluation, images)),
+            (12, f"The units that speak most for {_word(evaluation, label)}", _fig12(evaluation, label)),
+        )
+        for number, title, cells in of_network:
+            path = folder / name / f"figure{number}.png"
             written.append(_sheet(path, f"{title}. {name}, {config.data.name} val.", cells))
-    written.append(
-        _sheet(folder / "figure5.png", f"One picture, several networks and methods. {config.data.name}", fifth)
-    )
+    title = f"One picture, several networks and methods. {config.data.name}"
+    written.append(_sheet(folder / "figure5.png", title, fifth))
     print(*written, sep="\n")
     return written
 
@@ -95,13 +93,9 @@ def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     """The true class's map: CAM, or Grad-CAM where the network has none, and backprop."""
     methods = ["gradcam" if refusal("cam", evaluation.trained.network) else "cam", "backprop"]
     (picture,), found = _predicted(evaluation, [image], methods)
-    return [
-        (
-            f"{evaluation.trained.name}\n{method}",
-            overlay(picture, _enlarged(found.true_class_maps[method][0, 0], picture)),
-        )
-        for method in methods
-    ]
+    heatmaps = [_enlarged(found.true_class_maps[method][0, 0], picture) for method in methods]
+    captions = [f"{evaluation.trained.name}\n{method}" for method in methods]
+    return [(caption, overlay(picture, heatmap)) for caption, heatmap in zip(captions, heatmaps, strict=True)]
 
 
 def _fig6(evaluation: Evaluation, images: Sequence[int]) -> list[Cell]:
@@ -171,11 +165,6 @@ def _enlarged(maps: torch.Tensor, picture: np.ndarray) -> np.ndarray:
 
 def _sheet(path: Path, title: str, cells: Sequence[Cell]) -> Path:
     """The cells in rows of five, with the colour map's scale beneath."""
-    from matplotlib import style  # takes a second to import
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-
     rows = -(-len(cells) // COLUMNS)
     height = ROW * rows + HEAD + FOOT
     with style.context("default"):

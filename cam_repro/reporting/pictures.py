@@ -1,7 +1,5 @@
 """Any picture: what is in it, and where. The work of `make cam image=cat.jpg`."""
 
-from __future__ import annotations
-
 from glob import glob
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The page is one file that fetches nothing. It holds the small maps, as float16, 
 (page/report.js), by the rules of `data.views.resize_map` and `localization.boxes.paper_box`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -23,15 +21,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import Config, check_choice, model_config, model_names
+from cam_repro.config import Config, check_choice, model_config, model_names, written_protocols
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import World, join_world
+from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation, maps_of_images
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.files import read_text, write_text
-from cam_repro.localization.boxes import LOOSE, TIGHT, release_boxes
 from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS
 from cam_repro.mistakes import shown
@@ -181,11 +179,10 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
     scale = np.abs(maps).max((2, 3), keepdims=True)
     stored = (maps / np.where(scale > 0, scale, 1)).astype("<f2")
     words, labels = evaluation.trained.words, evaluation.split.labels[images]
-    release = []
+    release, protocol = [], written_protocols()["release"]
     for of_picture, picture in zip(stored.astype(np.float32), pictures, strict=True):
         enlarged = [resize_map(one, picture["width"], picture["height"]) for one in of_picture]
-        found = [release_boxes(heatmap) for heatmap in enlarged]
-        release.append([(boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]) for boxes in found])
+        release.append([loose_and_tight(heatmap, protocol) for heatmap in enlarged])
     places = [np.flatnonzero(of_picture == label) for of_picture, label in zip(classes, labels, strict=True)]
     return {
         "network": result.name,
@@ -204,10 +201,9 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
     data, commit = boxes[0].data, boxes[0].provenance["commit"]
     tables = {one.stem.partition("-")[0]: one for one in tables_of(results, boxes[0].protocol["name"])}
     stored = json.dumps({"pictures": pictures, "runs": runs, "kinds": KINDS}, separators=(",", ":"))
-    template, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
-    return Template(
-        template
-    ).substitute(
+    html, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
+    template = Template(html)
+    return template.substitute(
         style=style,
         script=script,
         data=stored.replace("<", "\\u003c"),  # no tag in a class's words or a file's name may end the script

@@ -1,11 +1,10 @@
 """What an evaluation leaves: its JSON (schema 1, percent everywhere) and what lies beside it; read back and checked."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,23 +165,16 @@ def unchanged(evaluation: Evaluation, job: Job) -> dict[str, Any] | None:
 
     All processes must call it; the leader's answer counts.
     """
-    path, source, record = result_path(evaluation, job), origin(evaluation), None
+    path, source, found = result_path(evaluation, job), origin(evaluation), None
     if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
-        record = _record_of(path, heading(evaluation, job), source)
-        record = record if all(file.is_file() for file in _beside(path, job).values()) else None
-        if record:
-            print_record(record, f"{path} (nothing has changed since; force=true evaluates again)")
-    return evaluation.world.broadcast(record)
-
-
-def _record_of(path: Path, heading: dict[str, Any], source: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        record = read_record(path)
-    except UserError:  # there is none, or it is written anew
-        return None
-    before = {key: value for key, value in record["provenance"].items() if key not in EVERY_TIME}
-    same = before == json.loads(json.dumps(source)) and all(record.get(key) == heading[key] for key in heading)
-    return record if same else None
+        with suppress(UserError):  # there is none, or it is written anew
+            record = read_record(path)
+            before = {key: value for key, value in record["provenance"].items() if key not in EVERY_TIME}
+            same = before == json.loads(json.dumps(source)) and heading(evaluation, job).items() <= record.items()
+            if same and all(file.is_file() for file in _beside(path, job).values()):
+                print_record(record, f"{path} (nothing has changed since; force=true evaluates again)")
+                found = record
+    return evaluation.world.broadcast(found)
 
 
 def _beside(path: Path, job: Job) -> dict[str, Path]:

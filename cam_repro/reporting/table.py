@@ -3,8 +3,6 @@
 Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is left out.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Sequence

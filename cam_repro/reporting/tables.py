@@ -1,7 +1,5 @@
 """Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -138,16 +136,8 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
         title = paper.row_title(run.model) + (f", {OWN}" if _is_own(run) else "")
         return title, run.method, run.protocol["name"]
 
-    def errors(of: str, top1: float, top5: float) -> dict[str, float]:
-        return {f"{of}_top1_error": top1, f"{of}_top5_error": top5}
-
-    one = {(paper.row_title(model),): errors("cls", *row) for model, row in paper.TABLE1.items()}
-    two = {
-        (paper.row_title(*key),): errors("loc", *row)
-        | errors("cls", *paper.TABLE1[key[0]])
-        | {"loc_given_cls": paper.loc_given_cls(*key)}
-        for key, row in paper.TABLE2.items()
-    }
+    one = {(paper.row_title(model),): paper.published(model) for model in paper.TABLE1}
+    two = {(paper.row_title(*key),): paper.published(*key) for key in paper.TABLE2}
     three = {key: {"loc_top5_error": error} for key, error in paper.TABLE3.items()}
     return [
         Table(

@@ -1,7 +1,5 @@
 """Boxes by every rule: how much two cores are worth, and the paper's rule beside scipy's labelling."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

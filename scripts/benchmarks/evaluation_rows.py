@@ -1,7 +1,5 @@
 """An evaluation from JPEGs to scored boxes beside its parts alone, again from kept maps, and its growth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import count

@@ -1,7 +1,5 @@
 """JPEG → what the network sees, on one core, beside torchvision's classification reference recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Class activation maps of the five best classes beside the plain forward pass and beside other packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import nan
 

@@ -1,7 +1,5 @@
 """A made-up tree of JPEGs of ILSVRC's sizes, in its layout: 500 × 375 pixels and 110 kB on average."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What grows with the number of images and what must not: memory, work an image, the index, start-up."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -26,8 +24,7 @@ from cam_repro.networks.network import CamNetwork
 SCRIPTS = Path(__file__).resolve().parent.parent
 FEW, HALF, MANY, FILES = 1_000, 10_000, 20_000, 200_000
 STARTED = ["data=ilsvrc", "data.root=/nowhere"]  # refused where the real work would begin
-SLOWEST = ("train", "eval_localization", "compare_views", "score")  # of all scripts to start
-WITH_MODEL = ("train", "compare_views")
+SLOWEST = ("train", "eval_localization", "score")  # of all scripts to start
 
 
 def rows(work: Path) -> Iterator[Row]:
@@ -125,7 +122,7 @@ def _started(name: str, work: Path, rounds: int) -> float:
     """Seconds, the median of `rounds`, until a script refuses data that is not there."""
     options = [
         *STARTED,
-        *(["model=resnet18"] if name in WITH_MODEL else []),
+        *(["model=resnet18"] if name == "train" else []),
         *(f"{key}={work / 'nothing'}" for key in ("runs", "results", "cache")),
     ]
     command = [sys.executable, str(SCRIPTS / f"{name}.py"), *options]

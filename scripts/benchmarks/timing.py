@@ -1,7 +1,5 @@
 """Two things timed by turns in one run, and what is said of them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout

@@ -1,7 +1,5 @@
 """Training's step on the built-in data beside the same step on a batch already in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from conftest import composed
 from PIL import Image
 
 from cam_repro import UserError
-from cam_repro.config import model_config
+from cam_repro.config import Config, model_config
 from cam_repro.networks import build_network
+from cam_repro.reporting.pictures import show_pictures
+from scripts.export_weights import main as export_weights
 
 WNIDS = [f"n0000000{label}" for label in range(6)]
 
@@ -33,22 +35,22 @@ def trained(tmp_path: Path) -> Path:
     return folder
 
 
-def does(script: str, folder: Path, *options: str) -> None:
+def does(work: Callable[[Config], object], folder: Path, *options: str) -> None:
     config = composed([f"runs={folder / 'runs'}", f"data.root={folder}", "device=cpu", *options])
-    import_module(f"scripts.{script}").main(config)
+    work(config)
 
 
 def test_an_exported_network_is_used_like_its_checkpoint(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    does("export_weights", tmp_path, "model=squeezenet")
+    does(export_weights, tmp_path, "model=squeezenet")
     published, said = trained / "squeezenet-shapes.safetensors", capsys.readouterr().out
     assert f"sha256 {hashlib.sha256(published.read_bytes()).hexdigest()}" in said
     assert f"use it with weights={published}" in said
 
     answers = []
     for weights in ([], [f"weights={published}"]):
-        does("predict", tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights)
+        does(show_pictures, tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights)
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1] and answers[0].count("box") == 5
 
@@ -65,4 +67,4 @@ def test_only_what_was_trained_here_is_exported(
     trained: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        does("export_weights", tmp_path, *(option.format(trained / "checkpoint.pt") for option in options))
+        does(export_weights, tmp_path, *(option.format(trained / "checkpoint.pt") for option in options))
