@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from cam_repro import UserError
 
 LARGEST = 600_000_000  # bytes; VGG16's 553 million are the most that a network here has, and are held three times
+MOST_FIELDS = 100_000  # a network here has a few thousand; of masses of empty ones protobuf makes 15 times their bytes
 MESSAGES = {  # the part of caffe.proto that is read: message → field → its number, and its type or message
     "BlobShape": {"dim": (1, "INT64")},
     "BlobProto": {  # packed numbers lie there as bytes, which are taken at once, not one by one
@@ -30,6 +31,8 @@ def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
     Raises UserError for numbers that do not fill their shape and where there are none, protobuf's DecodeError for what
     is no such message.
     """
+    if _fields(memoryview(content), "NetParameter", MOST_FIELDS) >= MOST_FIELDS:
+        raise UserError(f"there are more than {MOST_FIELDS:,} fields in it, which no network has")
     network = _net_parameter()
     network.ParseFromString(content)
     state = {}
@@ -40,6 +43,41 @@ def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
     if not state:
         raise UserError("there is no layer with weights in it")
     return state
+
+
+def _fields(content: memoryview, message: str, most: int) -> int:
+    """How many fields lie in a message and those inside it, as far as it can be read and no further than `most`.
+
+    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, or a length and so many bytes.
+    """
+    inside, at, count = dict(MESSAGES[message].values()), 0, 0
+
+    def varint() -> int:
+        nonlocal at
+        value = 0
+        for shift in range(0, 70, 7):
+            value |= (content[at] & 0x7F) << shift
+            at += 1
+            if content[at - 1] < 0x80:
+                return value
+        raise IndexError
+
+    try:
+        while at < len(content) and count < most:
+            number, kind = divmod(varint(), 8)
+            count += 1
+            if kind == 0:
+                varint()
+            elif kind == 2:
+                end = varint() + at
+                if inside.get(number) in MESSAGES:
+                    count += _fields(content[at:end], inside[number], most - count)
+                at = end
+            else:
+                at += 8 if kind == 1 else 4
+    except IndexError:  # cut off, or no number: protobuf says so
+        pass
+    return count
 
 
 def _net_parameter() -> Any:
