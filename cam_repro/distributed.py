@@ -97,7 +97,8 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
             raise UserError("another process of this job failed, which ends it; its own message says why") from None
         raise
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        if deterministic:  # else left alone: the mere call imports torch's compiler, for a second and a half
+            torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
 
 
