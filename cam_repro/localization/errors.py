@@ -107,8 +107,11 @@ def score_images(
     numbers = np.arange(1, len(labels) + 1) if image_numbers is None else np.asarray(image_numbers)
     blacklisted = np.isin(numbers, list(blacklist))
 
-    def box_right(one_box_each: ArrayLike | None) -> np.ndarray | None:
-        return None if one_box_each is None else _right_boxes(np.asarray(one_box_each)[:, None], true_boxes)[:, 0]
+    one_box_each = {"gt_known_right": gt_known_boxes}
+    if sizes is not None:
+        one_box_each |= {"whole_image_right": whole_image_boxes(sizes), "centre_box_right": centre_boxes(sizes)}
+    others = {name: np.asarray(of)[:, None] for name, of in one_box_each.items() if of is not None}
+    right = _right_boxes(np.concatenate([boxes, *others.values()], axis=1), true_boxes)  # all of them in one comparison
 
     counted, names = np.array([len(of_image) > 0 for of_image in true_boxes], bool) & ~blacklisted, [*KINDS]
     kinds = np.full(len(labels), -1, np.int8)
@@ -117,24 +120,22 @@ def score_images(
         kinds[image] = names.index(kind_of_guess(*guess, true_boxes[image]))
     return ScoredImages(
         cls_right=np.logical_or.accumulate(label_right, axis=1),
-        loc_right=np.logical_or.accumulate(label_right & _right_boxes(boxes, true_boxes), axis=1),
+        loc_right=np.logical_or.accumulate(label_right & right[:, : labels.shape[1]], axis=1),
         counted=counted,
         blacklisted=blacklisted,
-        gt_known_right=box_right(gt_known_boxes),
-        whole_image_right=box_right(None if sizes is None else whole_image_boxes(sizes)),
-        centre_box_right=box_right(None if sizes is None else centre_boxes(sizes)),
         kinds=kinds,
+        **dict(zip(others, right[:, labels.shape[1] :].T, strict=True)),
     )
 
 
 def _right_boxes(boxes: np.ndarray, true_boxes: Sequence[ArrayLike]) -> np.ndarray:
     """boxes (N, K, 4), true_boxes N × (M, 4) -> (N, K) bool: IoU ≥ 0.5 with any true box of the image."""
     truths = [np.asarray(of_image, dtype=np.float64).reshape(-1, 4) for of_image in true_boxes]
-    # All true boxes of all images in one array, so that scoring is one comparison.
     image_of_box = np.repeat(np.arange(len(truths)), np.array([len(truth) for truth in truths], np.int64))
-    hits = box_iou(boxes[image_of_box], np.concatenate([np.empty((0, 4)), *truths])[:, None]) >= IOU_OF_A_RIGHT_BOX
+    overlaps = box_iou(boxes[image_of_box], np.concatenate([np.empty((0, 4)), *truths])[:, None])
+    true_box, guess = np.nonzero(overlaps >= IOU_OF_A_RIGHT_BOX)
     right = np.zeros(boxes.shape[:2], dtype=bool)
-    np.logical_or.at(right, image_of_box, hits)
+    right[image_of_box[true_box], guess] = True
     return right
 
 

@@ -48,7 +48,8 @@ def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
 def _fields(content: memoryview, message: str, most: int) -> int:
     """How many fields lie in a message and those inside it, as far as it can be read and no further than `most`.
 
-    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, or a length and so many bytes.
+    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, a length and so many
+    bytes, or nothing, where a group begins or ends.
     """
     inside, at, count = dict(MESSAGES[message].values()), 0, 0
 
@@ -74,7 +75,7 @@ def _fields(content: memoryview, message: str, most: int) -> int:
                     count += _fields(content[at:end], inside[number], most - count)
                 at = end
             else:
-                at += 8 if kind == 1 else 4
+                at += {1: 8, 5: 4}.get(kind, 0)
     except IndexError:  # cut off, or no number: protobuf says so
         pass
     return count

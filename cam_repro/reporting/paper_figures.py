@@ -16,6 +16,7 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import normalise, resize_map, squash
+from cam_repro.distributed import float32
 from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation, evaluations
 from cam_repro.files import replacing
@@ -120,7 +121,7 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
     units = [unit for unit in weights.argsort(descending=True)[:5].tolist() if weights[unit] > 0]
     maps = []
     for start in tqdm(range(0, len(pool), BATCH), f"{evaluation.trained.name}: units", leave=False, disable=None):
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             shown = _pixels(evaluation, _pictures(evaluation, pool[start : start + BATCH].tolist()))
             maps.append(network.forward_with_maps(shown)[1][:, units].cpu().numpy())
     of_units, cells = np.concatenate(maps), []
