@@ -1,15 +1,16 @@
 """What the paper says of its networks, each sentence held against the results here, whatever comes out.
 
-A claim names two results and the range in which the second's metric minus the first's must lie. Several runs of a
-network (`name=…-seed1`) stand for it by their mean. A claim holds where the 95 % interval of the difference, paired
-over images and, where there are several runs, redrawn over them, lies in that range; is contradicted where it lies
-wholly outside; else undecided. One run of each speaks of these two networks as they were trained, not of all such.
+A claim names two results and the range in which the second's metric minus the first's must lie. Both must be of one
+recipe; several runs of a network by it, of other seeds, stand for it by their mean. A claim holds where the 95 %
+interval of the difference, paired over images and, where there are several runs, redrawn over them, lies in that range;
+is contradicted where it lies wholly outside; else undecided. One run of each speaks of these two networks as they were
+trained, not of all such.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from math import inf
-from statistics import mean
+from statistics import mean, mode
 from typing import Any, NamedTuple
 
 from cam_repro.localization.errors import differences, summarise
@@ -33,6 +34,7 @@ FAMILIES = {  # which networks take the places of GoogLeNet, or of AlexNet, in t
 ORIGINAL, GAP, GMP = (("googlenet" + cut, "cam", "paper") for cut in ("", "_gap", "_gmp"))
 BACKPROP, BACKPROP_ON_GAP = (("googlenet" + cut, "backprop", "paper") for cut in ("", "_gap"))
 RELEASE, HEURISTICS = (("googlenet_gap", "cam", protocol) for protocol in ("release", "release_heuristics"))
+NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile"}
 BETTER = (-inf, 0.0)  # of an error: the second's is lower
 
 
@@ -64,37 +66,51 @@ CLAIMS = (
 
 
 def claim_rows(runs: Sequence[Result]) -> list[dict[str, Any]]:
-    """A row for each claim and family whose two results are there with their judgements of the same images."""
+    """A row for each claim, family and recipe whose two results are there with their judgements of the same images."""
     rows = []
-    for family, networks in FAMILIES.items():
-        for claim in CLAIMS:
-            sides = [_runs_of(runs, networks, which) for which in (claim.one, claim.two)]
-            if not all(sides) or len({run.provenance["data"] for side in sides for run in side}) > 1:
-                continue
-            judged = [[read_judgements(run.path) for run in side] for side in sides]
-            if claim.metric not in (found := differences(*judged, [claim.metric])):
-                continue  # of fewer than five classes
-            difference, low, high = found[claim.metric]
-            one, two = (mean(summarise(scored)[claim.metric] for scored in side) for side in judged)
-            theirs = [_published(which, claim.metric) for which in (claim.one, claim.two)]
-            rows.append({
-                "claim": claim.says, "section": claim.section, "family": family, "metric": claim.metric,
-                "paper_one": theirs[0], "paper_two": theirs[1], "one": one, "two": two,
-                "runs_one": len(judged[0]), "runs_two": len(judged[1]),
-                "difference": difference, "low": low, "high": high, "verdict": verdict(low, high, claim.range),
-            })  # fmt: skip
+    for (family, recipe, alike), claim in product(_alike(runs), CLAIMS):
+        sides = [_runs_of(alike, FAMILIES[family], which) for which in (claim.one, claim.two)]
+        if not all(sides) or len({run.provenance["data"] for side in sides for run in side}) > 1:
+            continue
+        judged = [[read_judgements(run.path) for run in side] for side in sides]
+        if claim.metric not in (found := differences(*judged, [claim.metric])):
+            continue  # of fewer than five classes
+        difference, low, high = found[claim.metric]
+        one, two = (mean(summarise(scored)[claim.metric] for scored in side) for side in judged)
+        theirs = [_published(which, claim.metric) for which in (claim.one, claim.two)]
+        rows.append({
+            "claim": claim.says, "section": claim.section, "family": family, "recipe": recipe, "metric": claim.metric,
+            "paper_one": theirs[0], "paper_two": theirs[1], "one": one, "two": two,
+            "runs_one": len(judged[0]), "runs_two": len(judged[1]),
+            "difference": difference, "low": low, "high": high, "verdict": verdict(low, high, claim.range),
+        })  # fmt: skip
     return rows
 
 
+def _alike(runs: Sequence[Result]) -> Iterator[tuple[str, str, list[Result]]]:
+    """(family, recipe, its results): a recipe by its name and, where those of a name differ, by what they do unlike."""
+    for family, networks in FAMILIES.items():
+        of_family = [run for run in runs if run.model in networks.values()]
+        recipes = [{"name": "–"} | (run.provenance.get("training") or {}) for run in of_family]
+        found: dict[str, list[Result]] = {}
+        for run, mine in zip(of_family, recipes, strict=True):
+            others = [other for other in recipes if other["name"] == mine["name"]]
+            keys = sorted(key for key in mine if any(other.get(key) != mine[key] for other in others))
+            label = " ".join([mine["name"], *(f"{key}={mine[key]}" for key in keys if key not in NOT_OF_THE_RECIPE)])
+            found.setdefault(label, []).append(run)
+        yield from ((family, label, found[label]) for label in sorted(found))
+
+
 def _runs_of(runs: Sequence[Result], networks: dict[str, str], which: Which) -> list[Result]:
-    """Those with judgements beside them; older results have none."""
+    """Those with judgements beside them, which older results have not, of the settings that most of them have."""
     network, *way = which
-    return [
+    found = [
         run for run in runs
         if run.kind == "localization" and [run.method, run.protocol["name"]] == way
-        and run.model == networks.get(network) and re.fullmatch(rf"{run.model}(-seed\d+)?", run.name)
-        and run.path.with_suffix(".npz").is_file()
+        and run.model == networks.get(network) and run.path.with_suffix(".npz").is_file()
     ]  # fmt: skip
+    usual = mode(run.provenance.get("network") for run in found) if found else None
+    return [run for run in found if run.provenance.get("network") == usual]
 
 
 def _published(which: Which, metric: str) -> float | None:
@@ -115,12 +131,13 @@ def verdict(low: float, high: float, within: tuple[float, float]) -> str:
 
 def claims_cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table of claims.md, its heading first."""
-    cells = [["claim", "§", "network", "error", "paper", "here", "difference", "95 % interval", "verdict"]]
+    cells = [["claim", "§", "network", "recipe", "error", "paper", "here", "difference", "95 % interval", "verdict"]]
     for row in rows:
         theirs = [f"{row[side]:.1f}" if row[side] is not None else "–" for side in ("paper_one", "paper_two")]
         runs = f" ({row['runs_one']} and {row['runs_two']} runs)" if max(row["runs_one"], row["runs_two"]) > 1 else ""
+        error = row["metric"].removesuffix("_error").replace("_", " ")
         cells.append([
-            row["claim"], row["section"], row["family"] + runs, row["metric"].removesuffix("_error").replace("_", " "),
+            row["claim"], row["section"], row["family"] + runs, row["recipe"], error,
             " → ".join(theirs), f"{row['one']:.1f} → {row['two']:.1f}", f"{row['difference']:+.1f}",
             f"{row['low']:+.1f} … {row['high']:+.1f}", row["verdict"],
         ])  # fmt: skip
