@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cam_repro.config import DataConfig, check_choice
 from cam_repro.data import folder, ilsvrc
@@ -17,20 +16,11 @@ from cam_repro.data.split import Split
 if TYPE_CHECKING:  # torch is not needed to read a tree
     from cam_repro.distributed import World
 
-__all__ = ["LAYOUTS", "Layout", "Split", "imagenet_classes", "load_classes", "load_split"]
+__all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split"]
 
-
-class Layout(NamedTuple):
-    """How a data set lies on the disk: what reads its train or val split, and what reads its classes alone."""
-
-    open_split: Callable[[DataConfig, str, Path], Split]  # data, "train" or "val", cache folder
-    read_classes: Callable[[DataConfig], tuple[list[str], list[str]]]  # wnids and words, without any image
-
-
-LAYOUTS = {
-    "ilsvrc": Layout(ilsvrc.open_split, ilsvrc.read_classes),
-    "folder": Layout(folder.open_split, folder.read_classes),
-}
+# How a data set lies on the disk. A layout is a module with open_split(data, "train" or "val", cache folder) -> Split
+# and read_classes(data) -> (wnids, words), which looks at no image.
+LAYOUTS = {"ilsvrc": ilsvrc, "folder": folder}
 
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:

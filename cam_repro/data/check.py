@@ -8,7 +8,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,35 +26,20 @@ ERRORS = (
     "unreadable image", "unreadable annotation", "unreadable list", "listed image missing", "unknown class",
     "image without annotation", "annotation of another size", "reversed box", "box outside the image", "wrong count",
 )  # fmt: skip
-NOTES = (
-    "doubtful JPEG data", "EXIF rotation", "not RGB", "not a JPEG", "box one pixel over the edge", "image without box",
-    "annotation without size", "annotation without image", "image not listed", "class without images", "no images",
-)  # fmt: skip
 ILSVRC_IMAGES = {"train": 1_281_167, "val": 50_000}
 ILSVRC_IMAGES_A_CLASS = {"train": range(732, 1301), "val": range(50, 51)}
 SHOWN = 3  # examples of each kind on the screen; the report has them all
 
-
-class Finding(NamedTuple):
-    kind: str
-    where: str  # a file, a class or a split
-    what: str = ""
-
-    def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.what else self.where
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # any byte may be in a file's name
+Finding = tuple[str, str]  # a kind, one of ERRORS or else a note; and of which file, class or split it is
 
 
-@dataclass
-class Summary:
-    """One split: images of each class in the tree and in its list (none: there is no list); boxes; what was found."""
+class Summary(NamedTuple):
+    """One split: how many images, of which classes where these are known, how many boxes, and what was found."""
 
-    split: str
     images: int
-    findings: list[Finding] = field(default_factory=list)
-    in_tree: Counter[str] = field(default_factory=Counter)
-    listed: Counter[str] | None = None
-    boxes: int = 0
+    classes: Counter[str]
+    boxes: int
+    findings: list[Finding]
 
 
 def check(config: Config) -> None:
@@ -73,151 +57,126 @@ def check(config: Config) -> None:
         raise UserError(f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root=")
     overview = [
         f"{data.name} at {root}",
-        f"  train {train.images:,} images of {len(train.in_tree):,} classes",
-        f"  val   {val.images:,} images of {len(val.in_tree):,} classes, {val.boxes:,} boxes",
+        f"  train {train.images:,} images of {len(train.classes):,} classes",
+        f"  val   {val.images:,} images of {len(val.classes):,} classes, {val.boxes:,} boxes",
     ]
-    everything = [*overview, *_listing(findings, None), *_class_table([train, val], wnids, words)]
+    rows = zip(wnids, words, strict=True)
+    table = [f"{wnid:12}{train.classes[wnid]:>8}{val.classes[wnid]:>8}  {name}" for wnid, name in rows]
+    everything = [*overview, *_listing(findings, None), "", f"{'class':12}{'train':>8}{'val':>8}", *table]
     report = write_text(Path(config.runs) / data.name / "check.txt", "\n".join(everything) + "\n")
     print("\n".join([*overview, *_listing(findings, SHOWN)]))
     print(f"{images:,} images read in {seconds:.1f} s ({images / seconds:,.0f} a second); everything found: {report}")
-    if errors := sum(finding.kind in ERRORS for finding in findings):
+    if errors := sum(kind in ERRORS for kind, _ in findings):
         raise UserError(f"errors in the data at {root}: {errors}, listed in {report}; mend or fetch these files again")
 
 
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder = root / ilsvrc.IMAGES / split
+    folder, image_set = root / ilsvrc.IMAGES / split, root / ilsvrc.IMAGE_SETS[split]
     files = ilsvrc.scan_images(folder) if folder.is_dir() else []
-    summary = Summary(split, len(files))
     if not files:  # one split alone is enough for some work
-        summary.findings.append(Finding("no images", f"{folder}"))
-        return summary
-    findings, image_set = summary.findings, root / ilsvrc.IMAGE_SETS[split]
-    solution: dict[str, Truth] = {}
+        return Summary(0, Counter(), 0, [("no images", f"{folder}")])
+    findings: list[Finding] = []
     with_xml: set[str] = set()
-    with _noting("list", image_set, findings):
-        there = ilsvrc.by_listed_name(files)
-        if image_set.is_file():
-            names = ilsvrc.read_image_set(image_set)
-            findings += [Finding("listed image missing", name) for name in names if name not in there]
-            listed = set(names)
-            findings += [Finding("image not listed", file) for name, file in there.items() if name not in listed]
-            summary.listed = Counter(name.partition("/")[0] for name in names)
+    solution: dict[str, Truth] = {}
+    if image_set.is_file():
+        with _noting("unreadable list", image_set, image_set.name, findings):
+            there, listed = ilsvrc.by_listed_name(files), dict.fromkeys(ilsvrc.read_image_set(image_set))
+            findings += [("listed image missing", name) for name in listed if name not in there]
+            findings += [("image not listed", file) for name, file in there.items() if name not in listed]
     if split == "val":
         with_xml = ilsvrc.xml_stems(root)
-        with _noting("list", root / ilsvrc.SOLUTION, findings):
+        with _noting("unreadable list", root / ilsvrc.SOLUTION, ilsvrc.SOLUTION, findings):
             solution = read_solution(root / ilsvrc.SOLUTION)
-        summary.listed = Counter(wnid for wnid, _ in solution.values()) if solution else None
-    see = partial(_see, root=root, split=split, wnids=frozenset(wnids), with_xml=with_xml, solution=solution)
+    see = partial(_see, root=root, split=split, wnids=set(wnids), with_xml=with_xml, solution=solution)
     bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
-    for wnid, boxes, found in bar:
-        summary.in_tree.update([wnid] if wnid else [])
-        summary.boxes += boxes
+    truths = []
+    for truth, found in bar:
+        truths += [truth] if truth else []
         findings += found
     stems = {ilsvrc.stem_of(file) for file in files}
-    alone = [(f"{stem}.xml", "") for stem in sorted(with_xml - stems)]
-    alone += [(stem, "in LOC_val_solution.csv") for stem in sorted(solution.keys() - stems - with_xml)]
-    findings += [Finding("annotation without image", *where) for where in alone]
-    findings += _wrong_counts(data, summary, wnids)
-    return summary
+    findings += [("annotation without image", f"{stem}.xml") for stem in sorted(with_xml - stems)]
+    alone = sorted(solution.keys() - stems - with_xml)
+    findings += [("annotation without image", f"{stem}: in LOC_val_solution.csv") for stem in alone]
+    classes = Counter(wnid for wnid, _ in truths)
+    findings += _wrong_counts(data, split, len(files), classes, wnids)
+    return Summary(len(files), classes, sum(len(boxes) for _, boxes in truths), findings)
 
 
 @contextmanager
-def _noting(what: str, path: Path, findings: list[Finding], name: str = "") -> Iterator[None]:
+def _noting(kind: str, path: Path, name: str, findings: list[Finding]) -> Iterator[None]:
     """A file that is refused in the block is a finding, and the check goes on."""
     try:
         yield
     except (UserError, CorruptImage) as error:
-        reason = str(error).removeprefix(f"{path}").lstrip(":, ")
-        findings.append(Finding(f"unreadable {what}", name or path.name, reason))
+        findings.append((kind, f"{name}: " + str(error).removeprefix(f"{path}").lstrip(":, ")))
 
 
 def _see(
-    file: str, root: Path, split: str, wnids: frozenset[str], with_xml: set[str], solution: dict[str, Truth]
-) -> tuple[str | None, int, list[Finding]]:
-    """One image and its annotation: its class, none where unknown; the number of its boxes; what was found."""
+    file: str, root: Path, split: str, wnids: set[str], with_xml: set[str], solution: dict[str, Truth]
+) -> tuple[Truth | None, list[Finding]]:
+    """One image and its annotation: class and boxes, none where it has none; and what was found."""
     findings: list[Finding] = []
-    image, path = None, root / ilsvrc.IMAGES / split / file
-    with _noting("image", path, findings, file):
-        image = examine(path)
-        oddities = {
-            "doubtful JPEG data": image.doubt,
-            "EXIF rotation": "" if image.orientation == 1 else f"orientation {image.orientation}, ignored",
-            "not RGB": "" if image.mode == "RGB" else image.mode,
-            "not a JPEG": "" if image.format in ("JPEG", "MPO") else image.format,
-        }
-        findings += [Finding(kind, file, what) for kind, what in oddities.items() if what]
-    size, stem, annotation = image and image.size, ilsvrc.stem_of(file), None
+    image, stem, size, annotation = root / ilsvrc.IMAGES / split / file, ilsvrc.stem_of(file), None, None
+    with _noting("unreadable image", image, file, findings):
+        size, oddities = examine(image)
+        findings += [(kind, f"{file}: {what}") for kind, what in oddities.items()]
     if stem in with_xml:
         xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
-        with _noting("annotation", xml, findings):
+        with _noting("unreadable annotation", xml, xml.name, findings):
             annotation = read_annotation(xml)
-        if annotation and not annotation.size:
-            findings.append(Finding("annotation without size", xml.name))
-        elif annotation and size and annotation.size != size:
-            said, stored = ("×".join(map(str, pair)) for pair in (annotation.size, size))
-            findings.append(Finding("annotation of another size", xml.name, f"says {said}, the image has {stored}"))
-    truth = (annotation and annotation.truth()) or solution.get(stem) or ilsvrc.truth_from_folder(file)
+            if not annotation.size:
+                findings.append(("annotation without size", xml.name))
+            elif size and annotation.size != size:
+                both = "says {}×{}, the image has {}×{}".format(*annotation.size, *size)
+                findings.append(("annotation of another size", f"{xml.name}: {both}"))
+    truth = (annotation and annotation.truth) or solution.get(stem) or ilsvrc.truth_from_folder(file)
     if truth is None:
-        if annotation or stem not in with_xml:  # an unreadable one is found already
-            findings.append(Finding("image without annotation", file))
-        return None, 0, findings
-    wnid, boxes = truth
-    if wnid not in wnids:
-        findings.append(Finding("unknown class", file, f"{wnid or 'no name'} is not in the synset mapping"))
-    if split == "val":
-        findings += _box_findings(file, boxes, size)
-    return wnid, len(boxes), findings
+        findings.append(("image without annotation", file))
+    elif truth[0] not in wnids:
+        findings.append(("unknown class", f"{file}: {truth[0] or 'no name'} is not in the synset mapping"))
+    if truth and size and split == "val":
+        findings += _box_findings(file, truth[1], *size)
+    return truth, findings
 
 
-def _box_findings(file: str, boxes: list[Box], size: tuple[int, int] | None) -> Iterator[Finding]:
+def _box_findings(file: str, boxes: list[Box], width: int, height: int) -> Iterator[Finding]:
     if not boxes:
-        yield Finding("image without box", file, "counts for classification only")
+        yield "image without box", f"{file}: counts for classification only"
     for x1, y1, x2, y2 in boxes:
-        where = f"box {x1} {y1} {x2} {y2}" + (f", image {size[0]}×{size[1]}" if size else "")
+        where = f"{file}: box {x1} {y1} {x2} {y2}, image {width}×{height}"
         if x2 < x1 or y2 < y1:
-            yield Finding("reversed box", file, where)
-        elif size and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
-            yield Finding("box outside the image", file, where)
-        elif size and (x2 == size[0] or y2 == size[1]):
-            yield Finding("box one pixel over the edge", file, where)
+            yield "reversed box", where
+        elif x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+            yield "box outside the image", where
+        elif x2 == width or y2 == height:
+            yield "box one pixel over the edge", where
 
 
-def _wrong_counts(data: DataConfig, summary: Summary, wnids: list[str]) -> Iterator[Finding]:
+def _wrong_counts(
+    data: DataConfig, split: str, images: int, classes: Counter[str], wnids: list[str]
+) -> Iterator[Finding]:
     """Against ILSVRC's known numbers; of another data set only which classes have none."""
-    split = summary.split
     if data.name == "ilsvrc" and len(wnids) == 1000:
-        if summary.images != ILSVRC_IMAGES[split]:
-            yield Finding("wrong count", split, f"{summary.images:,} images, expected {ILSVRC_IMAGES[split]:,}")
+        if images != ILSVRC_IMAGES[split]:
+            yield "wrong count", f"{split}: {images:,} images, expected {ILSVRC_IMAGES[split]:,}"
         usual = ILSVRC_IMAGES_A_CLASS[split]
         for wnid in wnids:
-            if (count := summary.in_tree[wnid]) not in usual:
-                yield Finding("wrong count", f"{split} {wnid}", f"{count} images, expected {usual[0]} to {usual[-1]}")
-    elif empty := [wnid for wnid in wnids if not summary.in_tree[wnid]]:
-        yield Finding("class without images", split, f"{len(empty)} of {len(wnids)}, first {empty[0]}")
+            if classes[wnid] not in usual:
+                yield "wrong count", f"{split} {wnid}: {classes[wnid]} images, expected {usual[0]} to {usual[-1]}"
+    elif empty := [wnid for wnid in wnids if not classes[wnid]]:
+        yield "class without images", f"{split}: {len(empty)} of {len(wnids)}, first {empty[0]}"
 
 
 def _listing(findings: list[Finding], most: int | None) -> list[str]:
     """The findings by kind, errors first, at most so many of each kind."""
     by_kind = defaultdict(list)
-    for finding in findings:
-        by_kind[finding.kind].append(finding)
+    for kind, what in findings:
+        by_kind[kind].append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in what))  # any byte is in a name
     lines = []
-    for title, kinds in (("errors", ERRORS), ("notes", NOTES)):
+    for title, kinds in (("errors", by_kind.keys() & ERRORS), ("notes", by_kind.keys() - ERRORS)):
         lines.append(f"{title}: {sum(len(by_kind[kind]) for kind in kinds):,}")
-        for kind in filter(by_kind.get, kinds):
-            lines.append(f"  {len(by_kind[kind]):7,} {kind}")
-            lines += [f"          {finding}" for finding in by_kind[kind][:most]]
-            if most is not None and len(by_kind[kind]) > most:
-                lines.append("          …")
+        for kind in sorted(kinds):
+            lines += [f"  {len(by_kind[kind]):7,} {kind}", *(f"          {what}" for what in by_kind[kind][:most])]
+            lines += ["          …"] if most is not None and len(by_kind[kind]) > most else []
     return lines
-
-
-def _class_table(summaries: list[Summary], wnids: list[str], words: list[str]) -> list[str]:
-    """Images of each class: in the train tree and ImageSets' list, in the val tree and LOC_val_solution.csv."""
-    columns = [counts for summary in summaries for counts in (summary.in_tree, summary.listed)]
-    rows = ["", f"{'class':12}{'train':>8}{'listed':>8}{'val':>8}{'in CSV':>8}"]
-    for wnid, name in zip(wnids, words, strict=True):
-        cells = "".join(f"{'-' if counts is None else counts[wnid]:>8}" for counts in columns)
-        rows.append(f"{wnid:12}{cells}  {name}")
-    return rows

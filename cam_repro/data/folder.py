@@ -29,15 +29,9 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         pairs = [(file, label) for file, label in pairs if _is_held_out(file) == (split == "val")]
     if not pairs:
         raise UserError(f"{folder} leaves no pictures for {split}; add some, or sort them into train/ and val/")
-    return Split(
-        folder,
-        files=np.array([file for file, _ in pairs]),
-        labels=np.array([label for _, label in pairs], np.int64),
-        boxes=np.empty((0, 4), np.int32),
-        box_starts=np.zeros(len(pairs) + 1, np.int64),
-        wnids=wnids,
-        words=words,
-    )
+    paths, labels = zip(*pairs, strict=True)
+    boxes, starts = np.empty((0, 4), np.int32), np.zeros(len(pairs) + 1, np.int64)
+    return Split(folder, np.array(paths), np.array(labels, np.int64), boxes, starts, wnids, words)
 
 
 def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:

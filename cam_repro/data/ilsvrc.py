@@ -6,8 +6,6 @@ no list can lead out of the tree. Links in the tree are followed: whoever owns t
 
 import hashlib
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -31,14 +29,12 @@ _INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of readi
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
-    root = tree_root(data)
-    wnids, words = read_classes(data)
+    root, (wnids, words) = tree_root(data), read_classes(data)
     folder = root / IMAGES / split
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
-    signature = _signature(root, split, wnids)
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
-    index = cache / "index" / f"{key}.npz"
+    index, signature = cache / "index" / f"{key}.npz", _signature(root, split, wnids)
     arrays = load_arrays(index)
     if arrays.pop("signature", None) != signature:
         arrays = _build_index(root, split, wnids)
@@ -73,8 +69,6 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
     wnids = [line[0] for line in lines]
     if len(set(wnids)) != len(wnids) or not wnids:
         raise UserError(f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line")
-    if odd := [wnid for wnid in wnids if not re.fullmatch(r"[\w-]+", wnid)]:
-        raise UserError(f"{path}: {odd[0][:40]!r} is no class name; expected letters, digits, - and _, as n01440764")
     return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
 
 
@@ -108,13 +102,12 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
     labels, boxes = [], []
     for file in tqdm(files, f"index {split}", leave=False, disable=None):
         stem = stem_of(file)
-        truth = read_annotation(annotations / f"{stem}.xml").truth() if stem in with_xml else None
+        truth = read_annotation(annotations / f"{stem}.xml").truth if stem in with_xml else None
         truth = truth or solution.get(stem) or truth_from_folder(file)
         if truth is None:
             raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {SOLUTION} names it")
         if truth[0] not in class_of:
-            where = annotations / f"{stem}.xml" if stem in with_xml else folder / file
-            raise UserError(f"{where}: class {truth[0]} is not in the synset mapping")
+            raise UserError(f"{folder / file} is of class {truth[0]}, which {MAPPING} does not list")
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
     return {
@@ -135,28 +128,16 @@ def scan_images(folder: Path) -> list[str]:
 
 
 def by_listed_name(files: list[str]) -> dict[str, str]:
-    """Files by their name without suffix, as ImageSets and annotations name them. Raises UserError for twins."""
-    found: dict[str, str] = {}
-    for file in files:
-        twin = found.setdefault(file.rpartition(".")[0], file)
-        if twin is not file:
-            raise UserError(f"{twin} and {file} are two files of one image; keep one of them")
-    return found
+    """Files by their name without suffix, as ImageSets name them."""
+    return {file.rpartition(".")[0]: file for file in files}
 
 
 def read_image_set(path: Path) -> list[str]:
-    """The names in a list of `name number` lines (the number may be left out). Raises UserError with the line."""
-    lines = [line.split() for line in read_text(path).splitlines()]
-    for number, words in enumerate(lines, 1):
-        if len(words) > 2 or (len(words) == 2 and not words[1].isdecimal()):
-            raise UserError(f"{path}, line {number}: expected `name number`, not {' '.join(words)[:60]!r}")
-    counts = Counter(words[0] for words in lines if words)
-    if not counts:
-        raise UserError(f"{path} lists no image; fetch it again, or take it away to use every image there is")
-    name, count = counts.most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{path} lists {name} more than once; each image must be there once")
-    return list(counts)
+    """The names in a list of `name number` lines (the number may be left out)."""
+    names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+    if len(set(names)) != len(names) or not names:
+        raise UserError(f"{path} lists {len(names)} images, {len(set(names))} different; expected one a line")
+    return names
 
 
 def xml_stems(root: Path) -> set[str]:

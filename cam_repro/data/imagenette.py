@@ -35,7 +35,9 @@ CLASSES = {
     "n03445777": "golf ball",
     "n03888257": "parachute, chute",
 }
-IMAGE = re.compile(r"(?:.*/)?(?:train|val)/(?P<wnid>n\d{8})/(?P<file>(?P<val>ILSVRC2012_val_\d{8})?[^/]*\.JPEG)")
+IMAGE = re.compile(
+    rf"(?:.*/)?(?:train|val)/(?P<wnid>{'|'.join(CLASSES)})/(?P<file>(?!\.)(?P<val>ILSVRC2012_val_\d{{8}})?[^/]*\.JPEG)"
+)
 IMAGES_ADVICE = "get Imagenette's imagenette2.tgz another way and add args=data.download.images=FILE"
 BOXES_ADVICE = (
     "get ILSVRC2012_bbox_val_v3.tgz from image-net.org (it may ask you to log in) "
@@ -70,19 +72,31 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
     names: dict[str, dict[str, str]] = {"train": {}, "val": {}}  # of each split: name in ImageSets → wnid
 
     def place_image(name: str) -> Path | None:
-        found = IMAGE.fullmatch(name)
-        if not found or found["wnid"] not in CLASSES or found["file"].startswith("."):
+        if not (found := IMAGE.fullmatch(name)):
             return None
         split = "val" if found["val"] else "train"
         place = Path(found["file"]) if found["val"] else Path(found["wnid"], found["file"])
         names[split][str(place.with_suffix(""))] = found["wnid"]
-        return root / IMAGES / split / place
+        return Path(IMAGES, split, place)
+
+    def place_boxes(name: str) -> Path | None:
+        file = Path(name)
+        return Path(ANNOTATIONS, file.name) if file.suffix == ".xml" and file.stem in names["val"] else None
 
     _unpack(images, root, place_image)
-    for split, of_split in names.items():
-        if missing := sorted(CLASSES.keys() - set(of_split.values())):
-            raise UserError(f"{images} has no {split} images of {missing[0]} ({len(missing)} such); {IMAGES_ADVICE}")
-    _add_boxes(root, boxes, names["val"])
+    (root / ANNOTATIONS).mkdir(parents=True)
+    if boxes.is_dir():
+        for xml in boxes.rglob("*.xml"):
+            if place := place_boxes(xml.name):
+                shutil.copyfile(xml, root / place)
+    else:
+        _unpack(boxes, root, place_boxes)
+    for name, wnid in names["val"].items():
+        xml = root / ANNOTATIONS / f"{name}.xml"
+        truth = read_annotation(xml).truth if xml.is_file() else None
+        if truth is None or truth[0] != wnid:
+            found = f"names {truth[0]}" if truth else "is not there, or has no object"
+            raise UserError(f"{boxes}: {xml.name} {found}, expected boxes of {wnid}; {BOXES_ADVICE}")
     write_lists(root, CLASSES, names)
 
 
@@ -94,24 +108,22 @@ def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> 
             return Path(pooch.retrieve(address, checksum, Path(address).name, downloads, downloader=bar))
         local = Path(address).expanduser()
         if not local.exists():
-            raise UserError(f"{address} is not there; {advice}")
+            raise ValueError("it is not there")
         if local.is_file():
             pooch.hashes.hash_matches(str(local), checksum, strict=True, source=address)
         return local
-    except (requests.ConnectionError, requests.Timeout):
-        raise UserError(f"cannot download {address}: no connection, or it was lost; run again, or {advice}") from None
-    except requests.RequestException as error:
-        raise UserError(f"cannot download {address}: {error}; run again, or {advice}") from None
-    except ValueError as error:  # another checksum, or none of a known kind
-        raise UserError(f"{address} is not the file wanted: {error}; run again, or {advice}") from None
+    except (requests.RequestException, ValueError) as error:  # ValueError: another checksum, or none of a known kind
+        lost = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        reason = "no connection, or it was lost" if lost else error
+        raise UserError(f"cannot get {address}: {reason}; run again, or {advice}") from None
 
 
 def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> None:
-    """The regular files that `place` has a path for, and nothing else, whatever the archive says of itself."""
+    """The regular files that `place` has a path under `root` for, and nothing else, whatever the archive says."""
 
     def wanted(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo | None:
         path = place(member.name) if member.isfile() else None
-        return path and tarfile.data_filter(member.replace(name=str(path.relative_to(root)), deep=False), str(root))
+        return path and tarfile.data_filter(member.replace(name=str(path), deep=False), str(root))
 
     try:
         with tarfile.open(archive) as tar:
@@ -119,21 +131,3 @@ def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> N
             tar.extractall(root, members, filter=wanted)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{archive} is not a whole tar archive; get it again") from error
-
-
-def _add_boxes(root: Path, boxes: Path, wnid_of: dict[str, str]) -> None:
-    """The annotations of the val images, from an archive or a folder, each of its image's class."""
-    folder, wanted = root / ANNOTATIONS, {f"{name}.xml" for name in wnid_of}
-    folder.mkdir(parents=True)
-    if boxes.is_dir():
-        for xml in boxes.rglob("*.xml"):
-            if xml.name in wanted:
-                shutil.copyfile(xml, folder / xml.name)
-    else:
-        _unpack(boxes, root, lambda name: folder / Path(name).name if Path(name).name in wanted else None)
-    for name, wnid in wnid_of.items():
-        xml = folder / f"{name}.xml"
-        truth = read_annotation(xml).truth() if xml.is_file() else None
-        if truth is None or truth[0] != wnid:
-            found = f"names {truth[0]}" if truth else "is not there, or has no object"
-            raise UserError(f"{boxes}: {xml.name} {found}, expected boxes of {wnid}; {BOXES_ADVICE}")

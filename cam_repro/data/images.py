@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -29,17 +28,6 @@ class CorruptImage(Exception):
     """A file that is no readable picture; its text names file and reason in one line."""
 
 
-class Examination(NamedTuple):
-    """A readable picture: size (width, height) as stored, Pillow's name of its pixels (RGB, L, CMYK …) and format,
-    EXIF orientation (1: upright), and what libjpeg complained of where it could still read on."""
-
-    size: tuple[int, int]
-    mode: str
-    format: str
-    orientation: int
-    doubt: str
-
-
 def decoder() -> str:
     """Which library decodes and which resizes, for a result's provenance."""
     name = "pillow" if simplejpeg is None else "simplejpeg"
@@ -49,13 +37,7 @@ def decoder() -> str:
 def read_image(path: Path) -> np.ndarray:
     """The picture as stored, (H,W,3) uint8 RGB. Raises CorruptImage."""
     with _refusing(path):
-        data = path.read_bytes()
-        if simplejpeg is not None and data[:2] == b"\xff\xd8":
-            with suppress(ValueError):  # CMYK, or damaged: Pillow reads the one and names what is wrong with the other
-                height, width, *_ = simplejpeg.decode_jpeg_header(data)
-                if height * width <= LARGEST_PICTURE:
-                    return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        return np.array(_open(io.BytesIO(data)).convert("RGB"))
+        return _decode(path.read_bytes())[0]
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
@@ -75,27 +57,34 @@ def read_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def examine(path: Path) -> Examination:
-    """Every byte of the picture decoded, as read_image would. Raises CorruptImage where read_image does.
-
-    An eighth of the pixels a side is enough: Huffman decoding finds the damage, the rest of the work is left out.
-    """
+def examine(path: Path) -> tuple[tuple[int, int], dict[str, str]]:
+    """Size (width, height) as stored, and what is odd about a picture that read_image reads. Raises CorruptImage."""
     with _refusing(path):
         data = path.read_bytes()
-        image, doubt, orientation = _open(io.BytesIO(data)), "", 1
-        quick = simplejpeg is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
-        if quick:
-            try:
-                simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8, min_height=1, min_width=1, strict=True)
-            except ValueError as error:
-                doubt = str(error).strip() or "damaged"
-        if doubt or not quick:
-            image.convert("RGB")
+        image, orientation = _open(io.BytesIO(data)), 1
+        doubt = _decode(data)[1]
         with suppress(Exception):  # damaged tags, which are no damage to the pixels
-            orientation = image.getexif().get(ORIENTATION)
-        return Examination(
-            image.size, image.mode, image.format or "", orientation if orientation in range(2, 9) else 1, doubt
-        )
+            orientation = image.getexif().get(ORIENTATION, 1)
+        oddities = {
+            "doubtful JPEG data": doubt,
+            "EXIF rotation": f"orientation {orientation}, ignored" if orientation in range(2, 9) else "",
+            "not RGB": "" if image.mode == "RGB" else image.mode,
+            "not a JPEG": "" if image.format in ("JPEG", "MPO") else f"{image.format}",
+        }
+        return image.size, {kind: what for kind, what in oddities.items() if what}
+
+
+def _decode(data: bytes) -> tuple[np.ndarray, str]:
+    """(H,W,3) uint8 RGB, and what libjpeg complained of where Pillow reads on."""
+    doubt = ""
+    if simplejpeg is not None and data[:2] == b"\xff\xd8":
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            if height * width <= LARGEST_PICTURE:
+                return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), ""
+        except ValueError as error:  # Pillow reads it all the same, or names what is wrong with it
+            doubt = str(error).strip() or "damaged"
+    return np.array(_open(io.BytesIO(data)).convert("RGB")), doubt
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -47,41 +46,39 @@ class Batch:
         return replace(self, pixels=pixels, labels=labels)
 
 
-Decoded = tuple[np.ndarray, int, int, tuple[int, int]]  # crops (V,size,size,3), label, number in the split, stored size
+class _Batches(Dataset):
+    """Item: the batch of a list of image numbers. take: of a picture (H,W,3) and its number in the split, the V crops
+    (V,size,size,3) that are shown."""
+
+    def __init__(self, split: Split, size: int, take: Callable[[np.ndarray, int], np.ndarray]) -> None:
+        self.split, self.size, self.take = split, size, take
+
+    def __getitem__(self, images: list[int]) -> Batch:
+        crops, whole, sizes, corrupt = [], [], [], []
+        for image in images:
+            try:
+                picture = read_image(self.split.path(image))
+            except CorruptImage as error:
+                corrupt.append(str(error))
+                continue
+            crops.append(torch.from_numpy(self.take(picture, image)))
+            whole.append(image)
+            sizes.append(picture.shape[1::-1])
+        # In a worker, default_collate writes straight into the memory that it shares.
+        pixels = default_collate(crops or [torch.zeros((1, self.size, self.size, 3), dtype=torch.uint8)]).flatten(0, 1)
+        numbers, sizes = (torch.tensor(of, dtype=torch.int64) for of in (whole, sizes))
+        labels = torch.from_numpy(self.split.labels[whole])
+        return Batch(pixels.permute(0, 3, 1, 2), labels, numbers, sizes.reshape(-1, 2), corrupt)
 
 
-class _Pictures(Dataset):
-    """take: of a picture (H,W,3) and its number in the split, the V crops (V,size,size,3) that are shown."""
-
-    def __init__(self, split: Split, size: int, crops: int, take: Callable[[np.ndarray, int], np.ndarray]) -> None:
-        self.split, self.size, self.crops, self.take = split, size, crops, take
-
-    def __getitem__(self, image: int) -> Decoded | str:
-        try:
-            pixels = read_image(self.split.path(image))
-        except CorruptImage as error:  # as a value: an exception would lose its type on the way out of a worker
-            return str(error)
-        return self.take(pixels, image), int(self.split.labels[image]), image, pixels.shape[1::-1]
-
-
-def _collate(items: list[Decoded | str], size: int) -> Batch:
-    corrupt = [item for item in items if isinstance(item, str)]
-    whole = [item for item in items if not isinstance(item, str)]
-    crops = [torch.from_numpy(item[0]) for item in whole] or [torch.zeros((1, size, size, 3), dtype=torch.uint8)]
-    pixels = default_collate(crops).flatten(0, 1)  # in a worker written straight into the memory it shares
-    labels, images = (torch.tensor([item[k] for item in whole], dtype=torch.int64) for k in (1, 2))
-    sizes = torch.tensor([item[3] for item in whole], dtype=torch.int64).reshape(-1, 2)
-    return Batch(pixels.permute(0, 3, 1, 2), labels, images, sizes, corrupt)
-
-
-def _load(pictures: _Pictures, batches: list[np.ndarray], workers: int | None, pin: bool) -> Iterator[Batch]:
+def _load(dataset: _Batches, batches: list[np.ndarray], workers: int | None, pin: bool) -> Iterator[Batch]:
     """The batches, decoded by processes of their own, four of them ahead in each."""
     workers = min(available_cores() if workers is None else workers, len(batches))
     loader = DataLoader(
-        pictures,
-        batch_sampler=[batch.tolist() for batch in batches],
+        dataset,
+        batch_size=None,  # an item is a batch already
+        sampler=[batch.tolist() for batch in batches],
         num_workers=workers,
-        collate_fn=partial(_collate, size=pictures.size),
         pin_memory=pin,
         prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
@@ -90,15 +87,12 @@ def _load(pictures: _Pictures, batches: list[np.ndarray], workers: int | None, p
     try:
         yield from loader
     except RuntimeError as error:
-        told = str(error)
-        if not any(sign in told for sign in ("killed by signal", "exited unexpectedly", "</torch_")):
+        if not any(sign in str(error) for sign in ("killed by signal", "exited unexpectedly", "</torch_")):
             raise
-        line, shared = told.splitlines()[-1][:150], shutil.disk_usage("/dev/shm").total // 10**6
-        needed = workers * AHEAD * max(map(len, batches)) * pictures.crops * pictures.size**2 * 3 // 10**6
+        shared = shutil.disk_usage("/dev/shm").total // 10**6
         raise UserError(
-            f"a decoding process failed ({line}): {workers} of them share {needed} MB of pictures in /dev/shm, which "
-            f"has {shared}; give a container --ipc=host or --shm-size={2 * needed}m, or choose fewer with "
-            f"data.workers={workers // 2}"
+            f"a decoding process failed ({str(error).splitlines()[-1][:150]}); {workers} of them share pictures in "
+            f"/dev/shm, which has {shared} MB: give a container --ipc=host, or choose data.workers={workers // 2}"
         ) from error
 
 
@@ -131,8 +125,7 @@ def training_batches(
     def take(picture: np.ndarray, image: int) -> np.ndarray:
         return training_crop(picture, size, recipe, np.random.default_rng((seed, epoch, image)))[None]
 
-    pictures = _Pictures(split, size, 1, take)
-    return _load(pictures, [batch[rank::world_size] for batch in order], workers, pin)
+    return _load(_Batches(split, size, take), [batch[rank::world_size] for batch in order], workers, pin)
 
 
 def evaluation_batches(
@@ -143,8 +136,8 @@ def evaluation_batches(
     """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
     mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world_size]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    pictures = _Pictures(split, size, VIEWS[view].crops, lambda picture, _: VIEWS[view].take(picture, size))
-    for batch in _load(pictures, batches, workers, pin):
+    shown = _Batches(split, size, lambda picture, _: VIEWS[view].take(picture, size))
+    for batch in _load(shown, batches, workers, pin):
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
         yield batch

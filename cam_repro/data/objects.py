@@ -174,47 +174,31 @@ class Thing(NamedTuple):
 
 BLACK, WHITE = (0.6, 0.2, 0.1), (0.12, 0.05, 0.97)
 KINDS = (
-    Kind(
-        "ladybird, ladybug", ladybird, ((0.0, 0.92, 0.86), BLACK, WHITE),
-        lambda u, v: np.minimum(np.hypot(u, v - 0.15) - 0.85, np.hypot(u, v + 0.62) - 0.42),
-    ),
-    Kind(
-        "watermelon slice", melon, ((0.97, 0.62, 0.95), (0.2, 0.2, 0.95), (0.36, 0.8, 0.5), BLACK),
-        lambda u, v: np.maximum(np.hypot(u, v) - 1, -v),
-    ),
-    Kind(
-        "honeycomb", honeycomb, ((0.135, 0.8, 0.98), (0.09, 0.95, 0.7)),
-        lambda u, v: np.maximum(np.abs(u), np.abs(u) / 2 + np.abs(v) * 0.866) - 0.866,
-    ),
-    Kind(
-        "chessboard", chessboard, ((0.11, 0.12, 0.95), (0.08, 0.4, 0.17)),
-        lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.8,
-    ),
-    Kind(
-        "starfish, sea star", starfish, ((0.065, 0.92, 0.97), (0.12, 0.3, 1.0)),
-        lambda u, v: (np.hypot(u, v) - 0.66 - 0.34 * np.cos(5 * np.arctan2(v, u))) / 1.8,
-    ),
-    Kind("leaf", leaf, ((0.33, 0.75, 0.6), (0.23, 0.45, 0.9)), lambda u, v: np.hypot(u, np.abs(v) + 0.62) - 1.177),
-    Kind("beach ball", beach_ball, ((0.59, 0.85, 0.88), (0.14, 0.85, 1.0), WHITE), lambda u, v: np.hypot(u, v) - 1),
-    Kind(
-        "brick wall", bricks, ((0.025, 0.66, 0.6), (0.1, 0.1, 0.82)),
-        lambda u, v: np.maximum(np.abs(u) - 1, np.abs(v) - 0.64),
-    ),
-    Kind(
-        "doughnut, donut", doughnut,
-        ((0.08, 0.55, 0.8), (0.9, 0.5, 0.98), (0.55, 0.7, 0.95), WHITE, (0.16, 0.8, 1.0), (0.4, 0.7, 0.75)),
-        lambda u, v: np.abs(np.hypot(u, v) - 0.65) - 0.35,
-    ),
-    Kind(
-        "kite", kite, ((0.76, 0.72, 0.72), (0.48, 0.75, 0.85), (0.1, 0.1, 0.95)),
-        lambda u, v: (np.abs(u) / 0.72 + np.abs(v) / np.where(v < 0, 0.6, 1.1) - 1) * 0.56,
-    ),
+    Kind("ladybird, ladybug", ladybird, ((0.0, 0.92, 0.86), BLACK, WHITE),
+         lambda u, v: np.minimum(np.hypot(u, v - 0.15) - 0.85, np.hypot(u, v + 0.62) - 0.42)),
+    Kind("watermelon slice", melon, ((0.97, 0.62, 0.95), (0.2, 0.2, 0.95), (0.36, 0.8, 0.5), BLACK),
+         lambda u, v: np.maximum(np.hypot(u, v) - 1, -v)),
+    Kind("honeycomb", honeycomb, ((0.135, 0.8, 0.98), (0.09, 0.95, 0.7)),
+         lambda u, v: np.maximum(np.abs(u), np.abs(u) / 2 + np.abs(v) * 0.866) - 0.866),
+    Kind("chessboard", chessboard, ((0.11, 0.12, 0.95), (0.08, 0.4, 0.17)),
+         lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.8),
+    Kind("starfish, sea star", starfish, ((0.065, 0.92, 0.97), (0.12, 0.3, 1.0)),
+         lambda u, v: (np.hypot(u, v) - 0.66 - 0.34 * np.cos(5 * np.arctan2(v, u))) / 1.8),
+    Kind("leaf", leaf, ((0.33, 0.75, 0.6), (0.23, 0.45, 0.9)),
+         lambda u, v: np.hypot(u, np.abs(v) + 0.62) - 1.177),
+    Kind("beach ball", beach_ball, ((0.59, 0.85, 0.88), (0.14, 0.85, 1.0), WHITE),
+         lambda u, v: np.hypot(u, v) - 1),
+    Kind("brick wall", bricks, ((0.025, 0.66, 0.6), (0.1, 0.1, 0.82)),
+         lambda u, v: np.maximum(np.abs(u) - 1, np.abs(v) - 0.64)),
+    Kind("doughnut, donut", doughnut,
+         ((0.08, 0.55, 0.8), (0.9, 0.5, 0.98), (0.55, 0.7, 0.95), WHITE, (0.16, 0.8, 1.0), (0.4, 0.7, 0.75)),
+         lambda u, v: np.abs(np.hypot(u, v) - 0.65) - 0.35),
+    Kind("kite", kite, ((0.76, 0.72, 0.72), (0.48, 0.75, 0.85), (0.1, 0.1, 0.95)),
+         lambda u, v: (np.abs(u) / 0.72 + np.abs(v) / np.where(v < 0, 0.6, 1.1) - 1) * 0.56),
 )  # fmt: skip
 DECOYS = (  # silhouettes of no class
     lambda u, v: np.maximum(v - 0.5, np.abs(u) * 0.866 - v / 2 - 0.5),  # a triangle
-    lambda u, v: np.maximum(  # a cross
-        np.maximum(np.abs(u), np.abs(v)) - 0.95, np.minimum(np.abs(u), np.abs(v)) - 0.3
-    ),
+    lambda u, v: np.maximum(np.maximum(np.abs(u), np.abs(v)) - 0.95, np.minimum(np.abs(u), np.abs(v)) - 0.3),  # a cross
     lambda u, v: np.maximum(np.hypot(u, v) - 1, 0.8 - np.hypot(u - 0.55, v)),  # a crescent
     lambda u, v: np.hypot(np.maximum(np.abs(u) - 0.65, 0), v) - 0.32,  # a capsule
     lambda u, v: (np.hypot(u, v) - 0.8 - 0.13 * np.cos(3 * np.arctan2(v, u) + 2 * u)) / 1.2,  # a blob

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
+from cam_repro.data.annotations import EDGES
 from cam_repro.data.drawing import KINDS, draw_picture
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, write_lists
 from cam_repro.files import make_folder
@@ -40,13 +41,9 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
             raise UserError(f"{root} holds data=shapes with {found}, expected {wanted}; give another data.root=")
 
     def fill(making: Path) -> None:
-        numbers = {"train": range(train), "val": range(val)}
-        names = {split: [_name(split, index) for index in of_split] for split, of_split in numbers.items()}
+        pictures = [(split, index) for split in SPLITS for index in range(wanted[split])]
+        names = {split: [_name(split, index) for of, index in pictures if of == split] for split in SPLITS}
         write_lists(making, {wnid: kind.words for wnid, kind in zip(WNIDS, KINDS, strict=True)}, names)
-        in_train = [making / IMAGES / "train" / wnid for wnid in WNIDS]
-        for folder in (*in_train, making / IMAGES / "val", making / ANNOTATIONS):
-            folder.mkdir(parents=True)
-        pictures = [(split, index) for split, of_split in numbers.items() for index in of_split]
         drawn = in_threads(lambda picture: _write_picture(making, seed, *picture), pictures)
         for _ in tqdm(drawn, "drawing data=shapes", len(pictures), unit=" pictures", disable=None):
             pass
@@ -66,17 +63,19 @@ def _write_picture(root: Path, seed: int, split: str, index: int) -> None:
     """The JPEG, and for val its annotation as ILSVRC writes them."""
     label, name = index % len(KINDS), _name(split, index)
     pixels, boxes = draw_picture(label, np.random.default_rng([seed, SPLITS.index(split), index]))
-    Image.fromarray(pixels).save(root / IMAGES / split / f"{name}.JPEG", "JPEG", quality=80)
+    picture, annotation = root / IMAGES / split / f"{name}.JPEG", root / ANNOTATIONS / f"{name}.xml"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(picture, "JPEG", quality=80)
     if split == "train":
         return
     size = {"width": pixels.shape[1], "height": pixels.shape[0], "depth": 3}
     xml = _element("annotation", folder="val", filename=name, source={"database": "shapes"}, size=size, segmented=0)
     for box in boxes:
-        corners = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
         kind = {"name": WNIDS[label], "pose": "Unspecified", "truncated": 0, "difficult": 0}
-        xml.append(_element("object", **kind, bndbox=corners))
+        xml.append(_element("object", **kind, bndbox=dict(zip(EDGES, box, strict=True))))
     ET.indent(xml, "\t")
-    (root / ANNOTATIONS / f"{name}.xml").write_text(ET.tostring(xml, "unicode") + "\n")
+    annotation.parent.mkdir(parents=True, exist_ok=True)
+    annotation.write_text(ET.tostring(xml, "unicode") + "\n")
 
 
 def _element(tag: str, /, **children: object) -> ET.Element:

@@ -62,23 +62,23 @@ def _place_squash(maps: np.ndarray, picture: tuple[int, int], size: int, interpo
 def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
     """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as torchvision's recipe."""
     height, width = image_hwc.shape[:2]
-    (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
+    new_width, new_height, left, top = _center_crop_geometry(width, height, size)
     return resize(image_hwc, new_width, new_height)[top : top + size, left : left + size]
 
 
 def center_crop_window(width: int, height: int, size: int) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of what `center_crop` shows of a (height,width) picture, in the picture's pixels."""
-    (new_width, new_height), left, top = _center_crop_geometry(width, height, size)
+    new_width, new_height, left, top = _center_crop_geometry(width, height, size)
     x_scale, y_scale = width / new_width, height / new_height
     return left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale
 
 
-def _center_crop_geometry(width: int, height: int, size: int) -> tuple[tuple[int, int], int, int]:
+def _center_crop_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
     """Width and height of the resized picture, then left and top of the crop in it; rounded as torchvision does."""
     short = round(size * 256 / 224)
     long = int(short * max(width, height) / min(width, height))
     new_width, new_height = (short, long) if width <= height else (long, short)
-    return (new_width, new_height), round((new_width - size) / 2), round((new_height - size) / 2)
+    return new_width, new_height, round((new_width - size) / 2), round((new_height - size) / 2)
 
 
 def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:

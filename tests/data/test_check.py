@@ -31,7 +31,7 @@ def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> N
     assert "errors: 0\n" in report and "train 2 images of 2 classes\n" in report
     assert "val   3 images of 2 classes, 3 boxes\n" in report
     rows = [line.split() for line in report.splitlines() if line.startswith("n")][-2:]
-    assert rows == [["n1", "1", "1", "1", "1", "cat,", "tom"], ["n2", "1", "1", "2", "1", "dog"]]
+    assert rows == [["n1", "1", "1", "cat,", "tom"], ["n2", "1", "2", "dog"]]
 
 
 @pytest.mark.parametrize(

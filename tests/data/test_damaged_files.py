@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import shutil
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_tree import BOX, IMAGES, checked, opened, write_list, write_small_tree, write_xml
+from small_tree import BOX, IMAGES, checked, opened, write_small_tree, write_xml
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
@@ -36,36 +34,18 @@ def jpeg_with_header_of(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def png_with_header_of(width: int, height: int) -> bytes:
-    data = bytearray(encoded(kind="PNG"))
-    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return bytes(data)
-
-
-def rotated() -> Image.Exif:
-    exif = Image.Exif()
-    exif[images.ORIENTATION] = 6
-    return exif
-
-
+ROTATED = Image.Exif()
+ROTATED[images.ORIENTATION] = 6
 UNREADABLE = {
     "empty": b"",
-    "ten bytes": encoded()[:10],
     "half": encoded()[: len(encoded()) // 2],
     "end missing": encoded()[:-2],
-    "headers only": encoded()[: encoded().index(b"\xff\xda")],
-    "zeros": bytes(1000),
     "noise after the marker": b"\xff\xd8" + bytes(range(256)) * 4,
-    "text": b"this is not a picture\n",
     "web page of an error": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
-    "compressed": gzip.compress(encoded()),
     "PostScript, which Pillow would run": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\nshowpage\n",
     "half a PNG": encoded(kind="PNG")[:900],
     "16 bits a channel": encoded(Image.new("I;16", (40, 30)), "PNG"),
-    "floating point": encoded(Image.new("F", (40, 30)), "TIFF"),
     "JPEG with a header of 4 billion pixels": jpeg_with_header_of(65500, 65500),
-    "PNG with a header of 10 billion pixels": png_with_header_of(100000, 100000),
 }
 
 
@@ -114,10 +94,8 @@ def test_what_is_no_file_of_a_picture_is_refused_by_name(root: Path, kind: str) 
 
 ODD = {
     "not RGB\n          b.JPEG: CMYK": encoded(Image.new("CMYK", (40, 30))),
-    "not RGB\n          b.JPEG: L": encoded(Image.new("L", (40, 30))),
     "not a JPEG\n          b.JPEG: PNG": encoded(kind="PNG"),
-    "not RGB\n          b.JPEG: P": encoded(Image.new("P", (40, 30)), "PNG", transparency=b"\0"),
-    "EXIF rotation\n          b.JPEG: orientation 6": encoded(exif=rotated()),
+    "EXIF rotation\n          b.JPEG: orientation 6": encoded(exif=ROTATED),
     "errors: 0": encoded().replace(b"\xff\xd9", b"\xff\xd9rubbish after the end"),
 }
 
@@ -148,92 +126,62 @@ UTF_7 = "<?xml version='1.0' encoding='utf-7'?>" + BOMB.replace("<", "+ADw-").re
 NO_XML = "a.xml is not a readable annotation"
 
 TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and what is said of it
-    "XML empty": (XML, "", NO_XML),
     "XML cut off": (XML, "<annotation><object><name>n2</na", NO_XML),
-    "XML with two roots": (XML, "<annotation/><annotation/>", NO_XML),
     "XML with another root": (XML, "<html/>", NO_XML + ".*<html> where <annotation> was expected"),
     "XML not UTF-8": (XML, b"<annotation><folder>\xff\xfe\xfa</folder></annotation>", NO_XML),
-    "XML in no known encoding": (XML, "<?xml version='1.0' encoding='nonsense'?><annotation/>", NO_XML),
     "XML in a codec that is no text": (XML, "<?xml version='1.0' encoding='zlib'?><annotation/>", NO_XML),
-    "XML with an unknown entity": (XML, "<annotation><folder>&e;</folder></annotation>", NO_XML),
     "entity bomb": (XML, BOMB, "a.xml declares .*refused"),
     "entity bomb in UTF-16": (XML, BOMB.encode("utf-16"), "a.xml declares .*refused"),
-    "entity bomb in UTF-16, big-endian": (XML, b"\xfe\xff" + BOMB.encode("utf-16-be"), "a.xml declares .*refused"),
     "entity bomb in UTF-7": (XML, UTF_7, NO_XML),
     "external entity": (XML, OUTSIDE, "a.xml declares .*refused"),
     "external document type": (XML, REMOTE, "a.xml declares .*refused"),
     "box of words": (XML, boxed("x", 0, 1, 1), NO_XML),
-    "box of no number": (XML, boxed("nan", 0, 1, 1), NO_XML + ".*nan is no number of pixels"),
-    "box without end": (XML, boxed(0, 0, "inf", 1), NO_XML + ".*inf is no number of pixels"),
-    "box of 10^30": (XML, boxed(0, 0, 10**30, 1), NO_XML + ".*is no number of pixels"),
-    "box without a corner": (
-        XML, OBJECT.format("n2", "<bndbox><xmin>1</xmin></bndbox>"), NO_XML + ": <object> without bndbox/ymin",
-    ),
-    "object without box": (XML, OBJECT.format("n2", ""), NO_XML + ": <object> without bndbox/xmin"),
+    "box of no number": (XML, boxed("nan", 0, 1, 1), NO_XML + ".*'nan', '0', '1', '1'. is no box"),
+    "box of 10^30": (XML, boxed(0, 0, 10**30, 1), NO_XML + ".* is no box"),
+    "object without box": (XML, OBJECT.format("n2", ""), NO_XML),
     "size of words": (XML, "<annotation><size><width>wide</width></size></annotation>", NO_XML),
-    "class nobody knows": (XML, boxed(0, 0, 1, 1, wnid="n9"), "a.xml: class n9 is not in"),
-    "class that is a path": (XML, boxed(0, 0, 1, 1, wnid="../n1"), "a.xml: class ../n1 is not"),
+    "class that is a path": (XML, boxed(0, 0, 1, 1, wnid="../n1"), "a.JPEG is of class ../n1, which LOC_synset_map"),
     "CSV without header": (SOLUTION, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
-    "CSV with three columns": (SOLUTION, START + "a,n1,n2\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
-    "CSV with no class": (SOLUTION, START + "a,\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
-    "CSV with half a box": (SOLUTION, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: expected `wnid x1 y1 x2 y2`"),
+    "CSV with three columns": (SOLUTION, START + "a,n1,n2\n", "csv, line 3: expected one line an image"),
+    "CSV with half a box": (SOLUTION, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: .*'5', '6'. is no box"),
     "CSV with a box of words": (SOLUTION, START + "a,n1 1 2 3 x\n", "csv, line 3: could not convert"),
-    "CSV with an endless box": (SOLUTION, START + "a,n1 1 2 3 inf\n", "csv, line 3: inf is no number of pixels"),
-    "CSV with an image twice": (SOLUTION, START + "a,n1\na,n2\n", "csv, line 4: image a a second time"),
+    "CSV with an image twice": (SOLUTION, START + "a,n1\na,n2\n", "csv, line 4: expected one line an image"),
     "CSV that is not UTF-8": (SOLUTION, START.encode() + b"a,n1 \xff\n", "csv is not UTF-8 text"),
     "CSV with a field without end": (SOLUTION, START + 'a,"' + "n1 " * 60000, "csv, line [23]: field larger"),
     "list of an image that is not there": (LIST, "a 1\nz 2\n", "val.txt lists 1 images that are not there, .* z"),
     "list that leads out": (LIST, "a 1\n../../../../../cache 2\n", "val.txt lists 1 images that are not there"),
-    "list with an absolute path": (LIST, "/etc/passwd 1\n", "val.txt lists 1 images that are not there"),
-    "list with a NUL": (LIST, b"a\0 1\n", "val.txt lists 1 images that are not there"),
-    "list with an image twice": (LIST, "a 1\nb 2\na 3\n", "val.txt lists a more than once"),
-    "list numbered with words": (LIST, "a one\n", "val.txt, line 1: expected `name number`, not 'a one'"),
-    "list of three columns": (LIST, "a 1\nb 2 3\n", "val.txt, line 2: expected `name number`"),
-    "list of nothing": (LIST, "\n", "val.txt lists no image"),
+    "list with an image twice": (LIST, "a 1\nb 2\na 3\n", "val.txt lists 3 images, 2 different"),
+    "list of nothing": (LIST, "\n", "val.txt lists 0 images"),
     "list that is not UTF-8": (LIST, b"\xff\xff 1\n", "val.txt is not UTF-8 text"),
     "mapping without classes": (MAPPING, "", "LOC_synset_mapping.txt lists 0 classes"),
     "mapping with a class twice": (MAPPING, "n1 cat\nn2 dog\nn1 cat\n", "mapping.txt lists 3 classes, 2 different"),
     "mapping that is not UTF-8": (MAPPING, b"n1 c\xe2t\nn2 dog\n", "LOC_synset_mapping.txt is not UTF-8 text"),
-    "mapping with a path": (MAPPING, "../../n1 cat\nn2 dog\n", "mapping.txt: '../../n1' is no class name"),
-}  # fmt: skip
-IN_THE_MAPPING = [kind for kind, (file, *_) in TREES.items() if file == MAPPING]
+}
 
 
-def damaged(root: Path, kind: str) -> str:
-    """Puts the damage of that kind into the tree; the message to expect."""
-    file, content, message = TREES[kind]
+@pytest.fixture(params=TREES)
+def damage(root: Path, request: pytest.FixtureRequest) -> str:
+    """Kind by kind, the tree with that damage in it."""
+    file, content, _ = TREES[request.param]
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / file).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return message
+    return request.param
 
 
-@pytest.mark.parametrize("kind", TREES)
-def test_a_damaged_tree_is_refused_in_one_line_that_names_the_file(root: Path, kind: str) -> None:
-    with pytest.raises(UserError, match=damaged(root, kind)) as caught:
+def test_a_damaged_tree_is_refused_in_one_line_that_names_the_file(root: Path, damage: str) -> None:
+    with pytest.raises(UserError, match=TREES[damage][2]) as caught:
         opened(root)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TREES if kind not in IN_THE_MAPPING])
-def test_the_check_goes_on_past_damage_and_reports_it(root: Path, kind: str) -> None:
-    damaged(root, kind)
+def test_the_check_goes_on_past_damage_and_reports_it(root: Path, damage: str) -> None:
+    if damage.startswith("mapping"):  # no class is known then, and the check ends as the reader does
+        with pytest.raises(UserError, match=TREES[damage][2]):
+            check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root.parent)))
+        return
     error, report = checked(root)
-    left_alone = kind.startswith("CSV")  # image c has its class from nowhere else
+    left_alone = damage.startswith("CSV")  # image c has its class from nowhere else
     assert error and f"errors: {1 + left_alone}\n" in report and "val   3 images" in report
-
-
-@pytest.mark.parametrize("kind", IN_THE_MAPPING)
-def test_the_check_refuses_a_tree_without_readable_classes(root: Path, kind: str) -> None:
-    with pytest.raises(UserError, match=damaged(root, kind)):
-        check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root.parent)))
-
-
-def test_two_files_of_one_image_are_refused_and_reported(root: Path) -> None:
-    write_list(root, "val", "a 1\n")
-    shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "val/a.png")
-    with pytest.raises(UserError, match="a.JPEG and a.png are two files of one image"):
-        opened(root)
-    assert "1 unreadable list\n          val.txt: a.JPEG and a.png are two" in checked(root)[1]
 
 
 def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Path) -> None:
