@@ -30,16 +30,13 @@ _INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of readi
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
     """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
     root, (wnids, words) = tree_root(data), read_classes(data)
-    folder = root / IMAGES / split
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not there: the tree at {root} has no {split} images; see data.root=")
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
     index, signature = cache / "index" / f"{key}.npz", _signature(root, split, wnids)
     arrays = load_arrays(index)
     if arrays.pop("signature", None) != signature:
         arrays = _build_index(root, split, wnids)
         save_arrays(index, signature=np.array(signature), **arrays)
-    return Split(folder, **arrays, wnids=wnids, words=words)
+    return Split(root / IMAGES / split, **arrays, wnids=wnids, words=words)
 
 
 def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
@@ -74,11 +71,9 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
     """Changes with the class order, with files added or removed, and with any annotation's size or date."""
-    images, annotations = root / IMAGES / split, root / ANNOTATIONS
-    watched = [images, *(entry for entry in os.scandir(images) if entry.is_dir())]
-    watched += [root / SOLUTION, root / IMAGE_SETS[split]]
-    if split == "val" and annotations.is_dir():
-        watched += os.scandir(annotations)
+    folder = root / IMAGES / split
+    watched = [root / SOLUTION, root / IMAGE_SETS[split], folder, *folder.glob("*/")]
+    watched += (root / ANNOTATIONS).glob("*.xml") if split == "val" else []
     digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
     for path in sorted(map(os.fspath, watched)):
         status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116  of 50,000 files
@@ -87,8 +82,9 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
 
 
 def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
-    folder, annotations = root / IMAGES / split, root / ANNOTATIONS
-    files, image_set = scan_images(folder), root / IMAGE_SETS[split]
+    """The arrays of a Split, in the order of its list in ImageSets; sorted where there is none."""
+    folder, image_set = root / IMAGES / split, root / IMAGE_SETS[split]
+    files = scan_images(folder)
     if not files:
         raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
     if image_set.is_file():
@@ -102,7 +98,7 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
     labels, boxes = [], []
     for file in tqdm(files, f"index {split}", leave=False, disable=None):
         stem = stem_of(file)
-        truth = read_annotation(annotations / f"{stem}.xml").truth if stem in with_xml else None
+        truth = read_annotation(root / ANNOTATIONS / f"{stem}.xml").truth if stem in with_xml else None
         truth = truth or solution.get(stem) or truth_from_folder(file)
         if truth is None:
             raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {SOLUTION} names it")
@@ -119,9 +115,9 @@ def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarr
 
 
 def scan_images(folder: Path) -> list[str]:
-    """Relative paths of all images, in class folders or beside each other, sorted."""
+    """Relative paths of all images, in class folders or beside each other, sorted; none where there is no folder."""
     found = []
-    for entry in tqdm(list(os.scandir(folder)), f"index {folder.name}", leave=False, disable=None):
+    for entry in os.scandir(folder) if folder.is_dir() else ():
         names = [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)] if entry.is_dir() else [entry.name]
         found += [name for name in names if name.lower().endswith(SUFFIXES)]
     return sorted(found)

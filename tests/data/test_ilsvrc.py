@@ -155,7 +155,7 @@ def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> N
         ),
         (lambda root: (root / "LOC_synset_mapping.txt").write_text("n1 a\n"), "a.JPEG is of class n2, which LOC_syn"),
         (lambda root: (root / "LOC_val_solution.csv").unlink(), "c.JPEG has no label"),
-        (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/val"), "val is not there"),
+        (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/val"), "val holds no images"),
     ],
 )
 def test_a_broken_tree_is_refused_by_name(root: Path, damage, message: str) -> None:
