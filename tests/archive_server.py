@@ -1,4 +1,4 @@
-"""A local HTTP server that serves files, or fails to."""
+"""A local HTTP server of archives."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Self
 
 
 class ArchiveServer(ThreadingHTTPServer):
-    """Serves `files` by path. `plan`: what becomes of the next requests, "right", "half" (then the connection ends) or
-    a status code; after it all goes right."""
+    """Serves `files` by path, 404 for others; of one in `cut` only half, once, and then the connection ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.plan: list[str | int] = []
-        self.asked: list[str] = []
+        self.files, self.cut, self.asked = files, set[str](), list[str]()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
@@ -35,15 +32,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
         self.server.asked.append(path)
-        turn = self.server.plan.pop(0) if self.server.plan else "right"
         body = self.server.files.get(path)
-        if isinstance(turn, int) or body is None:
-            self.send_error(turn if isinstance(turn, int) else 404)
+        if body is None:
+            self.send_error(404)
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if turn == "half" else body)
+        self.wfile.write(body[: len(body) // 2] if path in self.server.cut else body)
+        self.server.cut.discard(path)
 
-    def log_message(self, *arguments: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass

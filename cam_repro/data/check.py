@@ -125,9 +125,7 @@ def _see(
         xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
         with _noting("unreadable annotation", xml, xml.name, findings):
             annotation = read_annotation(xml)
-            if not annotation.size:
-                findings.append(("annotation without size", xml.name))
-            elif size and annotation.size != size:
+            if annotation.size and size and annotation.size != size:
                 both = "says {}×{}, the image has {}×{}".format(*annotation.size, *size)
                 findings.append(("annotation of another size", f"{xml.name}: {both}"))
     truth = (annotation and annotation.truth) or solution.get(stem) or ilsvrc.truth_from_folder(file)

@@ -46,12 +46,14 @@ class Batch:
         return replace(self, pixels=pixels, labels=labels)
 
 
+@dataclass
 class _Batches(Dataset):
     """Item: the batch of a list of image numbers. take: of a picture (H,W,3) and its number in the split, the V crops
     (V,size,size,3) that are shown."""
 
-    def __init__(self, split: Split, size: int, take: Callable[[np.ndarray, int], np.ndarray]) -> None:
-        self.split, self.size, self.take = split, size, take
+    split: Split
+    size: int
+    take: Callable[[np.ndarray, int], np.ndarray]
 
     def __getitem__(self, images: list[int]) -> Batch:
         crops, whole, sizes, corrupt = [], [], [], []
@@ -81,7 +83,9 @@ def _load(dataset: _Batches, batches: list[np.ndarray], workers: int | None, pin
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=AHEAD if workers else None,
-        worker_init_fn=_leave_signals_to_the_parent,
+        # Ctrl-C and SIGTERM reach a whole process group, and the parent ends its step and saves before it leaves. In a
+        # group of its own a worker ends when the parent asks it to, as torch and Python do at exit and after an error.
+        worker_init_fn=lambda _: os.setpgid(0, 0),
         generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
     )
     try:
@@ -94,14 +98,6 @@ def _load(dataset: _Batches, batches: list[np.ndarray], workers: int | None, pin
             f"a decoding process failed ({str(error).splitlines()[-1][:150]}); {workers} of them share pictures in "
             f"/dev/shm, which has {shared} MB: give a container --ipc=host, or choose data.workers={workers // 2}"
         ) from error
-
-
-def _leave_signals_to_the_parent(_: int) -> None:
-    """Ctrl-C and SIGTERM reach a whole process group, and the parent finishes its step and saves before it ends.
-
-    In a group of its own a worker ends when the parent asks it to, as torch and Python do at exit and after an error.
-    """
-    os.setpgid(0, 0)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

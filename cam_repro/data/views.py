@@ -176,11 +176,11 @@ def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.
 
 def _whole_pixels(left: float, top: float, right: float, bottom: float) -> Window:
     """The nearest window of whole pixels; one pixel where it would be none."""
-
-    def nearest(low: float, high: float) -> tuple[int, int]:
-        return (round(low), round(high)) if round(low) < round(high) else (math.floor(low), math.floor(low) + 1)
-
-    (x1, x2), (y1, y2) = nearest(left, right), nearest(top, bottom)
+    x1, y1, x2, y2 = map(round, (left, top, right, bottom))
+    if x1 == x2:
+        x1, x2 = math.floor(left), math.floor(left) + 1
+    if y1 == y2:
+        y1, y2 = math.floor(top), math.floor(top) + 1
     return x1, y1, x2, y2
 
 

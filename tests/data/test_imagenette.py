@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,37 +23,29 @@ from cam_repro.data import imagenette, load_split
 from cam_repro.data.imagenette import CLASSES, make_imagenette
 from cam_repro.distributed import World
 
-XML = """<annotation><filename>{}</filename><size><width>12</width><height>8</height><depth>3</depth></size>
-<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>7</ymax></bndbox></object></annotation>
+XML = """<annotation><size><width>12</width><height>8</height></size>
+<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox></object></annotation>
 """
 VAL_NAMES = {wnid: [f"ILSVRC2012_val_{900 - 10 * i + j:08d}" for j in (0, 1)] for i, wnid in enumerate(CLASSES)}
-
-ALONE = World(0, 1, torch.device("cpu"))
-
 Files = dict[str, bytes]
-
-
-def jpeg(label: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 12, 3), 20 * label, np.uint8)).save(file, "JPEG")
-    return file.getvalue()
 
 
 def image_files() -> Files:
     """Imagenette's layout: of each class two train and two val images, of each kind one in either folder."""
     files = {"imagenette2/noisy_imagenette.csv": b"path\n", "imagenette2/val/.DS_Store": b"\0"}
     for label, wnid in enumerate(CLASSES):
+        jpeg = io.BytesIO()
+        Image.new("RGB", (12, 8), (20 * label,) * 3).save(jpeg, "JPEG")
         names = ((f"{wnid}_{9 + label}", VAL_NAMES[wnid][0]), (f"{wnid}_100", VAL_NAMES[wnid][1]))
         for split, of_split in zip(("train", "val"), names, strict=True):
-            files |= {f"imagenette2/{split}/{wnid}/{name}.JPEG": jpeg(label) for name in of_split}
+            files |= {f"imagenette2/{split}/{wnid}/{name}.JPEG": jpeg.getvalue() for name in of_split}
         files[f"imagenette2/train/{wnid}/._{wnid}_9.JPEG"] = b"of a Mac"
     return files
 
 
 def box_files() -> Files:
-    names = {name: wnid for wnid, names in VAL_NAMES.items() for name in names}
-    files = {f"val/{name}.xml": XML.format(name, wnid, 9).encode() for name, wnid in names.items()}
-    return files | {"val/ILSVRC2012_val_00050000.xml": XML.format("ILSVRC2012_val_00050000", "n09999999", 3).encode()}
+    files = {f"val/{name}.xml": XML.format(wnid).encode() for wnid, names in VAL_NAMES.items() for name in names}
+    return files | {"val/ILSVRC2012_val_00050000.xml": XML.format("n09999999").encode()}
 
 
 def tgz(files: Files, *more: tarfile.TarInfo) -> bytes:
@@ -72,30 +64,21 @@ def md5(content: bytes) -> str:
     return f"md5:{hashlib.md5(content).hexdigest()}"
 
 
-Configure = Callable[..., DataConfig]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Configure:
-    """data(images, boxes): the configuration that makes the tree from these files, packed or in a folder."""
-
-    def configure(images: Files | bytes | None = None, boxes: Files | Path | None = None) -> DataConfig:
-        packed = images if isinstance(images, bytes) else tgz(images or image_files())
-        (tmp_path / "images.tgz").write_bytes(packed)
-        if not isinstance(boxes, Path):
-            (tmp_path / "boxes.tgz").write_bytes(tgz(box_files() if boxes is None else boxes))
-            boxes = tmp_path / "boxes.tgz"
-        download = DownloadConfig(str(tmp_path / "images.tgz"), md5(packed), str(boxes))
-        return DataConfig("imagenette", root=str(tmp_path / "tree/imagenette"), download=download)
-
-    return configure
+def configured(folder: Path, images: bytes | None = None, boxes: Files | Path | None = None) -> DataConfig:
+    """The configuration that makes folder/tree/imagenette from these files, packed or in a folder."""
+    images = images or tgz(image_files())
+    (folder / "images.tgz").write_bytes(images)
+    if not isinstance(boxes, Path):
+        (folder / "boxes.tgz").write_bytes(tgz(box_files() if boxes is None else boxes))
+        boxes = folder / "boxes.tgz"
+    download = DownloadConfig(str(folder / "images.tgz"), md5(images), str(boxes))
+    return DataConfig("imagenette", root=str(folder / "tree/imagenette"), download=download)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ArchiveServer() as server:
-        server.files = {"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}
+    with ArchiveServer({"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}) as server:
         yield server
 
 
@@ -109,8 +92,8 @@ def served(server: ArchiveServer, root: Path) -> list[str]:
 def refusal(data: DataConfig) -> str:
     with pytest.raises(UserError) as error:
         make_imagenette(data)
-    assert data.root is not None and not Path(data.root).exists()
-    assert not Path(f"{data.root}.making").exists()
+    assert data.root is not None and not Path(data.root).exists() and not Path(f"{data.root}.making").exists()
+    assert "\n" not in str(error.value)
     return str(error.value)
 
 
@@ -118,9 +101,9 @@ def contents(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def test_each_image_lands_in_ilsvrcs_own_split(data: Configure, tmp_path: Path) -> None:
+def test_each_image_lands_in_ilsvrcs_own_split(tmp_path: Path) -> None:
     (tmp_path / "tree/imagenette").mkdir(parents=True)  # an empty folder is no hindrance
-    root = make_imagenette(data())
+    root = make_imagenette(configured(tmp_path))
     train = [f"{wnid}/{wnid}_{n}" for i, wnid in enumerate(CLASSES) for n in sorted(["100", str(9 + i)])]
     val = sorted(name for names in VAL_NAMES.values() for name in names)
     lists = {"train_cls.txt": train, "val.txt": val}
@@ -137,8 +120,8 @@ def test_each_image_lands_in_ilsvrcs_own_split(data: Configure, tmp_path: Path) 
         assert (root / "ILSVRC/ImageSets/CLS-LOC" / file).read_text() == text
 
 
-def test_a_made_tree_stands_alone_and_is_recognised_without_its_archives(data: Configure, tmp_path: Path) -> None:
-    config = data()
+def test_a_made_tree_stands_alone_and_is_recognised_without_its_archives(tmp_path: Path) -> None:
+    config = configured(tmp_path)
     root = make_imagenette(config)
     assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["imagenette", "imagenette.lock"]
     (tmp_path / "images.tgz").unlink()  # the user's own, which nobody else has taken away
@@ -147,37 +130,31 @@ def test_a_made_tree_stands_alone_and_is_recognised_without_its_archives(data: C
     assert (root / "LOC_synset_mapping.txt").stat().st_mtime_ns == made
 
 
-def test_boxes_come_from_an_unpacked_folder(data: Configure, tmp_path: Path) -> None:
-    for name, content in box_files().items():
-        path = tmp_path / "unpacked" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    root = make_imagenette(data(boxes=tmp_path / "unpacked"))
+def test_boxes_come_from_an_unpacked_folder(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(tgz(box_files()))) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    root = make_imagenette(configured(tmp_path, boxes=tmp_path / "unpacked"))
     assert len(list((root / "ILSVRC/Annotations/CLS-LOC/val").iterdir())) == 20
 
 
-NAME = VAL_NAMES["n03888257"][1]
-BOMB = b'<!DOCTYPE a [<!ENTITY b "boo">]><annotation>&b;</annotation>'
-OTHER = XML.format(NAME, "n01440764", 9).encode()
+XML_OF_ONE = f"val/{VAL_NAMES['n03888257'][1]}.xml"
 
 
 @pytest.mark.parametrize(
     ("images", "boxes", "message"),
     [
         (None, Path("/nowhere.tgz"), "/nowhere.tgz: it is not there; run again, or get ILSVRC2012_bbox"),
-        (None, {name: xml for name, xml in box_files().items() if NAME not in name}, f"{NAME}.xml is not there"),
-        (None, {**box_files(), f"val/{NAME}.xml": OTHER}, "names n01440764, expected boxes of n03888257"),
-        (None, {**box_files(), f"val/{NAME}.xml": BOMB}, f"{NAME}.xml declares a document type or entities"),
+        (None, {name: xml for name, xml in box_files().items() if name != XML_OF_ONE}, ".xml is not there"),
+        (None, {**box_files(), XML_OF_ONE: XML.format("n01440764").encode()}, "names n01440764, expected boxes of n03"),
         (tgz(image_files())[:-300], None, "images.tgz is not a whole tar archive"),
         (b"no archive at all", None, "images.tgz is not a whole tar archive"),
     ],
-    ids=["no boxes", "one missing", "other class", "entities", "cut off", "text"],
+    ids=["no boxes", "one missing", "other class", "cut off", "text"],
 )
 def test_what_is_not_the_wanted_data_is_refused_by_name(
-    data: Configure, images: Files | bytes | None, boxes: Files | Path | None, message: str
+    tmp_path: Path, images: bytes | None, boxes: Files | Path | None, message: str
 ) -> None:
-    text = refusal(data(images, boxes))
-    assert message in text and "\n" not in text
+    assert message in refusal(configured(tmp_path, images, boxes))
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -191,48 +168,45 @@ HARMFUL = {
     "absolute": member("/tmp/train/n03888257/evil.JPEG"),
     "in the name": member("train/n03888257/../../evil.JPEG"),
     "link": member("train/n03888257/evil.JPEG", tarfile.SYMTYPE, "/etc/passwd"),
-    "hard link": member("train/n03888257/evil.JPEG", tarfile.LNKTYPE, "../../x"),
     "device": member("train/n03888257/evil.JPEG", tarfile.CHRTYPE),
-    "folder": member("../../evil.JPEG", tarfile.DIRTYPE),
 }
 
 
 @pytest.mark.parametrize("kind", HARMFUL)
-def test_an_archive_writes_nothing_outside_its_folder(data: Configure, tmp_path: Path, kind: str) -> None:
+def test_an_archive_writes_nothing_outside_its_folder(tmp_path: Path, kind: str) -> None:
     """A regular file lands where its class says, or nowhere; anything else is passed over."""
-    root = make_imagenette(data(tgz(image_files(), HARMFUL[kind])))
+    root = make_imagenette(configured(tmp_path, tgz(image_files(), HARMFUL[kind])))
     assert {*tmp_path.rglob("evil*")} <= {root / "ILSVRC/Data/CLS-LOC/train/n03888257/evil.JPEG"}
     assert not any([*folder.glob("evil*")] for folder in (tmp_path.parent, Path("/tmp"), Path("/tmp/train/n03888257")))
     assert not any(path.is_symlink() for path in root.rglob("*"))
 
 
-def test_a_wrong_checksum_is_refused_before_unpacking(data: Configure) -> None:
-    config = data()
+def test_a_wrong_checksum_is_refused_before_unpacking(tmp_path: Path) -> None:
+    config = configured(tmp_path)
     wrong = replace(config.download, images_checksum=md5(b"other"))
     message = refusal(replace(config, download=wrong))
     assert "images.tgz: MD5 hash" in message and md5(b"other").removeprefix("md5:") in message
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "LOC_synset_mapping.txt"])
-def test_something_else_at_the_root_is_left_alone(data: Configure, tmp_path: Path, name: str) -> None:
-    config = data()
+def test_something_else_at_the_root_is_left_alone(tmp_path: Path, name: str) -> None:
     root = tmp_path / "tree/imagenette"
     root.mkdir(parents=True)
     (root / name).write_text("n00000001 mine\n")
     with pytest.raises(UserError, match="holds something other than data=imagenette"):
-        make_imagenette(config)
+        make_imagenette(configured(tmp_path))
     assert contents(root) == [name]
 
 
-def test_a_full_disk_at_the_last_step_leaves_no_tree(data: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_last_step_leaves_no_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(root: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(root))
 
-    monkeypatch.setattr(imagenette, "write_lists", fail)
-    config = data()
-    said = refusal(config)
+    config = configured(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenette, "write_lists", fail)
+        said = refusal(config)
     assert "No space left on device" in said and said.endswith("; free space or choose another folder")
-    monkeypatch.undo()
     assert len(contents(make_imagenette(config))) == 63
 
 
@@ -247,14 +221,12 @@ def test_configuration_names_what_torchvision_knows() -> None:
 
 def test_the_script_makes_a_tree_that_the_reader_takes(server: ArchiveServer, tmp_path: Path) -> None:
     root = tmp_path / "data/imagenette"
-    done = run_script("get_data", tmp_path, *served(server, root))
-    assert done.returncode == 0, done.stderr
-    assert f"data=imagenette is there: {root}" in done.stdout
-    again = run_script("get_data", tmp_path, *served(server, root))
+    done, again = (run_script("get_data", tmp_path, *served(server, root)) for _ in range(2))
+    assert done.returncode == 0 and f"data=imagenette is there: {root}" in done.stdout, done.stderr
     assert again.returncode == 0 and server.asked == ["boxes.tgz", "imagenette2.tgz"]
 
-    made = DataConfig("imagenette", root=str(root))
-    train, val = (load_split(made, split, tmp_path, ALONE) for split in ("train", "val"))
+    made, alone = DataConfig("imagenette", root=str(root)), World(0, 1, torch.device("cpu"))
+    train, val = (load_split(made, split, tmp_path, alone) for split in ("train", "val"))
     assert np.bincount(train.labels).tolist() == np.bincount(val.labels).tolist() == [2] * 10
     assert val.wnids == list(CLASSES)
     assert all(val.path(i).name[:-5] in VAL_NAMES[val.wnids[val.labels[i]]] for i in range(20))
@@ -265,7 +237,7 @@ def test_a_download_that_was_cut_off_is_one_line_and_the_next_start_ends_it(
     server: ArchiveServer, tmp_path: Path
 ) -> None:
     root = tmp_path / "data/imagenette"
-    server.plan = ["right", "half"]
+    server.cut = {"imagenette2.tgz"}
     done = run_script("get_data", tmp_path, *served(server, root))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -275,16 +247,17 @@ def test_a_download_that_was_cut_off_is_one_line_and_the_next_start_ends_it(
     assert server.asked == ["boxes.tgz", "imagenette2.tgz", "imagenette2.tgz"]  # what was whole stayed
 
 
-@pytest.mark.parametrize(("trouble", "said"), [(403, "403 Client"), ("nobody", "no connection"), ("other", "hash")])
+@pytest.mark.parametrize(
+    ("address", "checksum", "said"),
+    [("/gone.tgz", None, "404 Client"), ("/boxes.tgz", md5(b"other"), "hash"), (":9/", None, "no connection")],
+)
 def test_what_cannot_be_had_is_said_in_one_line(
-    server: ArchiveServer, tmp_path: Path, trouble: str | int, said: str
+    server: ArchiveServer, tmp_path: Path, address: str, checksum: str | None, said: str
 ) -> None:
-    server.plan = [trouble] if isinstance(trouble, int) else []
-    boxes = "http://127.0.0.1:9/boxes.tgz" if trouble == "nobody" else server.url("boxes.tgz")
-    checksum = md5(b"other") if trouble == "other" else None
+    boxes = f"http://127.0.0.1{address}" if address.startswith(":") else server.url(address[1:])
     download = DownloadConfig(server.url("imagenette2.tgz"), md5(b""), boxes, checksum)
     message = refusal(DataConfig("imagenette", root=str(tmp_path / "set"), download=download))
-    assert said in message and "\n" not in message and "image-net.org" in message
+    assert said in message and "image-net.org" in message
 
 
 def test_data_that_nobody_may_download_says_how_to_come_by_it(tmp_path: Path) -> None:
