@@ -1,7 +1,5 @@
 """A local HTTP server of archives."""
 
-from __future__ import annotations
-
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self

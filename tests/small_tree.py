@@ -1,7 +1,5 @@
 """A tree of five images in ILSVRC's layout, for tests to read and to damage."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

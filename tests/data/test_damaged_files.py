@@ -1,7 +1,5 @@
 """Every kind of damaged or hostile file in a data set: one line that names the file, or the documented way on."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil
@@ -83,13 +81,12 @@ def test_a_header_of_too_many_pixels_is_refused_before_anything_is_decoded(
             read(path)
 
 
-@pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
-def test_what_is_no_file_of_a_picture_is_refused_by_name(root: Path, kind: str) -> None:
-    path = root / IMAGES / "val/b.JPEG"
-    path.unlink()
-    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
-    with pytest.raises(CorruptImage, match="b.JPEG: (Is a directory|No such file)"):
-        read_image(path)
+def test_what_is_no_file_is_refused_by_name(root: Path) -> None:
+    (root / "folder.JPEG").mkdir()
+    (root / "link.JPEG").symlink_to("nowhere")
+    for name in ("folder.JPEG: Is a directory", "link.JPEG: No such file"):
+        with pytest.raises(CorruptImage, match=name):
+            read_image(root / name.partition(":")[0])
 
 
 ODD = {

@@ -1,7 +1,5 @@
 """One's own pictures, a folder per class: classes from the names, a tenth held out, no boxes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The tree reader: labels, boxes and the index, and what it refuses."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +21,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_train_labels_are_the_class_folders(root: Path) -> None:
     split = opened(root, "train")
-    assert [split.path(i).name for i in range(2)] == ["n1_7.JPEG", "n2_3.JPEG"]
-    assert split.labels.tolist() == [0, 1]
-    assert split.words == ["cat, tom", "dog"]
+    assert split.files.tolist() == [b"n1/n1_7.JPEG", b"n2/n2_3.JPEG"]
+    assert split.labels.tolist() == [0, 1] and split.words == ["cat, tom", "dog"]
 
 
 def test_every_box_of_the_images_class_is_read_from_xml(root: Path) -> None:
@@ -38,9 +35,8 @@ def test_every_box_of_the_images_class_is_read_from_xml(root: Path) -> None:
 
 def test_boxes_come_from_the_csv_where_there_are_no_xmls(root: Path) -> None:
     shutil.rmtree(root / "ILSVRC/Annotations")
-    (root / "LOC_val_solution.csv").write_text(
-        "ImageId,PredictionString\na,n1 0 0 1 1 n1 2 2 3 3 \nb,n2 4 5 6 7 \nc,n1 \n"
-    )
+    rows = "a,n1 0 0 1 1 n1 2 2 3 3 \nb,n2 4 5 6 7 \nc,n1 \n"
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
     split = opened(root)
     assert split.labels.tolist() == [0, 1, 0]
     assert split.true_boxes(0).tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
@@ -48,10 +44,8 @@ def test_boxes_come_from_the_csv_where_there_are_no_xmls(root: Path) -> None:
 
 
 def test_the_image_set_gives_order_and_membership(root: Path) -> None:
-    write_list(root, "val", "c 1\na 2\n")
-    assert [opened(root).path(i).stem for i in range(2)] == ["c", "a"]
-    write_list(root, "val", "b\n")  # the number may be left out
-    assert [opened(root).path(i).stem for i in range(1)] == ["b"]
+    write_list(root, "val", "c 1\na\n")  # the number may be left out
+    assert opened(root).files.tolist() == [b"c.JPEG", b"a.JPEG"]
 
 
 def test_the_index_is_built_once_and_again_when_the_tree_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +64,6 @@ def test_the_index_is_built_once_and_again_when_the_tree_changes(root: Path, mon
     [
         (lambda root: shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "train/n1/n1_8.JPEG"), 3),
         (lambda root: (root / IMAGES / "train/n1/n1_7.JPEG").unlink(), 1),
-        (lambda root: shutil.rmtree(root / IMAGES / "train/n2"), 1),
         (lambda root: write_list(root, "train", "n2/n2_3 1\n"), 1),
         (lambda root: (root / "LOC_synset_mapping.txt").write_text("n2 dog\nn1 cat\n"), 2),
     ],
@@ -149,10 +142,6 @@ def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> N
     [
         (lambda root: shutil.rmtree(root / "ILSVRC"), "no ILSVRC/Data/CLS-LOC under data.root=.*data=shapes"),
         (lambda root: (root / "LOC_synset_mapping.txt").unlink(), "no LOC_synset_mapping.txt under"),
-        (
-            lambda root: ((root / "LOC_synset_mapping.txt").unlink(), (root / "LOC_synset_mapping.txt").mkdir()),
-            "cannot read .*LOC_synset_mapping.txt: Is a directory",
-        ),
         (lambda root: (root / "LOC_synset_mapping.txt").write_text("n1 a\n"), "a.JPEG is of class n2, which LOC_syn"),
         (lambda root: (root / "LOC_val_solution.csv").unlink(), "c.JPEG has no label"),
         (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/val"), "val holds no images"),

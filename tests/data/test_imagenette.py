@@ -1,7 +1,5 @@
 """The ten-class tree from tiny archives: what lands where, and that it is whole or not there."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

@@ -1,7 +1,5 @@
 """Pixels from every kind of file that ILSVRC has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

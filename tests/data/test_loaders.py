@@ -1,7 +1,5 @@
 """Batches: the same whoever decodes them, each image once, corrupt files counted or refused."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cam_repro import UserError
@@ -25,7 +23,7 @@ from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import VIEWS, normalise, training_crop
+from cam_repro.data.views import VIEWS, normalise
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -112,16 +110,6 @@ def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_sh
         list(evaluation_batches(split, 32, 8, workers=0))
 
 
-@settings(deadline=None)
-@given(st.integers(10, 200), st.integers(10, 200), st.integers(0, 100))
-def test_crops_of_a_plain_picture_are_plain(width: int, height: int, seed: int) -> None:
-    """A crop that left the picture would bring something else in."""
-    picture = np.full((height, width, 3), 77, np.uint8)
-    for crop in ("resized", "squash"):
-        pixels = training_crop(picture, 16, RecipeConfig(crop=crop), np.random.default_rng(seed))
-        assert pixels.shape == (16, 16, 3) and (pixels == 77).all()
-
-
 def test_normalisation_is_imagenets() -> None:
     pixels = torch.tensor([124, 116, 104], dtype=torch.uint8).view(1, 3, 1, 1)
     assert normalise(pixels).abs().max() < 0.01
@@ -183,8 +171,7 @@ def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
 
 
 @pytest.mark.parametrize(
-    ("quota", "ranks", "cores"),
-    [("max 100000", "1", 24), ("max 100000", "4", 10), ("600000 100000", "2", 3), ("50000 100000", "1", 1)],
+    ("quota", "ranks", "cores"), [("max 100000", "1", 24), ("600000 100000", "2", 3), ("50000 100000", "1", 1)]
 )
 def test_cores_are_those_of_the_process_its_quota_and_its_share_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, ranks: str, cores: int

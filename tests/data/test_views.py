@@ -1,7 +1,5 @@
 """Which pixels each view shows the network."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,17 +8,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cam_repro.config import RecipeConfig
-from cam_repro.data.views import (
-    VIEWS,
-    center_crop,
-    center_crop_window,
-    random_window,
-    resize,
-    resize_map,
-    squash,
-    ten_crop,
-    ten_crop_places,
-)
+from cam_repro.data import views
+from cam_repro.data.views import VIEWS, resize_map
 
 SIZES = [(500, 375), (375, 500), (333, 333), (61, 400), (1200, 301), (30, 20)]
 
@@ -36,37 +25,21 @@ def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: 
     recipe = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])
     of_a_tensor = recipe(torch.from_numpy(picture).permute(2, 0, 1)).permute(1, 2, 0)
     of_a_pillow_image = np.asarray(recipe(Image.fromarray(picture)))
-    ours = center_crop(picture, size)
+    ours = views.center_crop(picture, size)
     assert np.array_equal(ours, of_a_tensor)
     assert np.abs(ours.astype(int) - of_a_pillow_image).max() <= 1
 
 
-@pytest.mark.parametrize("size", [224, 227, 64])
-@pytest.mark.parametrize(("width", "height"), [(250, 180), (180, 250), (200, 200), (61, 250)])
-def test_the_center_crop_shows_its_window_the_middle_seven_eighths(width: int, height: int, size: int) -> None:
-    """A picture of its own coordinates tells where each crop pixel came from."""
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    crop = center_crop(np.stack([columns, rows, rows], 2).astype(np.uint8), size).astype(float)
-    left, top, right, bottom = center_crop_window(width, height, size)
-    pixel = 1.1 * min(width, height) / size + 1  # rounding moves the window by a pixel of the crop at most
-    assert crop[size // 2, [0, -1], 0] == pytest.approx([left, right - 1], abs=pixel)
-    assert crop[[0, -1], size // 2, 1] == pytest.approx([top, bottom - 1], abs=pixel)
-    assert [right - left, bottom - top] == pytest.approx(2 * [0.875 * min(width, height)], abs=pixel)
-    assert [(left + right) / 2, (top + bottom) / 2] == pytest.approx([width / 2, height / 2], abs=pixel)
-    assert 0 <= left < right <= width and 0 <= top < bottom <= height
-
-
 def test_ten_crops_lie_where_the_release_puts_them() -> None:
-    assert ten_crop_places(224) == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
-    assert ten_crop_places(227) == [(0, 0), (0, 29), (29, 0), (29, 29), (14, 14)]
+    assert views.ten_crop_places(224) == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert views.ten_crop_places(227) == [(0, 0), (0, 29), (29, 0), (29, 29), (14, 14)]
 
 
 @pytest.mark.parametrize("size", [224, 227])
 def test_ten_crops_are_cut_from_the_warped_picture_then_mirrored(size: int) -> None:
     picture = noise(300, 200)
-    warped, crops = squash(picture, 256), ten_crop(picture, size)
-    assert crops.shape == (10, size, size, 3)
-    assert crops.dtype == np.uint8
+    warped, crops = views.squash(picture, 256), views.ten_crop(picture, size)
+    assert crops.shape == (10, size, size, 3) and crops.dtype == np.uint8
     assert np.array_equal(crops[1], warped[256 - size :, :size])  # x = 0, y = 32: the lower left
     assert np.array_equal(crops[2], warped[:size, 256 - size :])
     assert np.array_equal(crops[5:], crops[:5, :, ::-1])
@@ -74,21 +47,17 @@ def test_ten_crops_are_cut_from_the_warped_picture_then_mirrored(size: int) -> N
 
 @pytest.mark.parametrize("size", [64, 160, 288])
 def test_ten_crops_of_other_sizes_keep_the_releases_proportions(size: int) -> None:
-    far = ten_crop_places(size)[3][0]
+    far = views.ten_crop_places(size)[3][0]
     assert far / (size + far) == pytest.approx(32 / 256, abs=0.01)
-    assert ten_crop(noise(40, 30), size).shape == (10, size, size, 3)
-
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_view_gives_as_many_crops_as_it_says(view: str) -> None:
-    assert VIEWS[view].take(noise(40, 30), 64).shape == (VIEWS[view].crops, 64, 64, 3)
+    for view in VIEWS.values():
+        assert view.take(noise(40, 30), size).shape == (view.crops, size, size, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_a_resized_window_has_pillows_pixels_but_for_one_level(width: int, height: int) -> None:
     window = noise(width, height)[height // 4 : height - 2, width // 5 : width - 3]
     pillows = Image.fromarray(window).resize((64, 48), Image.Resampling.BILINEAR)
-    assert np.abs(resize(window, 64, 48).astype(int) - np.asarray(pillows)).max() <= 1
+    assert np.abs(views.resize(window, 64, 48).astype(int) - np.asarray(pillows)).max() <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -101,11 +70,13 @@ def test_maps_are_enlarged_as_torch_does(width: int, height: int, interpolation:
     np.testing.assert_allclose(ours, expected, atol=5e-6)
 
 
-def test_what_the_center_crop_cuts_off_has_no_heat() -> None:
-    maps = np.full((1, 13, 13), 3.0, np.float32)
-    placed = VIEWS["center_crop"].place(maps, (300, 200), 224, "bicubic")
-    left, top, right, bottom = (round(edge) for edge in center_crop_window(300, 200, 224))
-    assert (left, top, right, bottom) == (62, 12, 238, 188)
+@pytest.mark.parametrize(("picture", "window"), [((300, 200), (62, 12, 238, 188)), ((200, 300), (12, 62, 188, 238))])
+def test_the_center_crop_shows_the_middle_and_what_it_cuts_off_has_no_heat(
+    picture: tuple[int, int], window: tuple[int, ...]
+) -> None:
+    assert tuple(round(edge) for edge in views.center_crop_window(*picture, 224)) == window
+    placed = VIEWS["center_crop"].place(np.full((1, 13, 13), 3.0, np.float32), picture, 224, "bicubic")
+    left, top, right, bottom = window
     np.testing.assert_allclose(placed[top:bottom, left:right], 3, rtol=1e-5)
     assert placed.sum(dtype=float) == pytest.approx(3 * (right - left) * (bottom - top))
 
@@ -115,14 +86,14 @@ def test_what_the_center_crop_cuts_off_has_no_heat() -> None:
 def test_a_training_crop_lies_in_the_picture(width: int, height: int, crop: str) -> None:
     recipe, rng = RecipeConfig(crop=crop, crop_area=0.01), np.random.default_rng(0)
     for _ in range(50):
-        left, top, right, bottom = random_window(width, height, recipe, rng)
+        left, top, right, bottom = views.random_window(width, height, recipe, rng)
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
 @pytest.mark.parametrize(("size", "side"), [(224, 224), (227, 227), (112, 224)])
 def test_a_squash_crop_is_the_releases_window_of_256_pixels_anywhere(size: int, side: int) -> None:
     rng = np.random.default_rng(0)
-    windows = np.array([random_window(256, 256, RecipeConfig(), rng, size) for _ in range(2000)])
+    windows = np.array([views.random_window(256, 256, RecipeConfig(), rng, size) for _ in range(2000)])
     assert set((windows[:, 2:] - windows[:, :2]).ravel()) == {side}
     assert set(windows[:, :2].ravel()) == set(range(256 - side + 1))
 
@@ -133,7 +104,7 @@ def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
     theirs = [v2.RandomResizedCrop(224).make_params([image]) for _ in range(4000)]
-    ours = np.array([random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float)
+    ours = np.array([views.random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float)
     theirs = np.array([[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs])
     assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=6)  # a standard error is below 2
     assert ours.std(0) == pytest.approx(theirs.std(0), abs=6)
