@@ -66,10 +66,8 @@ def distractor(width: int, height: int, rng: Generator) -> tuple[Thing, float, f
 def place_objects(kind: Kind, width: int, height: int, rng: Generator) -> list[tuple[Thing, float, float]]:
     """One object of the class or (in PAIRS of the pictures) two, wholly in the picture, more often near its edges."""
     count = 2 if rng.random() < PAIRS else 1
-    low, high = SIZES if count == 1 else PAIR_SIZES
-    things = [
-        object_of(kind, (high - (high - low) * rng.random() ** 2) * min(width, height), rng) for _ in range(count)
-    ]
+    (low, high), short = SIZES if count == 1 else PAIR_SIZES, min(width, height)
+    things = [object_of(kind, (high - (high - low) * rng.random() ** 2) * short, rng) for _ in range(count)]
     # Along the picture's longer side the objects share what room is left, so that no two of them overlap.
     long = int(height > width)
     sides = np.array([extent[2:] - extent[:2] for _, extent in things])

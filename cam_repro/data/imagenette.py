@@ -20,21 +20,13 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, read_synset_mapping, write_lists
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, imagenet_classes, read_synset_mapping, write_lists
 from cam_repro.files import make_folder
 
-CLASSES = {
-    "n01440764": "tench, Tinca tinca",
-    "n02102040": "English springer, English springer spaniel",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw, chainsaw",
-    "n03028079": "church, church building",
-    "n03394916": "French horn, horn",
-    "n03417042": "garbage truck, dustcart",
-    "n03425413": "gas pump, gasoline pump, petrol pump, island dispenser",
-    "n03445777": "golf ball",
-    "n03888257": "parachute, chute",
-}
+CLASSES = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777",
+    "n03888257",
+)  # fmt: skip
 IMAGE = re.compile(
     rf"(?:.*/)?(?:train|val)/(?P<wnid>{'|'.join(CLASSES)})/(?P<file>(?!\.)(?P<val>ILSVRC2012_val_\d{{8}})?[^/]*\.JPEG)"
 )
@@ -56,7 +48,7 @@ def make_imagenette(data: DataConfig) -> Path:
     downloads = root.with_name(f"{root.name}.download")
 
     def check_made() -> None:
-        if not (root / MAPPING).is_file() or read_synset_mapping(root / MAPPING)[0] != list(CLASSES):
+        if not (root / MAPPING).is_file() or read_synset_mapping(root / MAPPING)[0] != [*CLASSES]:
             raise UserError(f"{root} holds something other than data=imagenette: move it or give another data.root=")
 
     make_folder(root, check_made, lambda making: _write_tree(making, downloads, data.download))
@@ -97,7 +89,8 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
         if truth is None or truth[0] != wnid:
             found = f"names {truth[0]}" if truth else "is not there, or has no object"
             raise UserError(f"{boxes}: {xml.name} {found}, expected boxes of {wnid}; {BOXES_ADVICE}")
-    write_lists(root, CLASSES, names)
+    words = dict(zip(*imagenet_classes(), strict=True))
+    write_lists(root, {wnid: words[wnid] for wnid in CLASSES}, names)
 
 
 def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> Path:

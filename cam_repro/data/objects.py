@@ -150,9 +150,6 @@ def kite(u: Array, v: Array, px: float, colours: list[Array], rng: Generator) ->
     return painted(first, (second, 0.5 + 2 * quarter), (spar, cross))
 
 
-# --- the ten classes ----------------------------------------------------------------------------------------
-
-
 class Kind(NamedTuple):
     """One class; the first colour of its palette is the one people would name."""
 

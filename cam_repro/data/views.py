@@ -55,10 +55,6 @@ def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
     return resize(image_hwc, size, size)
 
 
-def _place_squash(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_map(maps[0], *picture, interpolation)
-
-
 def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
     """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as torchvision's recipe."""
     height, width = image_hwc.shape[:2]
@@ -108,12 +104,10 @@ def ten_crop_places(size: int) -> list[tuple[int, int]]:
     return [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
 
 
+@lru_cache(maxsize=8)
 def ten_crop_coverage(size: int) -> np.ndarray:
     """(256,256): how many of the ten crops see each pixel of the warped square."""
-    coverage = np.zeros((ten_crop_side(size), ten_crop_side(size)), np.float32)
-    for left, top in ten_crop_places(size):
-        coverage[top : top + size, left : left + size] += 2
-    return coverage
+    return sum_ten_crops(np.ones((10, size, size), np.float32), size)
 
 
 def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
@@ -131,19 +125,20 @@ def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
     return merged
 
 
-def _place_ten_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_map(sum_ten_crops(maps, size), *picture, interpolation)
+def _over_the_picture(merge: Callable[[np.ndarray, int], np.ndarray]) -> Callable[..., np.ndarray]:
+    """The way back where the crops show the whole picture: `merge` makes one map of theirs, which is enlarged."""
+    return lambda maps, picture, size, interpolation: resize_map(merge(maps, size), *picture, interpolation)
 
 
-def _place_ten_crop_averaged(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    return resize_map(sum_ten_crops(maps, size) / ten_crop_coverage(size), *picture, interpolation)
+def _average_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
+    return sum_ten_crops(maps, size) / ten_crop_coverage(size)
 
 
 VIEWS = {
-    "squash": View(1, lambda image, size: squash(image, size)[None], _place_squash),
+    "squash": View(1, lambda image, size: squash(image, size)[None], _over_the_picture(lambda maps, size: maps[0])),
     "center_crop": View(1, lambda image, size: center_crop(image, size)[None], _place_center_crop),
-    "ten_crop": View(10, ten_crop, _place_ten_crop),
-    "ten_crop_averaged": View(10, ten_crop, _place_ten_crop_averaged),
+    "ten_crop": View(10, ten_crop, _over_the_picture(sum_ten_crops)),
+    "ten_crop_averaged": View(10, ten_crop, _over_the_picture(_average_ten_crops)),
 }
 
 

@@ -9,27 +9,21 @@ from PIL import Image
 from cam_repro.data import images
 from cam_repro.data.images import read_image
 
-
-@pytest.fixture
-def picture() -> Image.Image:
-    rows, columns = np.mgrid[0:48, 0:64]
-    return Image.fromarray(np.stack([rows * 5, columns * 3, rows + columns], axis=2).astype(np.uint8))
+ROWS, COLUMNS = np.mgrid[0:48, 0:64]
+PICTURE = Image.fromarray(np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=2).astype(np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_any_jpeg_becomes_rgb_of_its_stored_size(tmp_path: Path, picture: Image.Image, mode: str) -> None:
-    picture.convert(mode).save(tmp_path / "x.JPEG", "JPEG")
+def test_any_jpeg_becomes_rgb_of_its_stored_size(tmp_path: Path, mode: str) -> None:
+    PICTURE.convert(mode).save(tmp_path / "x.JPEG", "JPEG")
     pixels = read_image(tmp_path / "x.JPEG")
     assert pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8
-    expected = np.asarray(picture.convert(mode).convert("RGB"), float)
-    assert np.abs(pixels - expected).mean() < 6
+    assert np.abs(pixels - np.asarray(PICTURE.convert(mode).convert("RGB"), float)).mean() < 6
 
 
-def test_both_decoders_give_the_same_pixels(
-    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_decoders_give_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
-    picture.save(tmp_path / "x.JPEG", "JPEG", quality=80)
+    PICTURE.save(tmp_path / "x.JPEG", "JPEG", quality=80)
     fast = read_image(tmp_path / "x.JPEG")
     monkeypatch.setattr(images, "simplejpeg", None)
     assert np.array_equal(fast, read_image(tmp_path / "x.JPEG"))
