@@ -23,7 +23,7 @@ from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import VIEWS, normalise
+from cam_repro.data.views import VIEWS
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -108,11 +108,6 @@ def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_sh
     assert all(split.path(3).name in line for batch in batches for line in batch.corrupt)
     with pytest.raises(UserError, match=f"corrupt image .*{split.path(3).name}"):
         list(evaluation_batches(split, 32, 8, workers=0))
-
-
-def test_normalisation_is_imagenets() -> None:
-    pixels = torch.tensor([124, 116, 104], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert normalise(pixels).abs().max() < 0.01
 
 
 DECODES = """

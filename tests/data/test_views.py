@@ -108,3 +108,8 @@ def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
     theirs = np.array([[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs])
     assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=6)  # a standard error is below 2
     assert ours.std(0) == pytest.approx(theirs.std(0), abs=6)
+
+
+def test_normalisation_is_imagenets() -> None:
+    pixels = torch.tensor([124, 116, 104], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert views.normalise(pixels).abs().max() < 0.01
