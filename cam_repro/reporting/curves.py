@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cam_repro import UserError
 from cam_repro.config import Config, run_folder
-from cam_repro.files import replacing
+from cam_repro.reporting.figures import save_figure
 
 CURVES = (  # heading, and the metrics that are drawn, each with its line
     ("training loss", {"train_loss": "-"}),
@@ -43,8 +43,7 @@ def draw_curves(config: Config) -> Path:
             axes.set(xlabel="epoch", ylim=(0, None))
             axes.grid(alpha=0.25)
         figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        save_figure(path, figure)
     print(f"{', '.join(epochs)}: {path}")
     return path
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,7 +15,8 @@ from cam_repro.localization.overlay import overlay
 COLUMNS, CELL, CAPTION = 4, 192, 16  # pixels but for the first
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
-FLOORS = {"floor_whole_image": ("the whole image (V1)", ":"), "floor_centre_box": ("a centred box (V1)", "--")}
+CURVES = (("v1", "tab:blue", "V1: largest contour, IoU ≥ 0.5"), ("v2", "tab:red", "V2: any contour, IoU 0.3, 0.5, 0.7"))
+FLOORS = (("floor_whole_image", "the whole image (V1)", ":"), ("floor_centre_box", "a centred box (V1)", "--"))
 
 
 def first_name(words: str) -> str:
@@ -50,50 +52,51 @@ def write_figure(
     save_picture(path, sheet)
 
 
-def save_picture(path: Path, picture: Image.Image) -> None:
+def save_picture(path: Path, picture: Image.Image) -> Path:
     with replacing(path) as temporary:
         picture.save(temporary, "PNG", compress_level=4)  # three times as fast as the smallest file, a hundredth larger
+    return path
 
 
-def write_curve(
-    path: Path, thresholds: np.ndarray, v1: np.ndarray, v2: np.ndarray,
-    *, best: Mapping[str, float], floors: Mapping[str, float], title: str,
-) -> None:  # fmt: skip
-    """A PNG of both curves (T,), in percent, over thresholds (T,), fractions of the maximum; the same bytes each time.
+def write_curve(path: Path, sweep: Mapping[str, Any], title: str) -> None:
+    """A PNG of both curves of a sweep (`wsol.accuracies` and the floors) over its thresholds; the same bytes each time.
 
-    best: {"v1": threshold, "v2": threshold}; floors: V1 in percent of the boxes that ignore the picture, by the names
-    of their metrics. The point at 20 % of the maximum, the paper's, is marked on both curves.
+    The best threshold of each and 20 % of the maximum, the paper's, are marked.
     """
     from matplotlib import style  # takes a second to import, and nothing else needs it
     from matplotlib.figure import Figure
 
-    curves = (
-        ("v1", np.asarray(v1), "tab:blue", "V1: largest contour, IoU ≥ 0.5"),
-        ("v2", np.asarray(v2), "tab:red", "V2: any contour, IoU 0.3, 0.5, 0.7"),
-    )
+    thresholds = sweep["thresholds"]
     with style.context("default"):  # no machine's own settings; the font comes with matplotlib
         figure = Figure(figsize=(7.0, 4.8), dpi=110, layout="constrained")
         axes = figure.add_subplot()
-        for name, curve, colour, label in curves:
+        for name, colour, label in CURVES:
+            curve = sweep[f"curve_{name}"]
             axes.plot(thresholds, curve, color=colour, label=label)
-            for threshold, marker, what in ((best[name], "*", "best, at"), (PAPER_THRESHOLD, "o", "fixed at")):
-                height = curve[np.abs(np.asarray(thresholds) - threshold).argmin()]
+            marked = (sweep[f"threshold_{name}"], "*", "best, at"), (PAPER_THRESHOLD, "o", "fixed at")
+            for threshold, marker, what in marked:
+                height = curve[np.abs(thresholds - threshold).argmin()]
                 label = f"{height:.1f} %, {what} {threshold:.3g}"
                 axes.plot(threshold, height, marker, color=colour, markeredgecolor="black", markersize=9, label=label)
-        for name, height in floors.items():
-            label, line = FLOORS[name]
+        for name, label, line in FLOORS:
+            height = sweep[name]
             axes.axhline(height, color="black", linewidth=1, linestyle=line, label=f"{height:.1f} %, {label}")
         axes.set(xlim=(0, 1), xlabel="threshold, of the normalised map’s maximum")
         axes.set(ylim=(0, 100), ylabel="MaxBoxAcc (%)")
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25)
         figure.legend(fontsize=7.5, loc="outside lower center", ncols=3)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        save_figure(path, figure)
 
 
-def write_curve_csv(path: Path, thresholds: np.ndarray, v1: np.ndarray, v2: np.ndarray) -> None:
-    """Columns threshold, v1, v2: a threshold of the maximum a line, accuracies in percent."""
-    columns, forms = np.column_stack((thresholds, v1, v2)), ("%.3f", "%.4f", "%.4f")
+def save_figure(path: Path, figure: Any) -> None:
+    """A matplotlib Figure as a PNG that does not name matplotlib's version."""
     with replacing(path) as temporary:
-        np.savetxt(temporary, columns, forms, delimiter=",", header="threshold,v1,v2", comments="")
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def write_curve_csv(path: Path, sweep: Mapping[str, Any]) -> None:
+    """Columns threshold, v1, v2: a threshold of the maximum a line, accuracies in percent."""
+    columns = np.column_stack([sweep[key] for key in ("thresholds", "curve_v1", "curve_v2")])
+    with replacing(path) as temporary:
+        np.savetxt(temporary, columns, ("%.3f", "%.4f", "%.4f"), delimiter=",", header="threshold,v1,v2", comments="")

@@ -4,16 +4,6 @@ Errors and accuracies are percentages. Tables 1 and 2 are keyed by this project'
 (model, method), so that a result finds its row; `row_title` turns a key into the paper's wording.
 """
 
-from typing import NamedTuple
-
-
-class Errors(NamedTuple):
-    """A row's errors in %, lower is better."""
-
-    top1: float
-    top5: float
-
-
 VAL_IMAGES = 50_000  # of ILSVRC val
 LOCALIZED_IMAGES = (50_000, 48_238)  # of them for localization: all, or without the devkit's 1,762 blacklisted ones
 
@@ -42,31 +32,31 @@ CAFFE = {  # Caffe's own networks, and the network of the paper whose rows are t
     "googlenet_gmp_caffe": "googlenet_gmp",
 }
 
-# Table 1: classification error, ILSVRC val.
+# Table 1: top-1 and top-5 classification error, ILSVRC val.
 TABLE1 = {
-    "vgg_gap": Errors(33.4, 12.2),
-    "googlenet_gap": Errors(35.0, 13.2),
-    "alexnet_star_gap": Errors(44.9, 20.9),
-    "alexnet_gap": Errors(51.1, 26.3),
-    "googlenet": Errors(31.9, 11.3),
-    "vgg": Errors(31.2, 11.4),
-    "alexnet": Errors(42.6, 19.5),
-    "nin": Errors(41.9, 19.6),
-    "googlenet_gmp": Errors(35.6, 13.9),
+    "vgg_gap": (33.4, 12.2),
+    "googlenet_gap": (35.0, 13.2),
+    "alexnet_star_gap": (44.9, 20.9),
+    "alexnet_gap": (51.1, 26.3),
+    "googlenet": (31.9, 11.3),
+    "vgg": (31.2, 11.4),
+    "alexnet": (42.6, 19.5),
+    "nin": (41.9, 19.6),
+    "googlenet_gmp": (35.6, 13.9),
 }
 
-# Table 2: localization error, ILSVRC val.
+# Table 2: top-1 and top-5 localization error, ILSVRC val.
 TABLE2 = {
-    ("googlenet_gap", "cam"): Errors(56.40, 43.00),
-    ("vgg_gap", "cam"): Errors(57.20, 45.14),
-    ("googlenet", "cam"): Errors(60.09, 49.34),
-    ("alexnet_star_gap", "cam"): Errors(63.75, 49.53),
-    ("alexnet_gap", "cam"): Errors(67.19, 52.16),
-    ("nin", "cam"): Errors(65.47, 54.19),
-    ("googlenet", "backprop"): Errors(61.31, 50.55),
-    ("vgg", "backprop"): Errors(61.12, 51.46),
-    ("alexnet", "backprop"): Errors(65.17, 52.64),
-    ("googlenet_gmp", "cam"): Errors(57.78, 45.26),
+    ("googlenet_gap", "cam"): (56.40, 43.00),
+    ("vgg_gap", "cam"): (57.20, 45.14),
+    ("googlenet", "cam"): (60.09, 49.34),
+    ("alexnet_star_gap", "cam"): (63.75, 49.53),
+    ("alexnet_gap", "cam"): (67.19, 52.16),
+    ("nin", "cam"): (65.47, 54.19),
+    ("googlenet", "backprop"): (61.31, 50.55),
+    ("vgg", "backprop"): (61.12, 51.46),
+    ("alexnet", "backprop"): (65.17, 52.64),
+    ("googlenet_gmp", "cam"): (57.78, 45.26),
 }
 
 # Table 3: (title, supervision) -> top-5 localization error, ILSVRC test, whose labels are not public.
@@ -88,20 +78,15 @@ def row_title(model: str, method: str = "cam") -> str:
 
 
 def published(model: str, method: str = "cam") -> dict[str, float]:
-    """metric -> its number in Tables 1 and 2, for those of a result file that the paper has."""
-    found = {f"cls_top{k}_error": error for k, error in zip((1, 5), TABLE1.get(model, ()), strict=False)}
-    if (model, method) not in TABLE2:
-        return found
-    top1, top5 = TABLE2[model, method]
-    return {**found, "loc_top1_error": top1, "loc_top5_error": top5, "loc_given_cls": loc_given_cls(model, method)}
+    """metric -> its number in Tables 1 and 2, for those of a result file that the paper has.
 
-
-def loc_given_cls(model: str, method: str = "cam") -> float | None:
-    """P(box right | class right) in %, top-1, which Tables 1 and 2 imply; None where they have no such row.
-
-    A top-1 localization is right only if the class is, so the share is (100 − loc error) / (100 − cls error).
-    It is the fairest target when the backbone is not the authors' own.
+    They imply P(box right | class right), top-1, the fairest target when the backbone is not the authors' own: since
+    a localization is right only if the class is, it is (100 − loc error) / (100 − cls error).
     """
-    if (model, method) not in TABLE2:
-        return None
-    return 100 * (100 - TABLE2[model, method].top1) / (100 - TABLE1[model].top1)
+    found = {}
+    if model in TABLE1:
+        found["cls_top1_error"], found["cls_top5_error"] = TABLE1[model]
+    if (model, method) in TABLE2:
+        found["loc_top1_error"], found["loc_top5_error"] = TABLE2[model, method]
+        found["loc_given_cls"] = 100 * (100 - found["loc_top1_error"]) / (100 - found["cls_top1_error"])
+    return found

@@ -1,5 +1,6 @@
 """Any picture: what is in it, and where. The work of `make cam image=cat.jpg`."""
 
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import loose_and_tight
-from cam_repro.evaluation.trained import load_for_pictures
+from cam_repro.evaluation.trained import Classes, load_for_pictures
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import did_you_mean, shown
 from cam_repro.reporting.figures import first_name, panel, save_picture
 
-PRINTED = 5  # classes
+CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
 GAP, CAPTION = 6, 26  # pixels between the drawn panels and above them
 
@@ -36,12 +37,15 @@ def show_pictures(config: Config) -> list[Path]:
     if protocol.boxes == "sweep" or protocol.name == "all":
         raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
     check_choice("protocol.view", protocol.view, VIEWS)
-    view, paths, written = VIEWS[protocol.view], pictures_of(config.image), {}
+    view, paths, written = VIEWS[protocol.view], pictures_of(config.image), []
     with join_world(config.device, config.deterministic) as world:
-        trained = load_for_pictures(config, _data_classes(config), world.device)
+        data: Classes = ([], [])  # a checkpoint goes by the words of its data set, where that is there
+        with suppress(UserError):
+            data = load_classes(config.data)
+        trained = load_for_pictures(config, data, world.device)
         asked = None if config.shown_class is None else class_number(config.shown_class, trained.wnids, trained.words)
         size = protocol.size or trained.model.input_size
-        for path in tqdm(paths, "pictures", leave=False, disable=None if len(paths) > 1 else True):
+        for number, path in enumerate(tqdm(paths, "pictures", leave=False, disable=None if len(paths) > 1 else True)):
             try:
                 picture, scale = read_upright(path, LARGEST_SIDE)
             except CorruptImage as error:
@@ -50,30 +54,30 @@ def show_pictures(config: Config) -> list[Path]:
             found = predict(
                 trained.network, normalise(pixels.to(world.device)),
                 None if asked is None else torch.tensor([asked], device=world.device),
-                methods=[method], crops=view.crops, count=max(PRINTED, config.top),
+                methods=[method], crops=view.crops, count=CLASSES,
             )  # fmt: skip
-            classes, maps = found.classes[0].tolist(), found.maps[method][0]
+            classes, maps = found.classes[0].tolist(), found.maps[method][0].transpose(0, 1)
+            drawn = range(len(classes))[: config.top]
             if asked is not None:
-                classes, maps = [*classes, asked], torch.cat([maps, found.true_class_maps[method][0, :, None]], 1)
-            height, width = picture.shape[:2]
-            of_each = maps.transpose(0, 1).cpu().numpy()
-            heatmaps = [view.place(of_class, (width, height), size, protocol.resize) for of_class in of_each]
+                drawn = [len(classes)]
+                classes, maps = [*classes, asked], torch.cat([maps, found.true_class_maps[method][:1]])
+            stored = picture.shape[1], picture.shape[0]
+            heatmaps = [view.place(of_class, stored, size, protocol.resize) for of_class in maps.cpu().numpy()]
             boxes = np.array([loose_and_tight(heatmap, protocol)[LOOSE] for heatmap in heatmaps])
-            drawn = [len(classes) - 1] if asked is not None else list(range(len(classes)))[: config.top]
+            shares = [100 * score for score in found.scores[0, classes].tolist()]
             tqdm.write(str(path))
-            for place in dict.fromkeys([*range(len(classes))[:PRINTED], *drawn]):
-                label, corners = classes[place], " ".join(map(str, np.round(boxes[place] * scale).astype(int)))
-                share = 100 * found.scores[0, label].item()
+            for label, share, box in zip(classes, shares, boxes, strict=True):
+                corners = " ".join(map(str, np.round(box * scale).astype(int)))
                 tqdm.write(f"  {share:5.1f} %  {trained.wnids[label]}  {trained.words[label]:32.32}  box {corners}")
             panels = []
             for place in drawn:
-                name = first_name(trained.words[classes[place]])
-                caption = f"{name}  {100 * found.scores[0, classes[place]].item():.1f} %"
+                caption = f"{first_name(trained.words[classes[place]])}  {shares[place]:.1f} %"
                 panels.append((caption, panel(picture, heatmaps[place], boxes[place], np.empty((0, 4)))))
-            written[path] = _unused(Path(config.out) / f"{path.stem}.{method}.png", written)
-            save_picture(written[path], _side_by_side(panels))
-    print(*written.values(), sep="\n")
-    return [*written.values()]
+            twins = sum(other.stem == path.stem for other in paths[:number])  # as cat.png of cat.jpg
+            name = f"{path.stem}.{method}{f'-{twins + 1}' if twins else ''}.png"
+            written.append(save_picture(Path(config.out) / name, _side_by_side(panels)))
+    print(*written, sep="\n")
+    return written
 
 
 def pictures_of(image: str | None) -> list[Path]:
@@ -107,22 +111,6 @@ def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
     raise UserError(
         f"class={shown(asked)} is no class of this network; {near}give a name, a wnid or 0…{len(wnids) - 1}"
     )
-
-
-def _data_classes(config: Config) -> tuple[list[str], list[str]]:
-    """The data set's classes, whose words a checkpoint of it goes by; none where the data is not there."""
-    try:
-        return load_classes(config.data)
-    except UserError:
-        return [], []
-
-
-def _unused(path: Path, written: dict[Path, Path]) -> Path:
-    """The path, numbered where another picture of this call has taken it."""
-    taken, number, free = set(written.values()), 2, path
-    while free in taken:
-        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
-    return free
 
 
 def _side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:

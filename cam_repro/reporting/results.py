@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,22 +19,23 @@ from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.evaluation.predictions import write_predictions
 from cam_repro.files import write_text
 from cam_repro.localization.errors import ScoredImages, bootstrap_intervals, bootstrap_mean, summarise
-from cam_repro.mistakes import shown
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.figures import write_curve, write_curve_csv, write_figure
 
 SCHEMA = 1
-CLASSIFICATION = ("cls_",)  # what the names of an evaluation's metrics begin with
-LOCALIZATION = ("cls_", "loc_", "gt_known", "floor_", "share_")
-METRICS = {  # what each kind of result holds at least; null is undefined
+PREFIXES = {  # of the metrics of each kind of result
+    "classification": ("cls_",), "localization": ("cls_", "loc_", "gt_known", "floor_", "share_"),
+}  # fmt: skip
+METRICS = {  # what each kind of result holds at least, in percent; null is undefined
     "classification": ("cls_top1_error", "cls_top5_error"),
     "localization": ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "loc_given_cls",
                      "gt_known_loc", "floor_whole_image", "floor_centre_box"),
     "sweep": ("max_box_acc_v1", "max_box_acc_v2", "max_box_acc_v1_at_20", "max_box_acc_v2_at_20",
-              "floor_whole_image", "floor_centre_box", "floor_whole_image_v2", "floor_centre_box_v2"),
+              "floor_whole_image", "floor_whole_image_v2", "floor_centre_box", "floor_centre_box_v2"),
 }  # fmt: skip
+KEYS = ("model", "data", "split", "images", "input_size", "method", "protocol.name", "protocol.view", "confidence",
+        "provenance.weights", "provenance.data", "provenance.commit")  # fmt: skip
 EVERY_TIME = ("seconds", "date")  # differ between two runs of the same evaluation
-ROUNDING = 1e-3  # percent
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Result:
     protocol: dict[str, Any]
     metrics: dict[str, float | None]
     confidence: dict[str, list[float]]
-    thresholds: dict[str, float | None]  # of a sweep: "v1", "v2" -> the best one for the whole data set; else empty
+    thresholds: dict[str, float]  # of a sweep: "v1", "v2" -> the best one for the whole data set; else empty
     provenance: dict[str, Any]
 
     def interval(self, metric: str) -> tuple[float, float] | tuple[None, None]:
@@ -111,12 +110,12 @@ def origin(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
-        "network": _hash(json.dumps(asdict(trained.model), sort_keys=True)),
+        "network": _hash(asdict(trained.model)),
         "weights": trained.weights.sha256,
         "training": trained.weights.training,
         "data": evaluation.fingerprint,
         "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
-        "blacklist": _hash(json.dumps(sorted(evaluation.blacklist))) if evaluation.blacklist else None,
+        "blacklist": _hash(sorted(evaluation.blacklist)) if evaluation.blacklist else None,
         "decoder": decoder(),
         "precision": "float32",
         "versions": versions(),
@@ -124,40 +123,31 @@ def origin(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def measured(job: Job, outcome: Outcome) -> dict[str, Any]:
     """A record's numbers: images, metrics in %, 95 % intervals; None where there was nothing to measure on."""
-    if outcome.sweep is not None:
-        return _measured_sweep(outcome.sweep, len(outcome.best_classes))
-    names = CLASSIFICATION if job.method is None else LOCALIZATION
-    found, intervals = summarise(outcome.scored), bootstrap_intervals(outcome.scored)
-    metrics = {name: _rounded(value) for name, value in found.items() if name.startswith(names)}
-    undefined = {name: None for name in METRICS["localization"] if name.startswith(names) and name not in metrics}
-    confidence = {name: [_rounded(bound) for bound in intervals[name]] for name in metrics}
-    counts = outcome.scored.counts()
-    return {**counts, "metrics": metrics | undefined, "confidence": confidence}
-
-
-def _measured_sweep(found: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """The intervals redraw the images at the threshold that was best for all."""
-    names = {f"max_box_acc_{key}": key for key in ("v1", "v2", "v1_at_20", "v2_at_20")}
-    floors = {name: value for name, value in found.items() if name.startswith("floor_")}
+    if (sweep := outcome.sweep) is not None:
+        counts = {"images": len(outcome.best_classes)}
+        keys = {name: name.removeprefix("max_box_acc_") for name in METRICS["sweep"]}
+        metrics = {name: sweep[key] for name, key in keys.items()}
+        # The images are redrawn at the threshold that was best for all.
+        intervals = {name: bootstrap_mean(sweep[f"right_{key}"]) for name, key in keys.items() if key != name}
+        more = {"thresholds": {key: round(sweep[f"threshold_{key}"], 3) for key in ("v1", "v2")}}
+    else:
+        counts, more = outcome.scored.counts(), {}
+        kind = "classification" if job.method is None else "localization"
+        metrics = {name: of for name, of in summarise(outcome.scored).items() if name.startswith(PREFIXES[kind])}
+        intervals = {name: of for name, of in bootstrap_intervals(outcome.scored).items() if name in metrics}
+        metrics |= {name: None for name in METRICS[kind] if name not in metrics}
     return {
-        "images": images,
-        "metrics": {name: _rounded(found[key]) for name, key in names.items()}
-        | {name: _rounded(value) for name, value in floors.items()},
-        "confidence": {
-            name: [_rounded(bound) for bound in bootstrap_mean(found[f"right_{key}"])] for name, key in names.items()
-        },
-        "thresholds": {key: round(found[f"threshold_{key}"], 3) for key in ("v1", "v2")},
+        **counts,
+        "metrics": {name: value if value is None else round(float(value), 4) for name, value in metrics.items()},
+        "confidence": {name: [round(bound, 4) for bound in interval] for name, interval in intervals.items()},
+        **more,
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(float(value), 4)
 
 
 def unchanged(evaluation: Evaluation, job: Job) -> dict[str, Any] | None:
@@ -171,26 +161,20 @@ def unchanged(evaluation: Evaluation, job: Job) -> dict[str, Any] | None:
             record = read_record(path)
             before = {key: value for key, value in record["provenance"].items() if key not in EVERY_TIME}
             same = before == json.loads(json.dumps(source)) and heading(evaluation, job).items() <= record.items()
-            if same and all(file.is_file() for file in _beside(path, job).values()):
+            if same and all(file.is_file() for file in _beside(path, job)):
                 print_record(record, f"{path} (nothing has changed since; force=true evaluates again)")
                 found = record
     return evaluation.world.broadcast(found)
 
 
-def _beside(path: Path, job: Job) -> dict[str, Path]:
+def _beside(path: Path, job: Job) -> list[Path]:
     """What is left beside a result's JSON; predictions.txt is the paper's own, the others say what they are of."""
     if job.method is None:
-        return {}
+        return []
     if job.protocol.boxes == "sweep":
-        return {"curve": path.with_suffix(".csv"), "figure": path.with_suffix(".png")}
-    return {
-        "predictions": predictions_of(path), "judgements": path.with_suffix(".npz"), "figure": path.with_suffix(".png")
-    }  # fmt: skip
-
-
-def predictions_of(path: Path) -> Path:
-    """The guesses beside a localization result."""
-    return path.with_name("predictions" + path.stem.removeprefix("localization").removesuffix("-cam-paper") + ".txt")
+        return [path.with_suffix(".csv"), path.with_suffix(".png")]
+    of = path.stem.removeprefix("localization").removesuffix("-cam-paper")
+    return [path.with_name(f"predictions{of}.txt"), path.with_suffix(".npz"), path.with_suffix(".png")]
 
 
 def read_judgements(path: Path) -> ScoredImages:
@@ -199,38 +183,29 @@ def read_judgements(path: Path) -> ScoredImages:
     try:
         return ScoredImages(**load_arrays(beside))
     except TypeError:  # without its columns, or with others
-        what = "cannot be read (it is damaged)" if beside.is_file() else "is not there"
         raise UserError(
-            f"{beside}, what was right on each image, {what}; give a localization-….json of boxes, or evaluate again "
-            "with force=true"
+            f"{beside}, what was right on each image of a localization result, is not there or damaged; evaluate "
+            "again with force=true"
         ) from None
 
 
 def write_outcome(evaluation: Evaluation, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Write and print what an evaluation found for a job: its record, predictions or curve, and a figure."""
     path = result_path(evaluation, job)
-    beside = _beside(path, job)
     record = {**heading(evaluation, job), **measured(job, outcome), "provenance": origin(evaluation)}
-    record["provenance"] |= {
-        "seconds": round(outcome.seconds, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")
-    }  # fmt: skip
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record["provenance"] |= {"seconds": round(outcome.seconds, 1), "date": now}
     if outcome.sweep is not None:
-        found = outcome.sweep
-        write_curve_csv(beside["curve"], found["thresholds"], found["curve_v1"], found["curve_v2"])
-        write_curve(
-            beside["figure"], found["thresholds"], found["curve_v1"], found["curve_v2"],
-            best={name: found[f"threshold_{name}"] for name in ("v1", "v2")},
-            floors={name: found[name] for name in ("floor_whole_image", "floor_centre_box")},
-            title=f"{record['model']}, {job.method}, {record['data']}, {record['images']:,} images",
-        )  # fmt: skip
+        curve, figure = _beside(path, job)
+        write_curve_csv(curve, outcome.sweep)
+        title = f"{record['model']}, {job.method}, {record['data']}, {record['images']:,} images"
+        write_curve(figure, outcome.sweep, title)
     elif job.method is not None:
+        predictions, judgements, figure = _beside(path, job)
         record["labels"] = "imagenet" if evaluation.trained.wnids == imagenet_classes()[0] else "mapping"
-        write_predictions(beside["predictions"], outcome.labels, outcome.boxes)
-        judged = {key: value for key, value in vars(outcome.scored).items() if value is not None}
-        save_arrays(beside["judgements"], **judged)
-        write_figure(
-            beside["figure"], evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes
-        )
+        write_predictions(predictions, outcome.labels, outcome.boxes)
+        save_arrays(judgements, **{key: of for key, of in vars(outcome.scored).items() if of is not None})
+        write_figure(figure, evaluation.split, outcome.best_classes, outcome.heatmaps, outcome.true_class_boxes)
     write_text(path, json.dumps(record, indent=1, default=np.generic.item) + "\n")  # last: it says that all is there
     print_record(record, str(path))
     return record
@@ -256,11 +231,11 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def _result(path: Path) -> Result:
-    record = {"thresholds": {}} | read_record(path)
-    record = {"loc_images": record["images"], "name": record["model"]} | record
+    record = read_record(path)
+    record = {"thresholds": {}, "loc_images": record["images"], "name": record["model"]} | record
     if record["protocol"].get("guesses") == "heuristics":  # its five guesses name three classes
         record["metrics"]["cls_top5_error"] = None
-    given = {key.name: record[key.name] for key in fields(Result) if key.name not in ("path", "kind")}
+    given = {key: value for key, value in record.items() if key in Result.__annotations__}
     return Result(path=path, kind=_kind(path, record), **given)
 
 
@@ -271,76 +246,39 @@ def _kind(path: Path, record: dict[str, Any]) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The checked content of a result file; a UserError names the file and the key at fault."""
-    kind, *ways = path.stem.split("-")
-    keys = ("method", "protocol") if kind == "localization" else ("protocol",)
-    data, name = path.absolute().parts[-3:-1]
-    again = f"evaluate it again: make eval-{kind} data={data} {'model' if name in model_names() else 'name'}={name}"
-    again += "".join(f" {key}={way}" for key, way in zip(keys, ways, strict=False))
+    """The content of a result file. Raises UserError where it is damaged, impossible or another's."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # JSON's and UTF-8's errors are both ValueErrors
-        raise UserError(f"{path} cannot be read as JSON ({error}); {again}") from None
-    for key, expected in _faults(path, record):
-        found = _at(record, key)
-        raise UserError(f"{path}: {key} is {'missing' if found is ... else shown(found)}, expected {expected}; {again}")
+        fault = _fault(path, record)
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
+        fault = f"cannot be read as a result ({error})"
+    except KeyError as error:
+        fault = f"{error} is missing"
+    if fault:
+        kind, *ways = path.stem.split("-")
+        data, name = path.absolute().parts[-3:-1]
+        again = [f"data={data}", f"{'model' if name in model_names() else 'name'}={name}"]
+        asked = ("method", "protocol") if kind == "localization" else ("protocol",)
+        again += [f"{key}={way}" for key, way in zip(asked, ways, strict=False)]
+        raise UserError(f"{path}: {fault}; evaluate it again: make eval-{kind} {' '.join(again)}")
     return record
 
 
-def _at(record: Any, key: str) -> Any:
-    """What stands at a dotted key; ... where there is nothing."""
-    for part in key.split(".", 1):
-        record = record.get(part, ...) if isinstance(record, dict) else ...
-    return record
-
-
-def _faults(path: Path, record: Any) -> Iterator[tuple[str, str]]:
-    """(key, what was expected there) of all that is unfit; each check relies on those before it."""
-    if _at(record, "schema") != SCHEMA:
-        yield "schema", str(SCHEMA)
-    for key in ("protocol", "metrics", "confidence", "provenance"):
-        if not isinstance(_at(record, key), dict):
-            yield key, "named values"
-    for key in ("model", "data", "split", "method", "protocol.name", "protocol.view",
-                "provenance.weights", "provenance.data", "provenance.commit"):  # fmt: skip
-        if not isinstance(_at(record, key), str):
-            yield key, "a text"
-    for key in ("images", "input_size"):
-        if type(record.get(key)) is not int or record[key] < 1:
-            yield key, "a whole number above 0"
-    for key in ("loc_images", "blacklisted", "without_true_box"):
-        if key in record and (type(record[key]) is not int or not 0 <= record[key] <= record["images"]):
-            yield key, f"a whole number of the {record['images']} images"
-    kind = _kind(path, record)
+def _fault(path: Path, record: dict[str, Any]) -> str | None:
+    """What is wrong with a record, if anything; of what is none at all a KeyError, TypeError or AttributeError."""
+    if record["schema"] != SCHEMA:
+        return f"schema is {record['schema']}, expected {SCHEMA}"
+    kind, parts = _kind(path, record), ("protocol", "metrics", "provenance")
+    there = {*record, *(f"{part}.{key}" for part in parts for key in record[part])}
+    needed = (*KEYS, *(f"metrics.{name}" for name in METRICS[kind]))
+    if missing := [key for key in needed if key not in there]:
+        return f"{missing[0]} is missing"
     name = file_name(None if kind == "classification" else record["method"], record["protocol"]["name"])
-    run = "name" if "name" in record else "model"
-    place = {"data": path.absolute().parent.parent.name, run: path.absolute().parent.name}
-    for key, folder in place.items():  # a file copied by hand must not lend its numbers to another network
-        if record[key] != folder:
-            yield key, f"{folder}, its folder"
-    if path.name != name:
-        yield "protocol.name", f"the one of its file (this is the content of {name})"
-    yield from _wrong_numbers(record["metrics"], record, kind)
-
-
-def _wrong_numbers(metrics: dict[str, Any], record: dict[str, Any], kind: str) -> Iterator[tuple[str, str]]:
-    for name in dict.fromkeys((*METRICS[kind], *metrics)):
-        if name not in metrics or not (metrics[name] is None or _within(metrics[name], 0, 100)):
-            yield f"metrics.{name}", "a percentage, or null where it is undefined"
-    for what in ("cls", "loc"):
-        top1, top5 = (metrics.get(f"{what}_top{k}_error") for k in (1, 5))
-        if top1 is not None and top5 is not None and top5 > top1:
-            yield f"metrics.{what}_top5_error", f"no more than the top-1 error, {top1}"
-    for name, interval in record["confidence"].items():
-        value, is_pair = metrics.get(name), isinstance(interval, list) and len(interval) == 2
-        low, high = interval if is_pair and all(_within(bound, 0, 100) for bound in interval) else (100, 0)
-        if value is None or not low - ROUNDING <= value <= high + ROUNDING:
-            yield f"confidence.{name}", f"an interval [low, high] around {shown(value)}"
-    for key in ("thresholds.v1", "thresholds.v2") if kind == "sweep" else ():
-        if not (_at(record, key) is None or _within(_at(record, key), 0, 1)):
-            yield key, "a fraction, or null where it is undefined"
-
-
-def _within(value: object, low: float, high: float) -> bool:
-    """Whether it is a number in that range; NaN is in none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    own = Path(record["data"], record.get("name", record["model"]), name)
+    if path.absolute().parts[-3:] != own.parts:  # a file copied by hand must not lend its numbers to another network
+        return f"this is the content of {own}"
+    for name, value in record["metrics"].items():
+        bounds = record["confidence"].get(name, [])
+        if value is not None and not all(0 <= number <= 100 for number in (value, *bounds)):
+            return f"metrics.{name} is {value}, its interval {bounds}, expected percentages"
+    return None

@@ -61,19 +61,10 @@ class Table:
 
 def cells_of(table: Table) -> list[list[str]]:
     """A table's heading and rows; off full ILSVRC val the paper's numbers stand in one column, as context only."""
-    target = table.is_full_val
-    header = list(table.names)
-    for heading, metric, digits in table.columns:
-        if _is_of_the_images(metric):
-            header += [heading]
-        elif target and digits is not None:
-            header += [f"{heading}: paper", OWN, "difference", "re-trained", "difference"]
-        else:
-            header += [heading, f"{heading}, {OWN}"]
-    header += [] if target else [f"paper, {table.paper} (context only)"]
-    rows = [_cells(row, table.columns, target) for row in table.rows]
-    kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
-    return [[row[place] for place in kept] for row in [header, *rows]]
+    rows = [_cells(row, table) for row in table.rows]
+    header, *lines = [[heading for heading, _ in rows[0]], *([cell for _, cell in row] for row in rows)]
+    kept = [place for place in range(len(header)) if any(line[place] != DASH for line in lines)]
+    return [[line[place] for place in kept] for line in [header, *lines]]
 
 
 def markdown(table: Table) -> str:
@@ -83,26 +74,25 @@ def markdown(table: Table) -> str:
     return "\n".join([f"# {table.title}, {where}, {run.images:,} images", "", *lines, "", *notes, ""])
 
 
-def _cells(row: Row, columns: Sequence[Column], target: bool) -> list[str]:
-    cells, context = list(row.names), []
-    for _, metric, digits in columns:
-        published = row.published.get(metric) if isinstance(metric, str) else None
-        here, own = (_measured(run, metric, published) for run in (row.result, row.own))
-        if _is_of_the_images(metric):
-            cells.append(" / ".join(dict.fromkeys(of for of, _ in (here, own) if of != DASH)) or DASH)
-            continue
-        if digits is None:
-            cells += [here[0], own[0]]
-            continue
+def _cells(row: Row, table: Table) -> list[tuple[str, str]]:
+    """A row's cells from left to right, each under its heading."""
+    cells, context = [*zip(table.names, row.names, strict=True)], []
+    for heading, metric, digits in table.columns:
+        published = row.published.get(metric)
+        (here, away), (own, own_away) = (_measured(run, metric, published) for run in (row.result, row.own))
         theirs = DASH if published is None else f"{published:.{digits}f}"
-        cells += [theirs, *own, *here] if target else [here[0], own[0]]
-        context.append(theirs)
-    return cells if target else [*cells, " / ".join(context) if set(context) - {DASH} else DASH]
-
-
-def _is_of_the_images(metric: str | Callable[[Result], object]) -> bool:
-    """Whether a column says what was shown to the networks, and nothing of them."""
-    return not isinstance(metric, str) or metric.startswith("floor_")
+        if not isinstance(metric, str) or metric.startswith("floor_"):  # of the images, not of the networks
+            cells.append((heading, " / ".join(dict.fromkeys(of for of in (here, own) if of != DASH)) or DASH))
+        elif digits is not None and table.is_full_val:
+            cells += [(f"{heading}: paper", theirs), (OWN, own), ("difference", own_away)]
+            cells += [("re-trained", here), ("difference", away)]
+        else:
+            cells += [(heading, here), (f"{heading}, {OWN}", own)]
+            context += [] if digits is None else [theirs]
+    if not table.is_full_val:
+        said = " / ".join(context) if set(context) - {DASH} else DASH
+        cells.append((f"paper, {table.paper} (context only)", said))
+    return cells
 
 
 def _measured(run: Result | None, metric: str | Callable[[Result], object], published: float | None) -> tuple[str, str]:

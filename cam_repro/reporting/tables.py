@@ -17,7 +17,6 @@ from cam_repro.reporting.table import OWN, Column, Row, Table, aligned, csv_of, 
 Published = dict[tuple[str, ...], dict[str, float]]  # a row's names -> metric -> the paper's number
 GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> what Table 3 adds to a row's title
 
-
 INPUT = Column("input (px)", lambda run: run.input_size)
 CLASSIFICATION = (Column("cls top-1", "cls_top1_error", 1), Column("cls top-5", "cls_top5_error", 1))
 LOCALIZATION = (
@@ -50,14 +49,12 @@ SWEEP = (
     "MaxBoxAcc (Choe et al. 2020) takes the true class's map at 224×224. V1: largest contour, IoU ≥ 0.5. V2: any "
     "contour, mean over IoU 0.3, 0.5, 0.7. The threshold is the best one for these very images; 0.2 is the paper's."
 )
-
 WHY = (
     "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; of those of the "
     "right class, several: half of each of two true boxes is covered; too small: half of the box lies on the object, "
     "of which less than half is covered; too large: half of the object is covered, by less than half of the box; else "
     "elsewhere."
 )
-
 CLAIM_NOTES = (
     "Errors in %, the first result → the second; the paper's are of ILSVRC val (release: Table 3, ILSVRC test).",
     "Difference: second − first, in points, with its 95 % interval, paired over images; several runs are redrawn too.",
@@ -81,19 +78,15 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     names = sorted({run.protocol["name"] for run in runs})
     if protocol not in ("paper", "all", *names):
         raise UserError(f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}")
-    texts: dict[str, str] = {}
-    empty: list[str] = []
+    texts = {}
     for table in tables_of(runs, protocol):
-        texts |= {f"{table.stem}.md": markdown(table), f"{table.stem}.csv": csv_of(table)} if table.rows else {}
-        empty += [] if table.rows else [table.stem]
-    if rows := claim_rows(runs):
-        lines, notes = aligned(claims_cells(rows)), "".join(f"- {note}\n" for note in CLAIM_NOTES)
-        title = f"# The paper's claims on {data} val"
-        texts |= {"claims.md": "\n".join([title, "", *lines, "", notes]), "claims.csv": csv_text(rows)}
-    for stem in empty if rows else [*empty, "claims"]:
-        for suffix in ("md", "csv"):
-            (folder / f"{stem}.{suffix}").unlink(missing_ok=True)
-    return [write_text(folder / name, text) for name, text in texts.items()]
+        texts |= {f"{table.stem}.md": table.rows and markdown(table), f"{table.stem}.csv": table.rows and csv_of(table)}
+    claims, notes = claim_rows(runs), "".join(f"- {note}\n" for note in CLAIM_NOTES)
+    said = "\n".join([f"# The paper's claims on {data} val", "", *aligned(claims_cells(claims)), "", notes])
+    texts |= {"claims.md": claims and said, "claims.csv": claims and csv_text(claims)}
+    for name in [name for name, text in texts.items() if not text]:
+        (folder / name).unlink(missing_ok=True)
+    return [write_text(folder / name, text) for name, text in texts.items() if text]
 
 
 def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
@@ -104,7 +97,7 @@ def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
     runs, tables = sorted(runs, key=_order), []
     _refuse_mixtures(runs)
     for table in _tables(runs, protocol):
-        metrics = [column.value for column in table.columns if isinstance(column.value, str)]
+        metrics = [column.value for column in table.columns]
         measured = [
             row for row in table.rows
             if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
@@ -200,36 +193,23 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
 
 
 def _refuse_mixtures(runs: Sequence[Result]) -> None:
-    """UserError for results that must not meet: of other images, or of other settings under one protocol's name.
+    """UserError for the first two of other images, or of other settings under one protocol's name.
 
-    Table 3's two protocols differ in their guesses alone.
+    Equal floors show that the images are the same ones.
     """
-    for kind in ("classification", "localization", "sweep"):
-        of_kind = [run for run in runs if run.kind == kind]
-        _refuse_difference(of_kind, "protocol.")
-        for name in {run.protocol["name"] for run in of_kind}:
-            _refuse_difference([run for run in of_kind if run.protocol["name"] == name])
-    guesses = [run for run in runs if run.kind == "localization" and run.protocol["name"] in GUESSES]
-    _refuse_difference(guesses, "protocol.name", "protocol.guesses")
-
-
-def _refuse_difference(runs: list[Result], *free: str) -> None:
-    """UserError for the first two that differ in a fact whose name does not begin with one of `free`."""
-    for other in runs[1:]:
-        first, second = _facts(runs[0]), _facts(other)
-        keys = [key for key in sorted(first | second) if first.get(key) != second.get(key) and not key.startswith(free)]
-        if keys:
-            what = ", ".join(f"{key} ({first.get(key)} against {second.get(key)})" for key in keys)
-            raise UserError(
-                f"{runs[0].path} and {other.path} cannot share a table, they differ in {what}; evaluate one like the "
-                "other, or keep it in a folder of its own with results="
-            )
-
-
-def _facts(run: Result) -> dict[str, object]:
-    """Which images were scored, and how; equal floors show that the images are the same ones."""
-    facts: dict[str, object] = {"data": run.data, "split": run.split, "images": run.images}
-    if run.kind != "classification":
-        facts |= {"loc_images": run.loc_images, "blacklist": run.provenance.get("blacklist") or "none"}
-        facts |= {key: value for key, value in run.metrics.items() if key.startswith("floor_")}
-    return facts | {f"protocol.{key}": value for key, value in run.protocol.items()}
+    firsts: dict[tuple[str, ...], tuple[Result, dict[str, object]]] = {}
+    for run in runs:
+        images: dict[str, object] = {"data": run.data, "split": run.split, "images": run.images}
+        if run.kind != "classification":
+            images |= {"loc_images": run.loc_images, "blacklist": run.provenance.get("blacklist") or "none"}
+            images |= {key: value for key, value in run.metrics.items() if key.startswith("floor_")}
+        settings = {f"protocol.{key}": value for key, value in run.protocol.items()}
+        for group, facts in (((run.kind,), images), ((run.kind, run.protocol["name"]), settings)):
+            first, usual = firsts.setdefault(group, (run, facts))
+            unlike = [key for key in sorted(usual | facts) if usual.get(key) != facts.get(key)]
+            if unlike:
+                what = ", ".join(f"{key} ({usual.get(key)} against {facts.get(key)})" for key in unlike)
+                raise UserError(
+                    f"{first.path} and {run.path} cannot share a table, they differ in {what}; evaluate one like the "
+                    "other, or keep it in a folder of its own with results="
+                )
