@@ -27,81 +27,72 @@ class Measured(NamedTuple):
 
 def interval_chart(title: str, rows: Sequence[Measured], floors: Mapping[str, float] | None = None) -> str:
     """A point with its interval for each row on a scale of 0…100 %; floors: name -> %, lines through all rows."""
-    lines = "".join(
-        f'<line class="floor{" lower" * place}" x1="{value}%" x2="{value}%" y1="-8" y2="34"/>'
-        for place, value in enumerate((floors or {}).values())
-    )
-    drawn = []
+    lines, key = "", f"{escape(title)}, 0 to 100 %"
+    for (name, value), lower, line in zip((floors or {}).items(), ("", " lower"), ("dashed", "dotted"), strict=False):
+        lines += f'<line class="floor{lower}" x1="{value}%" x2="{value}%" y1="-8" y2="34"/>'
+        key += f"; {line}: {escape(name)} {value:.1f}"
+    drawn = ""
     for name, value, low, high, paper in rows:
-        mark = f'<line class="interval" x1="{low}%" x2="{high}%" y1="13" y2="13"/>' if low is not None else ""
+        mark, said = "", f"{value:.1f}"
+        if low is not None:
+            mark += f'<line class="interval" x1="{low}%" x2="{high}%" y1="13" y2="13"/>'
+            said += f" ± {(high - low) / 2:.1f}"
         if paper is not None:
             mark += f'<circle class="paper" cx="{paper}%" cy="13" r="5"/>'
-        said = f"{value:.1f}" + (f" ± {(high - low) / 2:.1f}" if low is not None else "")
-        said += f" (paper {paper:.1f})" if paper is not None else ""
-        drawn.append(
+            said += f" (paper {paper:.1f})"
+        drawn += (
             f'<tr><th scope="row">{escape(name)}</th><td><svg height="26" role="img" aria-label="{said} %">'
             f'<line class="axis" x1="0" x2="100%" y1="13" y2="13"/>{lines}{mark}'
             f'<circle class="point" cx="{value}%" cy="13" r="5"/></svg></td><td>{said}</td></tr>'
         )
-    said = "".join(
-        f"; {('dashed', 'dotted')[place]}: {escape(name)} {value:.1f}"
-        for place, (name, value) in enumerate((floors or {}).items())
-    )
-    said += "; ring: the paper’s" if any(row.paper is not None for row in rows) else ""
-    return f'<table class="chart"><caption>{escape(title)}, 0 to 100 %{said}</caption>{"".join(drawn)}</table>'
+    key += "; ring: the paper’s" if any(row.paper is not None for row in rows) else ""
+    return f'<table class="chart"><caption>{key}</caption>{drawn}</table>'
 
 
 def share_chart(rows: Sequence[tuple[str, Sequence[float]]], kinds: Mapping[str, str]) -> str:
     """A bar for each row, cut into the shares of `kinds` (key -> heading), in percent."""
-    drawn = []
+    drawn = ""
     for name, shares in rows:
-        starts = np.cumsum([0.0, *shares])
-        bars = "".join(
-            f'<rect x="{start:.3f}%" width="{share:.3f}%" height="22" style="fill: var(--{kind})">'
-            f"<title>{escape(heading)} {share:.1f} %</title></rect>"
-            for (kind, heading), start, share in zip(kinds.items(), starts, shares, strict=False)
-        )
-        drawn.append(f'<tr><th scope="row">{escape(name)}</th><td colspan="2"><svg height="22">{bars}</svg></td></tr>')
-    key = "".join(
-        f'<span><i class="swatch" style="--colour: var(--{kind})"></i>{escape(heading)}</span>'
-        for kind, heading in kinds.items()
-    )
-    return f'<p class="shares">{key}</p><table class="chart">{"".join(drawn)}</table>'
+        bars, start = "", 0.0
+        for (kind, heading), share in zip(kinds.items(), shares, strict=True):
+            bars += f'<rect x="{start:.3f}%" width="{share:.3f}%" height="22" style="fill: var(--{kind})">'
+            bars += f"<title>{escape(heading)} {share:.1f} %</title></rect>"
+            start += share
+        drawn += f'<tr><th scope="row">{escape(name)}</th><td colspan="2"><svg height="22">{bars}</svg></td></tr>'
+    key = "".join(_key(kind, heading) for kind, heading in kinds.items())
+    return f'<p class="shares">{key}</p><table class="chart">{drawn}</table>'
 
 
 def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
     """name -> (points,2), a threshold and an accuracy in percent; the paper's threshold is marked."""
-    lines, key = [], []
+    lines = key = ""
     for (name, points), colour in zip(curves.items(), CURVE_COLOURS * len(curves), strict=False):
         places = " ".join(f"{threshold:.1f},{100 - accuracy:.2f}" for threshold, accuracy in points)
         at_20 = points[np.abs(points[:, 0] - PAPERS).argmin(), 1]
-        best = points[points[:, 1].argmax()]
-        lines.append(f'<polyline class="curve" style="--colour: var(--{colour})" points="{places}"/>')
-        key.append(
-            f'<span><i class="swatch" style="--colour: var(--{colour})"></i>{escape(name)}: {at_20:.1f} % at 20 %, '
-            f"best {best[1]:.1f} % at {best[0]:.1f} %</span>"
-        )
+        best_at, best = points[points[:, 1].argmax()]
+        lines += f'<polyline class="curve" style="--colour: var(--{colour})" points="{places}"/>'
+        key += _key(colour, f"{name}: {at_20:.1f} % at 20 %, best {best:.1f} % at {best_at:.1f} %")
     grid = "".join(f'<line class="axis" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>' for y in range(0, 101, 25))
     labels = "".join(f'<text x="0" y="{100 - y}%" dy="-3">{y} %</text>' for y in range(0, 100, 25))
-    anchors = {0: "start", 100: "end"}
-    ticks = "".join(
-        f'<text x="{x}%" y="100%" dy="16" text-anchor="{anchors.get(x, "middle")}">{x} %</text>'
-        for x in range(0, 101, 20)
-    )
+    for x, anchor in zip(range(0, 101, 20), ("start", *["middle"] * 4, "end"), strict=True):
+        labels += f'<text x="{x}%" y="100%" dy="16" text-anchor="{anchor}">{x} %</text>'
     return (
-        f'<figure><svg height="260" role="img" aria-label="Accuracy over the threshold">{grid}{labels}{ticks}'
+        f'<figure><svg height="260" role="img" aria-label="Accuracy over the threshold">{grid}{labels}'
         f'<line class="floor" x1="{PAPERS}%" x2="{PAPERS}%" y1="0" y2="100%"/>'
         f'<text x="{PAPERS}%" y="14" dx="5">the paper’s 20 %</text>'
-        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">{"".join(lines)}</svg></svg>'
-        f'<figcaption class="curve-key" style="margin-top: 1.6rem">{"".join(key)}</figcaption></figure>'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">{lines}</svg></svg>'
+        f'<figcaption class="curve-key" style="margin-top: 1.6rem">{key}</figcaption></figure>'
     )
+
+
+def _key(colour: str, text: str) -> str:
+    return f'<span><i class="swatch" style="--colour: var(--{colour})"></i>{escape(text)}</span>'
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Cells as an HTML table, the heading first."""
     header, *body = [[escape(cell) for cell in row] for row in rows]
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-    lines = ""
+    head, lines = "".join(f'<th scope="col">{cell}</th>' for cell in header), ""
     for first, *others in body:
         lines += f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
     inside = f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>"

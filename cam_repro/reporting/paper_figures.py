@@ -19,11 +19,10 @@ from cam_repro.data.views import normalise, resize_map, squash
 from cam_repro.distributed import float32
 from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation, evaluations
-from cam_repro.files import replacing
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import Prediction, predict, refusal
 from cam_repro.localization.overlay import colour, overlay
-from cam_repro.reporting.figures import first_name, panel
+from cam_repro.reporting.figures import first_name, panel, save_figure
 from cam_repro.reporting.pictures import class_number
 from cam_repro.reporting.report import chosen_images
 
@@ -75,28 +74,25 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
         raise UserError(f"no val picture of data={evaluation.config.data.name} is a {_word(evaluation, label)}")
     pictures, found = _predicted(evaluation, images, ["cam"], label)
     # Captions are the numbers alone: five names such as ILSVRC2012_val_00000665 would overlap.
-    return [
-        (evaluation.split.path(image).stem.rpartition("_")[2], overlay(picture, _enlarged(maps, picture)))
-        for image, picture, maps in zip(images, pictures, found.true_class_maps["cam"][:, 0], strict=True)
-    ]
+    numbers = [evaluation.split.path(image).stem.rpartition("_")[2] for image in images]
+    maps = found.true_class_maps["cam"][:, 0]
+    return [(number, _overlaid(*of)) for number, *of in zip(numbers, pictures, maps, strict=True)]
 
 
 def _fig4(evaluation: Evaluation, image: int) -> list[Cell]:
     (picture,), found = _predicted(evaluation, [image], ["cam"])
-    cells = []
-    for label, maps in zip(found.classes[0].tolist(), found.maps["cam"][0, 0], strict=True):
-        caption = f"{_word(evaluation, label)} {found.scores[0, label]:.3f}"
-        cells.append((caption, overlay(picture, _enlarged(maps, picture))))
-    return cells
+    classes = found.classes[0].tolist()
+    captions = [f"{_word(evaluation, label)} {found.scores[0, label]:.3f}" for label in classes]
+    maps = found.maps["cam"][0, 0]
+    return [(caption, _overlaid(picture, of_class)) for caption, of_class in zip(captions, maps, strict=True)]
 
 
 def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     """The true class's map: CAM, or Grad-CAM where the network has none, and backprop."""
     methods = ["gradcam" if refusal("cam", evaluation.trained.network) else "cam", "backprop"]
     (picture,), found = _predicted(evaluation, [image], methods)
-    heatmaps = [_enlarged(found.true_class_maps[method][0, 0], picture) for method in methods]
-    captions = [f"{evaluation.trained.name}\n{method}" for method in methods]
-    return [(caption, overlay(picture, heatmap)) for caption, heatmap in zip(captions, heatmaps, strict=True)]
+    maps = {f"{evaluation.trained.name}\n{method}": found.true_class_maps[method][0, 0] for method in methods}
+    return [(caption, _overlaid(picture, of_method)) for caption, of_method in maps.items()]
 
 
 def _fig6(evaluation: Evaluation, images: Sequence[int]) -> list[Cell]:
@@ -123,13 +119,13 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
     for start in tqdm(range(0, len(pool), BATCH), f"{evaluation.trained.name}: units", leave=False, disable=None):
         with torch.inference_mode(), float32():
             shown = _pixels(evaluation, _pictures(evaluation, pool[start : start + BATCH].tolist()))
-            maps.append(network.forward_with_maps(shown)[1][:, units].cpu().numpy())
-    of_units, cells = np.concatenate(maps), []
+            maps.append(network.forward_with_maps(shown)[1][:, units])
+    of_units, cells = torch.cat(maps).cpu(), []
     for place, unit in enumerate(units):
-        best = of_units[:, place].max((1, 2)).argsort(kind="stable")[::-1][:COLUMNS]
+        best = of_units[:, place].numpy().max((1, 2)).argsort(kind="stable")[::-1][:COLUMNS]
         for rank, (number, picture) in enumerate(zip(best, _pictures(evaluation, pool[best].tolist()), strict=True)):
             caption = f"unit {unit}, w = {weights[unit]:.3f}" if rank == 0 else ""
-            cells.append((caption, overlay(picture, resize_map(of_units[number, place], *picture.shape[1::-1]))))
+            cells.append((caption, _overlaid(picture, of_units[number, place])))
     return cells
 
 
@@ -164,6 +160,10 @@ def _enlarged(maps: torch.Tensor, picture: np.ndarray) -> np.ndarray:
     return resize_map(maps.cpu().numpy(), picture.shape[1], picture.shape[0])
 
 
+def _overlaid(picture: np.ndarray, maps: torch.Tensor) -> np.ndarray:
+    return overlay(picture, _enlarged(maps, picture))
+
+
 def _sheet(path: Path, title: str, cells: Sequence[Cell]) -> Path:
     """The cells in rows of five, with the colour map's scale beneath."""
     rows = -(-len(cells) // COLUMNS)
@@ -183,6 +183,5 @@ def _sheet(path: Path, title: str, cells: Sequence[Cell]) -> Path:
         bar = figure.add_axes((0.35, 0.26 / height, 0.3, 0.09 / height))
         figure.colorbar(ScalarMappable(cmap=colours), cax=bar, orientation="horizontal", ticks=[0, 1])
         bar.set_xticklabels(["0 and below", "the map’s maximum"], fontsize=7)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        save_figure(path, figure)
     return path

@@ -4,7 +4,6 @@ The page is one file that fetches nothing. It holds the small maps, as float16, 
 (page/report.js), by the rules of `data.views.resize_map` and `localization.boxes.paper_box`.
 """
 
-import csv
 import io
 import json
 from base64 import b64encode
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html import escape
+from itertools import product
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import Config, check_choice, model_config, model_names, written_protocols
+from cam_repro.config import Config, check_choice, model_config, written_protocols
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import resize_map
@@ -71,8 +71,8 @@ def make_report(config: Config) -> Path:
         for weights in dict.fromkeys((run.name, run.provenance["weights"]) for run in in_gallery):
             of_network = [run for run in in_gallery if (run.name, run.provenance["weights"]) == weights]
             evaluation = opened(config, of_network[0], split, fingerprint, world)
-            for run in tqdm(of_network, weights[0], leave=False, disable=None):
-                runs.append(_run(evaluation, run, images, pictures))
+            bar = tqdm(of_network, weights[0], leave=False, disable=None)
+            runs += [_run(evaluation, run, images, pictures) for run in bar]
     path = write_text(folder / "report.html", page(results, pictures, runs))
     print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
@@ -92,20 +92,16 @@ def chosen_results(config: Config, folder: Path) -> list[Result]:
     ]  # fmt: skip
     boxed = {run.name for run in found if run.kind == "localization"}
     if missing := [name for name in networks if name not in boxed] or ([] if boxed else ["any network"]):
-        which = "".join(f" {'model' if name in model_names() else 'name'}={name}" for name in networks and missing[:1])
-        which += f" method={methods[0]}" if methods else ""
-        raise UserError(
-            f"no boxes of {missing[0]} in {folder}; first: make eval-localization data={config.data.name}{which}"
-        )
+        which = f"{missing[0]}{f' by method={methods[0]}' if methods else ''}"
+        raise UserError(f"no boxes of {which} in {folder}; first: make eval-localization data={config.data.name}")
     found = [run for run in found if run.name in boxed]
-    for other in found[1:]:
-        for key in ("commit", "data"):
-            one, two = (run.provenance[key][:10] for run in (found[0], other))
-            if one != two:
-                raise UserError(
-                    f"{found[0].path} and {other.path} are of different {key}: {one} against {two}; evaluate both "
-                    "again, or choose report.networks= and report.methods="
-                )
+    for key, other in product(("commit", "data"), found[1:]):
+        one, two = (run.provenance[key][:10] for run in (found[0], other))
+        if one != two:
+            raise UserError(
+                f"{found[0].path} and {other.path} are of different {key}: {one} against {two}; evaluate both again, "
+                "or choose report.networks= and report.methods="
+            )
     return found
 
 
@@ -200,20 +196,21 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
     boxes = [result for result in results if result.kind == "localization"]
     data, commit = boxes[0].data, boxes[0].provenance["commit"]
     tables = {one.stem.partition("-")[0]: one for one in tables_of(results, boxes[0].protocol["name"])}
-    stored = json.dumps({"pictures": pictures, "runs": runs, "kinds": KINDS}, separators=(",", ":"))
+    failures, stored = tables["failures"], {"pictures": pictures, "runs": runs, "kinds": KINDS}
+    shares = [(_named(run), [run.metrics.get(column.value) for column in failures.columns]) for run in failures.results]
     html, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
-    template = Template(html)
-    return template.substitute(
+    return Template(html).substitute(
         style=style,
         script=script,
-        data=stored.replace("<", "\\u003c"),  # no tag in a class's words or a file's name may end the script
+        # No tag in a class's words or a file's name may end the script.
+        data=json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c"),
         title=f"Class activation maps on {escape(data)}",
         images=f"{boxes[0].images:,} {escape(boxes[0].split)} images",
         commit=escape(commit[:10]),
         protocol=escape(_said(boxes[0].protocol)),
         count=len(pictures),
         largest=LARGEST_SIDE,
-        failures=_failures(tables["failures"]),
+        failures=share_chart(shares, KINDS) + _numbers(failures),
         errors=_errors(tables["table2"]),
         numbers=_numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
         curve=_curve([result for result in results if result.kind == "sweep"], data),
@@ -226,26 +223,24 @@ def _numbers(one: Table) -> str:
     return table(cells_of(one)) if one.rows else ""
 
 
-def _failures(failures: Table) -> str:
-    runs = failures.results
-    rows = [(_named(run), [run.metrics.get(column.value) for column in failures.columns]) for run in runs]
-    return share_chart(rows, KINDS) + _numbers(failures)
-
-
 def _named(run: Result) -> str:
     return f"{run.name}, {run.method}"
+
+
+def _said(protocol: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" if key != "name" else str(value) for key, value in protocol.items())
 
 
 def _errors(table2: Table) -> str:
     """Table 2's results as charts; the paper's number is on them where it was measured on the same images."""
     results = [(run, row.published if table2.is_full_val else {}) for row in table2.rows for run in row.results]
-    charts = []
-    for metric, title in ERRORS.items():
-        measured = [
+    charts = [
+        interval_chart(title, [
             Measured(_named(run), run.metrics[metric], *run.interval(metric), published.get(metric))
             for run, published in results
-        ]
-        charts.append(interval_chart(title, measured))
+        ])
+        for metric, title in ERRORS.items()
+    ]  # fmt: skip
     known = []
     for run, _ in results:
         low, high = run.interval("gt_known_loc")
@@ -260,15 +255,10 @@ def _curve(sweeps: Sequence[Result], data: str) -> str:
     if not sweeps:
         return f"<p>Not measured: <code>make eval-localization data={escape(data)} protocol=wsol</code></p>"
     curves = {}
-    for sweep in sweeps:
-        with sweep.path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
-            points = [(100 * float(line["threshold"]), float(line["v1"])) for line in csv.DictReader(file)]
-        curves[f"{sweep.name}, {sweep.method}"] = np.array(points)
+    for run in sweeps:
+        thresholds, v1, _ = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)
+        curves[_named(run)] = np.column_stack([100 * thresholds, v1])
     return curve_chart(curves)
-
-
-def _said(protocol: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" if key != "name" else str(value) for key, value in protocol.items())
 
 
 def _origin(results: Sequence[Result]) -> str:
