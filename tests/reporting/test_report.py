@@ -7,7 +7,8 @@ import json
 import re
 import shutil
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page:
     assert not shown.execute_script("return document.querySelectorAll('#cards script, #cards [onerror]').length")
     assert page.stat().st_size < 20 * 1e5  # 6 MB of 60 pictures
     for selector, count in (("#curve polyline", 1), ("#failures svg", 2), ("#errors .point", 4 * 2)):
-        assert len(shown.execute_script("return [...document.querySelectorAll(arguments[0])]", selector)) == count
+        assert shown.execute_script("return document.querySelectorAll(arguments[0]).length", selector) == count
 
 
 def test_the_pages_boxes_are_pythons(shown: Any, stored: dict[str, Any]) -> None:
@@ -136,35 +137,21 @@ def test_the_pages_boxes_are_pythons(shown: Any, stored: dict[str, Any]) -> None
     ask = """return data.runs.map((run) => data.pictures.map((picture, number) => arguments[0].map((threshold) =>
         Array.from({length: run.guesses[number].length + 1}, (_, place) =>
             paperBox(heatOf(run, number, place), picture.height, picture.width, threshold)))))"""
-    thresholds = [0.2, 0.45, 0.9]
-    theirs = np.array(shown.execute_script(ask, thresholds))
-    ours = np.array([
-        [
-            [
-                [paper_box(resize_map(one, picture["width"], picture["height"]), threshold) for one in maps]
-                for threshold in thresholds
-            ]
-            for picture, maps in zip(stored["pictures"], run["arrays"], strict=True)
-        ]
-        for run in stored["runs"]
-    ])  # fmt: skip
-    apart = np.abs(ours - theirs).max(-1)
-    print(
-        f"{apart.size} boxes: {(apart == 0).sum()} equal, {(apart == 1).sum()} a pixel apart, {(apart > 1).sum()} more"
-    )
+    theirs, ours = shown.execute_script(ask, [0.2, 0.45, 0.9]), []
+    for run, picture in product(stored["runs"], range(20)):
+        of = stored["pictures"][picture]
+        heats = [resize_map(one, of["width"], of["height"]) for one in run["arrays"][picture]]
+        ours.append([[paper_box(heat, threshold) for heat in heats] for threshold in (0.2, 0.45, 0.9)])
+    apart = np.abs(np.concatenate(theirs) - np.array(ours)).max(-1)
     assert apart.size > 500 and apart.max() <= 1 and (apart == 0).mean() > 0.99
 
 
 def test_any_map_and_guess_is_enlarged_boxed_and_sorted_as_in_python(shown: Any) -> None:
-    rng = np.random.default_rng(0)
-    shapes = [
-        ((7, 7), (375, 500)),
-        ((13, 9), (64, 48)),
-        ((14, 14), (14, 14)),
-        ((23, 23), (227, 227)),
-        ((30, 30), (17, 9)),
-    ]
-    maps = [(rng.normal(size=small).astype(np.float32), large) for small, large in shapes]
+    rng, shapes = (
+        np.random.default_rng(0),
+        {(7, 7): (375, 500), (13, 9): (64, 48), (14, 14): (14, 14), (30, 30): (17, 9)},
+    )
+    maps = [(rng.normal(size=small).astype(np.float32), large) for small, large in shapes.items()]
     maps += [(np.full((7, 7), value, np.float32), (20, 30)) for value in (0, -1, 2)]
     ask = """const [map, h, w, height, width] = arguments, heat = enlarge(map, h, w, height, width);
         return [Array.from(heat), [0, 0.2, 0.7, 1].map((threshold) => paperBox(heat, height, width, threshold))]"""
@@ -192,10 +179,9 @@ def test_the_slider_moves_box_and_counts_to_what_python_says(shown: Any, stored:
         for kind, heading in KINDS.items():
             assert f"{heading} {kinds.count(kind)}" in text(shown, "#kinds")
         shown.execute_script("open(3)")
-        picture, maps, right = (
-            of[3] for of in (stored["pictures"], stored["runs"][0]["arrays"], stored["runs"][0]["right"])
-        )
-        box = paper_box(resize_map(maps[right], picture["width"], picture["height"]), threshold)
+        run, picture = stored["runs"][0], stored["pictures"][3]
+        heat = resize_map(run["arrays"][3][run["right"][3]], picture["width"], picture["height"])
+        box = paper_box(heat, threshold)
         assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
         shown.execute_script("document.getElementById('large').close()")
     keys(shown, "#reset", "ENTER")
@@ -212,9 +198,8 @@ def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any])
     assert shown_ious == [round(iou, 2) for iou in sorted(known for known, _, _ in said)]
     kind = said[0][2]
     keys(shown, f"#kinds input[value={kind}]", "SPACE")
-    assert len(shown.execute_script("return [...document.querySelectorAll('.card')]")) == [k for *_, k in said].count(
-        kind
-    )
+    kinds = [of for *_, of in said]
+    assert shown.execute_script("return document.querySelectorAll('.card').length") == kinds.count(kind)
     keys(shown, "#kinds input:checked", "ARROW_LEFT", times=len(KINDS))
     keys(shown, ".card", "ARROW_RIGHT")
     keys(shown, ".card:nth-child(2)", "ENTER")
@@ -262,13 +247,18 @@ def refusal(config: Config) -> str:
     return str(caught.value)
 
 
-def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_small(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results_of = shutil.copytree(settings().results, tmp_path / "results")
+@pytest.fixture
+def copied(settings: Settings, tmp_path: Path) -> Settings:
+    """The settings with a copy of the results, which a test may change."""
+    copy = shutil.copytree(settings().results, tmp_path / "results")
+    return lambda *overrides: settings(f"results={copy}", *overrides)
 
+
+def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_small(
+    copied: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pictures(*overrides: str) -> list[dict[str, Any]]:
-        return content_of(make_report(settings("name=one", f"results={results_of}", *overrides)))["pictures"]
+        return content_of(make_report(copied("name=one", *overrides)))["pictures"]
 
     drawn, again, others = (
         [picture["name"] for picture in pictures("report.images=5", f"seed={seed}")] for seed in (0, 0, 1)
@@ -283,74 +273,62 @@ def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_smal
         factor = 100 / max(large["width"], large["height"])
         assert max(small["width"], small["height"]) == 100
         assert np.array(small["boxes"]) == pytest.approx(factor * np.array(large["boxes"]))
-    for content, said in (
-        ("", "the list is empty"),
-        ("cat.jpg", "cat.jpg is no val picture; give a name a line, such"),
+    chosen.write_text("cat.jpg")
+    for asked, said in (
+        (chosen, "cat.jpg is no val picture; give a name a line, such"),
+        ("0", "report.images=0: 20 pictures have a true box"),
+        ("few", "cannot read few"),
     ):
-        chosen.write_text(content)
-        assert said in refusal(settings(f"report.images={chosen}"))
-    assert "report.images=0: 20 pictures have a true box" in refusal(settings("report.images=0"))
-    assert "cannot read few" in refusal(settings("report.images=few"))
+        assert said in refusal(copied(f"report.images={asked}"))
 
 
 def test_kept_maps_are_read_and_others_made_the_same(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results_of = shutil.copytree(settings().results, tmp_path / "results")
-    few = ("name=two", "report.images=3", f"results={results_of}")
-    made = content_of(make_report(settings(*few, f"cache={tmp_path / 'empty'}")))["runs"][0]
+    few = ("name=two", "report.images=3")
+    made = content_of(make_report(copied(*few, f"cache={tmp_path / 'empty'}")))["runs"][0]
     monkeypatch.setattr(evaluate, "predict_split", None)
-    read = content_of(make_report(settings(*few)))["runs"][0]
+    read = content_of(make_report(copied(*few)))["runs"][0]
     assert made["guesses"] == read["guesses"] and made["right"] == read["right"]
     assert made["arrays"] == pytest.approx(read["arrays"], abs=2e-3)  # a float16's last bit
 
 
-def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(
-    settings: Settings, tmp_path: Path
-) -> None:
-    assert "no boxes of any network in /nowhere/tree; first: make eval-localization data=tree" in refusal(
-        settings("results=/nowhere")
-    )
-    line = refusal(settings("report.networks=[one,alexnet_gap]"))
-    assert line.endswith(
-        "no boxes of alexnet_gap in "
-        + f"{settings().results}/tree; first: make eval-localization data=tree model=alexnet_gap"
-    )
-    assert line.startswith("no boxes of alexnet_gap")
-    assert "method=gradcm is unknown; did you mean gradcam?" in refusal(settings("report.methods=[gradcm]"))
-    copied = shutil.copytree(settings().results, tmp_path / "results")
-    path = copied / "tree/two/localization-cam-paper.json"
-    for key in ("commit", "data"):
-        record = json.loads(path.read_text())
-        record["provenance"][key] = "0123456789abcdef"
-        path.write_text(json.dumps(record))
-        line = refusal(settings(f"results={copied}"))
+def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(copied: Settings) -> None:
+    nowhere = "no boxes of any network in /nowhere/tree; first: make eval-localization data=tree"
+    assert nowhere in refusal(copied("results=/nowhere"))
+    assert refusal(copied("report.networks=[one,alexnet_gap]")).startswith("no boxes of alexnet_gap in ")
+    assert "method=gradcm is unknown; did you mean gradcam?" in refusal(copied("report.methods=[gradcm]"))
+
+    def of_other(key: str, paths: Iterable[Path]) -> None:
+        for path in paths:
+            record = json.loads(path.read_text())
+            record["provenance"][key] = "0123456789abcdef"
+            path.write_text(json.dumps(record))
+
+    results = Path(copied().results, "tree")
+    path = results / "two/localization-cam-paper.json"
+    for key, before in (("commit", path.read_text()), ("data", path.read_text())):
+        path.write_text(before)
+        of_other(key, [path])
+        line = refusal(copied())
         assert f"{path} are of different {key}: " in line and "against 0123456789; evaluate both" in line
-        shutil.copy(Path(settings().results, "tree/two", path.name), path)
-    for path in copied.glob("tree/*/*.json"):
-        record = json.loads(path.read_text())
-        record["provenance"]["data"] = "0123456789abcdef"
-        path.write_text(json.dumps(record))
-    assert "is of other pictures (0123456789abcdef) than data=tree now has" in refusal(settings(f"results={copied}"))
+    path.write_text(before)
+    of_other("data", results.glob("*/*.json"))
+    assert "is of other pictures (0123456789abcdef) than data=tree now has" in refusal(copied())
 
 
-def test_a_damaged_picture_lost_weights_and_a_path_that_takes_no_page_are_one_line(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_picture_and_lost_weights_are_one_line(
+    copied: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = shutil.copytree(settings().results, tmp_path / "results")
-    line = refusal(settings(f"results={copied}", f"runs={tmp_path}"))
-    assert f"the weights of {copied}/tree/one/localization-cam-paper.json" in line and "give weights=FILE" in line
-    (copied / "tree/report.html").unlink(missing_ok=True)
-    (copied / "tree/report.html").mkdir()
-    assert f"cannot write {copied}/tree/report.html" in refusal(
-        settings(f"results={copied}", "name=one", "report.images=1")
-    )
-    picture = min(Path(settings().data.root, IMAGES, "val").iterdir())
+    result = Path(copied().results, "tree/one/localization-cam-paper.json")
+    line = refusal(copied(f"runs={tmp_path}"))
+    assert f"the weights of {result}" in line and "give weights=FILE" in line
+    fingerprint = json.loads(result.read_text())["provenance"]["data"]
     monkeypatch.setattr("cam_repro.data.split.Split.fingerprint", lambda split: fingerprint)
-    fingerprint = json.loads((copied / "tree/one/localization-cam-paper.json").read_text())["provenance"]["data"]
+    picture = min(Path(copied().data.root, IMAGES, "val").iterdir())
     whole = picture.read_bytes()
     picture.write_bytes(whole[:300])
     try:
-        assert f"corrupt image {picture}" in refusal(settings(f"results={copied}"))
+        assert f"corrupt image {picture}" in refusal(copied())
     finally:
         picture.write_bytes(whole)
