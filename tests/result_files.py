@@ -24,13 +24,9 @@ RELEASE = {"name": "release", "view": "ten_crop", "boxes": "release", "threshold
 HEURISTICS = RELEASE | {"name": "release_heuristics", "guesses": "heuristics"}
 SWEEP = {"name": "wsol", "view": "squash", "boxes": "sweep"}
 PROVENANCE = {
-    "commit": "0123456789abcdef",
-    "dirty": False,
-    "date": "2026-11-22T10:00:00Z",
-    "weights": "77aa",
-    "data": "d00d",
+    "commit": "0123456789abcdef", "dirty": False, "date": "2026-11-22T10:00:00Z", "weights": "77aa", "data": "d00d",
     "blacklist": None,
-}
+}  # fmt: skip
 
 Writer = Callable[..., Path]
 
@@ -46,8 +42,7 @@ def writer(results: Path) -> Writer:
         document |= {"method": method or "cam", "protocol": protocol, "metrics": metrics, "provenance": PROVENANCE}
         document["confidence"] = {name: [value - 1, value + 1] for name, value in metrics.items() if value}
         document |= {"thresholds": {"v1": 0.345, "v2": 0.301}} if kind == "sweep" else {}
-        name = file or file_name(method, protocol["name"])
-        path = results / data / model / name
+        path = results / data / changes.get("name", model) / (file or file_name(method, protocol["name"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document | changes))
         return path
