@@ -7,42 +7,17 @@ Errors and accuracies are percentages. Tables 1 and 2 are keyed by this project'
 VAL_IMAGES = 50_000  # of ILSVRC val
 LOCALIZED_IMAGES = (50_000, 48_238)  # of them for localization: all, or without the devkit's 1,762 blacklisted ones
 
-NETWORKS = {
-    "vgg_gap": "VGGnet-GAP",
-    "googlenet_gap": "GoogLeNet-GAP",
-    "alexnet_star_gap": "AlexNet*-GAP",
-    "alexnet_gap": "AlexNet-GAP",
-    "googlenet": "GoogLeNet",
-    "vgg": "VGGnet",
-    "alexnet": "AlexNet",
-    "nin": "NIN",
-    "googlenet_gmp": "GoogLeNet-GMP",
-}
-
-CAFFE = {  # Caffe's own networks, and the network of the paper whose rows are theirs
-    "vgg16_cam_caffe": "vgg_gap",
-    "googlenet_cam_caffe": "googlenet_gap",
-    "googlenet_gap_caffe": "googlenet_gap",
-    "alexnetplus_cam_caffe": "alexnet_star_gap",
-    "caffenet_gap": "alexnet_gap",
-    "googlenet_caffe": "googlenet",
-    "vgg16_caffe": "vgg",
-    "caffenet": "alexnet",
-    "nin_caffe": "nin",
-    "googlenet_gmp_caffe": "googlenet_gmp",
-}
-
-# Table 1: top-1 and top-5 classification error, ILSVRC val.
+# Table 1: the network, its top-1 and top-5 classification error, ILSVRC val.
 TABLE1 = {
-    "vgg_gap": (33.4, 12.2),
-    "googlenet_gap": (35.0, 13.2),
-    "alexnet_star_gap": (44.9, 20.9),
-    "alexnet_gap": (51.1, 26.3),
-    "googlenet": (31.9, 11.3),
-    "vgg": (31.2, 11.4),
-    "alexnet": (42.6, 19.5),
-    "nin": (41.9, 19.6),
-    "googlenet_gmp": (35.6, 13.9),
+    "vgg_gap": ("VGGnet-GAP", 33.4, 12.2),
+    "googlenet_gap": ("GoogLeNet-GAP", 35.0, 13.2),
+    "alexnet_star_gap": ("AlexNet*-GAP", 44.9, 20.9),
+    "alexnet_gap": ("AlexNet-GAP", 51.1, 26.3),
+    "googlenet": ("GoogLeNet", 31.9, 11.3),
+    "vgg": ("VGGnet", 31.2, 11.4),
+    "alexnet": ("AlexNet", 42.6, 19.5),
+    "nin": ("NIN", 41.9, 19.6),
+    "googlenet_gmp": ("GoogLeNet-GMP", 35.6, 13.9),
 }
 
 # Table 2: top-1 and top-5 localization error, ILSVRC val.
@@ -70,10 +45,23 @@ TABLE3 = {
     ("AlexNet", "full"): 34.2,
 }
 
+CAFFE = {  # Caffe's own networks, and the network of the paper whose rows are theirs
+    "vgg16_cam_caffe": "vgg_gap",
+    "googlenet_cam_caffe": "googlenet_gap",
+    "googlenet_gap_caffe": "googlenet_gap",
+    "alexnetplus_cam_caffe": "alexnet_star_gap",
+    "caffenet_gap": "alexnet_gap",
+    "googlenet_caffe": "googlenet",
+    "vgg16_caffe": "vgg",
+    "caffenet": "alexnet",
+    "nin_caffe": "nin",
+    "googlenet_gmp_caffe": "googlenet_gmp",
+}
+
 
 def row_title(model: str, method: str = "cam") -> str:
     """The paper's wording for a model and method; a network that is not in the paper keeps its own name."""
-    network = NETWORKS.get(CAFFE.get(model, model), model)
+    network, *_ = TABLE1.get(CAFFE.get(model, model), (model,))
     return network if method == "cam" else f"{method.capitalize()} on {network}"
 
 
@@ -85,7 +73,7 @@ def published(model: str, method: str = "cam") -> dict[str, float]:
     """
     found = {}
     if model in TABLE1:
-        found["cls_top1_error"], found["cls_top5_error"] = TABLE1[model]
+        _, found["cls_top1_error"], found["cls_top5_error"] = TABLE1[model]
     if (model, method) in TABLE2:
         found["loc_top1_error"], found["loc_top5_error"] = TABLE2[model, method]
         found["loc_given_cls"] = 100 * (100 - found["loc_top1_error"]) / (100 - found["cls_top1_error"])

@@ -97,20 +97,16 @@ def pictures_of(image: str | None) -> list[Path]:
 
 def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
     """The class that a person means by a wnid, a number or one of its names. Raises UserError with the nearest name."""
-    if asked in wnids:
-        return wnids.index(asked)
-    if asked.isdecimal() and int(asked) < len(wnids):
-        return int(asked)
-    names: dict[str, int] = {}
+    word, names = asked.strip().lower(), {}
     for label, synonyms in enumerate(words):
         for name in [synonyms, *synonyms.split(",")]:
             names.setdefault(name.strip().lower(), label)
-    if asked.strip().lower() in names:
-        return names[asked.strip().lower()]
-    near = did_you_mean(asked.strip().lower(), [*names])
-    raise UserError(
-        f"class={shown(asked)} is no class of this network; {near}give a name, a wnid or 0…{len(wnids) - 1}"
-    )
+    numbers = {str(label): label for label in range(len(wnids))}
+    labels = names | numbers | {wnid: label for label, wnid in enumerate(wnids)}  # a wnid first, then a number
+    if asked not in labels and word not in labels:
+        advice = f"{did_you_mean(word, [*names])}give a name, a wnid or 0…{len(wnids) - 1}"
+        raise UserError(f"class={shown(asked)} is no class of this network; {advice}")
+    return labels.get(asked, labels.get(word))
 
 
 def _side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:

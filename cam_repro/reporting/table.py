@@ -14,6 +14,7 @@ from cam_repro.reporting.results import Result
 
 DASH = "–"
 OWN = "the paper's own weights"
+SAID = ("model", "method", "data", "split", "images", "loc_images", "protocol", "weights", "commit")  # of each in a CSV
 OWN_WEIGHTS = "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
 
 
@@ -137,11 +138,8 @@ def csv_of(table: Table) -> str:
     """A line for each result, unrounded, with the interval's ends and the paper's number; empty where there is none."""
     lines = []
     for row, run in [(each, of) for each in table.rows for of in each.results or [None]]:
-        line = dict(zip(table.names, row.names, strict=True))
-        for key in ("model", "method", "data", "split", "images", "loc_images"):
-            line[key] = getattr(run, key) if run else None
-        line["protocol"] = run.protocol["name"] if run else None
-        line |= {key: run.provenance[key] if run else None for key in ("weights", "commit")}
+        said = run.provenance | vars(run) | {"protocol": run.protocol["name"]} if run else {}
+        line = dict(zip(table.names, row.names, strict=True)) | {key: said.get(key) for key in SAID}
         for heading, metric, digits in table.columns:
             if not isinstance(metric, str):
                 line[heading] = metric(run) if run else None

@@ -169,7 +169,7 @@ def _tables(runs: list[Result], protocol: str) -> list[Table]:
 
 def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
     """By network in the paper's order, method (cam first) and protocol (the paper's first)."""
-    known, name = [*paper.NETWORKS], run.protocol["name"]
+    known, name = [*paper.TABLE1], run.protocol["name"]
     row = paper.CAFFE.get(run.model, run.model)
     place = known.index(row) if row in known else len(known)
     return place, run.model, run.method != "cam", run.method, name != "paper", name
