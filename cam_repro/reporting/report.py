@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html import escape
-from itertools import product
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -61,11 +60,12 @@ def make_report(config: Config) -> Path:
     with join_world(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = split.fingerprint()
-        if fingerprint != (measured := results[0].provenance["data"]):
-            raise UserError(
-                f"{results[0].path} is of other pictures ({measured}) than data={config.data.name} now has "
-                f"({fingerprint}); evaluate again, or give the data.root= that it was measured on"
-            )
+        for run in results:
+            if (measured := run.provenance["data"]) != fingerprint:
+                raise UserError(
+                    f"{run.path} is of other pictures ({measured}) than data={config.data.name} now has "
+                    f"({fingerprint}); evaluate again, or give the data.root= that it was measured on"
+                )
         images = chosen_images(config.report.images, split, config.seed)
         pictures, runs = [_picture(split, image) for image in images], []
         for weights in dict.fromkeys((run.name, run.provenance["weights"]) for run in in_gallery):
@@ -79,7 +79,7 @@ def make_report(config: Config) -> Path:
 
 
 def chosen_results(config: Config, folder: Path) -> list[Result]:
-    """The boxes of the asked networks and methods by the paper's protocol, and their sweeps, of one commit and data."""
+    """The boxes of the asked networks and methods by the paper's protocol, and their sweeps, of one commit."""
     given = config.name or (config.model and config.model.name)
     networks = config.report.networks or ([given] if given else [])
     methods = config.report.methods or ([config.method] if config.method else [])
@@ -95,12 +95,12 @@ def chosen_results(config: Config, folder: Path) -> list[Result]:
         which = f"{missing[0]}{f' by method={methods[0]}' if methods else ''}"
         raise UserError(f"no boxes of {which} in {folder}; first: make eval-localization data={config.data.name}")
     found = [run for run in found if run.name in boxed]
-    for key, other in product(("commit", "data"), found[1:]):
-        one, two = (run.provenance[key][:10] for run in (found[0], other))
+    for other in found[1:]:
+        one, two = (run.provenance["commit"][:10] for run in (found[0], other))
         if one != two:
             raise UserError(
-                f"{found[0].path} and {other.path} are of different {key}: {one} against {two}; evaluate both again, "
-                "or choose report.networks= and report.methods="
+                f"{found[0].path} and {other.path} are of different code: commit {one} against {two}; evaluate both "
+                "again, or choose report.networks= and report.methods="
             )
     return found
 
@@ -120,10 +120,9 @@ def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     files = [split.path(image) for image in range(len(split))]
     numbers = {name: image for image, file in enumerate(files) for name in (file.stem, file.name, str(file))}
-    unknown = [name for name in names if name not in numbers]
-    if unknown or not names:
-        trouble = f"{shown(unknown[0])} is no val picture" if unknown else "the list is empty"
-        raise UserError(f"report.images={path}: {trouble}; give a name a line, such as {files[0].name}")
+    for name in names or ["(nothing)"]:
+        if name not in numbers:
+            raise UserError(f"report.images={path}: {shown(name)} is no val picture; give names, as {files[0].name}")
     return list(dict.fromkeys(numbers[name] for name in names))
 
 
@@ -156,13 +155,11 @@ def _picture(split: Split, image: int) -> dict[str, Any]:
     small.save(jpeg, "JPEG", quality=QUALITY)
     shrunk = max(1.0, max(pixels.shape[:2]) / LARGEST_SIDE)
     return {
-        "name": split.path(image).name,
-        "label": first_name(split.words[split.labels[image]]),
-        "width": round(pixels.shape[1] / shrunk),
-        "height": round(pixels.shape[0] / shrunk),
+        "name": split.path(image).name, "label": first_name(split.words[split.labels[image]]),
+        "width": round(pixels.shape[1] / shrunk), "height": round(pixels.shape[0] / shrunk),
         "boxes": (split.true_boxes(image) / shrunk).tolist(),
         "src": "data:image/jpeg;base64," + b64encode(jpeg.getvalue()).decode(),
-    }
+    }  # fmt: skip
 
 
 def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,14 +178,12 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
         release.append([loose_and_tight(heatmap, protocol) for heatmap in enlarged])
     places = [np.flatnonzero(of_picture == label) for of_picture, label in zip(classes, labels, strict=True)]
     return {
-        "network": result.name,
-        "method": result.method,
-        "side": maps.shape[2:],
+        "network": result.name, "method": result.method, "side": maps.shape[2:],
         "maps": b64encode(stored.tobytes()).decode(),
         "guesses": [[first_name(words[label]) for label in of_picture] for of_picture in classes],
         "right": [int(place[0]) if len(place) else -1 for place in places],
         "release": release,
-    }
+    }  # fmt: skip
 
 
 def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
@@ -200,23 +195,20 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
     shares = [(_named(run), [run.metrics.get(column.value) for column in failures.columns]) for run in failures.results]
     html, style, script = ((PAGE / name).read_text("utf-8") for name in ("report.html", "report.css", "report.js"))
     return Template(html).substitute(
-        style=style,
-        script=script,
+        style=style, script=script,
         # No tag in a class's words or a file's name may end the script.
         data=json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c"),
         title=f"Class activation maps on {escape(data)}",
         images=f"{boxes[0].images:,} {escape(boxes[0].split)} images",
-        commit=escape(commit[:10]),
-        protocol=escape(_said(boxes[0].protocol)),
-        count=len(pictures),
-        largest=LARGEST_SIDE,
+        commit=escape(commit[:10]), protocol=escape(_said(boxes[0].protocol)),
+        count=len(pictures), largest=LARGEST_SIDE,
         failures=share_chart(shares, KINDS) + _numbers(failures),
         errors=_errors(tables["table2"]),
         numbers=_numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
         curve=_curve([result for result in results if result.kind == "sweep"], data),
         sweeps=_numbers(tables["maxboxacc"]),
         origin=_origin(results),
-    )
+    )  # fmt: skip
 
 
 def _numbers(one: Table) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import ProtocolConfig, model_names, written_protocols
+from cam_repro.config import ProtocolConfig, written_protocols
 from cam_repro.data import imagenet_classes
 from cam_repro.data.images import decoder
 from cam_repro.data.split import load_arrays, save_arrays
@@ -77,8 +77,8 @@ def protocol_name(protocol: ProtocolConfig) -> str:
     """
     usual = asdict(written_protocols().get(protocol.name, ProtocolConfig(name=protocol.name)))
     changed = {key: value for key, value in asdict(protocol).items() if value != usual[key]}
-    texts = {key: "_".join(map(str, v)) if isinstance(v, list) else str(v).lower() for key, v in changed.items()}
-    return "-".join([protocol.name, *(key + text for key, text in texts.items())])
+    texts = [key + ("_".join(map(str, v)) if isinstance(v, list) else str(v).lower()) for key, v in changed.items()]
+    return "-".join([protocol.name, *texts])
 
 
 def result_path(evaluation: Evaluation, job: Job) -> Path:
@@ -242,43 +242,34 @@ def _result(path: Path) -> Result:
 def _kind(path: Path, record: dict[str, Any]) -> str:
     if path.name.startswith("classification"):
         return "classification"
-    return "sweep" if record["protocol"].get("boxes") == "sweep" else "localization"
+    return "sweep" if record.get("protocol", {}).get("boxes") == "sweep" else "localization"
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """The content of a result file. Raises UserError where it is damaged, impossible or another's."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        fault = _fault(path, record)
+        _check(path, record)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
-        fault = f"cannot be read as a result ({error})"
-    except KeyError as error:
-        fault = f"{error} is missing"
-    if fault:
-        kind, *ways = path.stem.split("-")
-        data, name = path.absolute().parts[-3:-1]
-        again = [f"data={data}", f"{'model' if name in model_names() else 'name'}={name}"]
-        asked = ("method", "protocol") if kind == "localization" else ("protocol",)
-        again += [f"{key}={way}" for key, way in zip(asked, ways, strict=False)]
-        raise UserError(f"{path}: {fault}; evaluate it again: make eval-{kind} {' '.join(again)}")
+        again = f"remove it and evaluate again: make eval-{path.stem.partition('-')[0]}"
+        raise UserError(f"{path} cannot be read as a result: {error}; {again}") from None
     return record
 
 
-def _fault(path: Path, record: dict[str, Any]) -> str | None:
-    """What is wrong with a record, if anything; of what is none at all a KeyError, TypeError or AttributeError."""
-    if record["schema"] != SCHEMA:
-        return f"schema is {record['schema']}, expected {SCHEMA}"
+def _check(path: Path, record: dict[str, Any]) -> None:
+    """Raises ValueError, TypeError or AttributeError."""
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"schema is {record.get('schema')}, expected {SCHEMA}")
     kind, parts = _kind(path, record), ("protocol", "metrics", "provenance")
-    there = {*record, *(f"{part}.{key}" for part in parts for key in record[part])}
-    needed = (*KEYS, *(f"metrics.{name}" for name in METRICS[kind]))
-    if missing := [key for key in needed if key not in there]:
-        return f"{missing[0]} is missing"
+    there = {*record, *(f"{part}.{key}" for part in parts for key in record.get(part, ()))}
+    for key in (*KEYS, *(f"metrics.{name}" for name in METRICS[kind])):
+        if key not in there:
+            raise ValueError(f"{key} is missing")
     name = file_name(None if kind == "classification" else record["method"], record["protocol"]["name"])
     own = Path(record["data"], record.get("name", record["model"]), name)
     if path.absolute().parts[-3:] != own.parts:  # a file copied by hand must not lend its numbers to another network
-        return f"this is the content of {own}"
+        raise ValueError(f"this is the content of {own}")
     for name, value in record["metrics"].items():
         bounds = record["confidence"].get(name, [])
         if value is not None and not all(0 <= number <= 100 for number in (value, *bounds)):
-            return f"metrics.{name} is {value}, its interval {bounds}, expected percentages"
-    return None
+            raise ValueError(f"metrics.{name} is {value}, its interval {bounds}, expected percentages")
