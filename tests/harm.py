@@ -34,8 +34,8 @@ def start_two(folder: Path, *options: str, **environment: str) -> list[Program]:
 
 def start_torchrun(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
     """The same by two processes that torchrun starts, and once again when one of them fails."""
-    several = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", str(IMPATIENT), *_words(folder, options)]
-    command = [sys.executable, "-m", "torch.distributed.run", *several]
+    several = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [sys.executable, "-m", *several, str(IMPATIENT), *_words(folder, options)]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         return subprocess.Popen(command, stdout=out, stderr=err, env=settings(**environment), cwd=REPOSITORY)
 

@@ -106,10 +106,8 @@ def judged(stored: dict[str, Any], run: dict[str, Any], threshold: float) -> lis
     """Python's word on each picture: IoU of the true class's box and of the best guess's, and why that one fails."""
     said = []
     for picture, maps, right in zip(stored["pictures"], run["arrays"], run["right"], strict=True):
-        size = picture["width"], picture["height"]
-        known, best = (
-            paper_box(resize_map(maps[place], *size), threshold) for place in (right if right >= 0 else -1, 0)
-        )
+        heats = [resize_map(maps[place], picture["width"], picture["height"]) for place in (right, 0)]  # -1: the last
+        known, best = (paper_box(heat, threshold) for heat in heats)
         kind = kind_of_guess(best, right == 0, picture["boxes"])
         said.append((*(box_iou(box, picture["boxes"]).max() for box in (known, best)), kind))
     return said
@@ -131,10 +129,8 @@ def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page:
 
 
 def test_any_map_and_guess_is_enlarged_boxed_and_sorted_as_in_python(shown: Any) -> None:
-    rng, shapes = (
-        np.random.default_rng(0),
-        {(7, 7): (375, 500), (13, 9): (64, 48), (14, 14): (14, 14), (30, 30): (17, 9)},
-    )
+    shapes = {(7, 7): (375, 500), (13, 9): (64, 48), (14, 14): (14, 14), (30, 30): (17, 9)}
+    rng = np.random.default_rng(0)
     maps = [(rng.normal(size=small).astype(np.float32), large) for small, large in shapes.items()]
     maps += [(np.full((7, 7), value, np.float32), (20, 30)) for value in (0, -1, 2)]
     ask = """const [map, h, w, height, width] = arguments, heat = enlarge(map, h, w, height, width);
@@ -160,8 +156,7 @@ def test_the_slider_moves_box_and_counts_to_what_python_says(shown: Any, stored:
         counts = [f"{name}, cam: GT-known {known[place]} of 20" for place, name in enumerate(("one", "two"))]
         assert all(count in text(shown, "#counts") for count in counts)
         kinds = [kind for _, _, kind in said[0]]
-        for kind, heading in KINDS.items():
-            assert f"{heading} {kinds.count(kind)}" in text(shown, "#kinds")
+        assert all(f"{heading} {kinds.count(kind)}" in text(shown, "#kinds") for kind, heading in KINDS.items())
         shown.execute_script("open(3)")
         run, picture = stored["runs"][0], stored["pictures"][3]
         heat = resize_map(run["arrays"][3][run["right"][3]], picture["width"], picture["height"])

@@ -196,14 +196,6 @@ def test_results_that_cannot_be_compared_are_refused_by_name(
     assert reason in message and all(str(path) in message for path in paths)
 
 
-def test_without_results_it_says_what_to_type(tmp_path: Path, write: Writer) -> None:
-    assert "make eval-classification data=shapes" in refusal(tmp_path)
+def test_a_protocol_without_results_is_refused(tmp_path: Path, write: Writer) -> None:
     write("vgg_gap", "cam")
     assert "no results of protocol=wsol" in refusal(tmp_path, "wsol")
-
-
-def test_the_same_results_give_the_same_bytes(tmp_path: Path, write: Writer) -> None:
-    for model in ("vgg_gap", "alexnet_gap", "squeezenet"):
-        write(model), write(model, "cam")
-    first = written(tmp_path)
-    assert written(tmp_path) == first
