@@ -28,8 +28,7 @@ def draw_curves(config: Config) -> Path:
         found = [run_folder(config)]
     epochs = {folder.name: _epochs(folder / "metrics.jsonl") for folder in found}
     if not any(epochs.values()):
-        where = found[0] if len(found) == 1 else runs
-        raise UserError(f"no epoch of a training is over in {where}; first: make train model=… data={config.data.name}")
+        raise UserError(f"no epoch of a training is over in {runs}; first: make train model=… data={config.data.name}")
     path = Path(config.results) / config.data.name / "curves.png"
     with style.context("default"):
         figure = Figure(figsize=(10, 3.6), dpi=150, layout="constrained")
@@ -49,9 +48,9 @@ def draw_curves(config: Config) -> Path:
 
 
 def _epochs(path: Path) -> list[dict[str, float]]:
+    keys = ["epoch", *(metric for _, metrics in CURVES for metric in metrics)]
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        keys = ["epoch", *(metric for _, metrics in CURVES for metric in metrics)]
         return [{key: epoch[key] for key in keys} for epoch in map(json.loads, lines)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a training's metrics ({error}); resume it with make train") from None

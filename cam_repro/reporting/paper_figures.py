@@ -55,7 +55,11 @@ def make_figures(config: Config) -> list[Path]:
         of_network = (
             (3, f"Class activation maps of {_word(evaluation, label)}", _fig3(evaluation, label)),
             (4, "The five best classes of one picture", _fig4(evaluation, images[0])),
-            (6, "Boxes (red) of CAM, above, and of backprop, below; true boxes green", _fig6(evaluation, images)),
+            (
+                6,
+                "Boxes (red) of CAM, above, and of backprop, below; true boxes green",
+                _fig6(evaluation, images[:COLUMNS]),
+            ),
             (12, f"The units that speak most for {_word(evaluation, label)}", _fig12(evaluation, label)),
         )
         for number, title, cells in of_network:
@@ -72,7 +76,7 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
     images = np.flatnonzero(evaluation.split.labels == label)[: 2 * COLUMNS].tolist()
     if not images:
         raise UserError(f"no val picture of data={evaluation.config.data.name} is a {_word(evaluation, label)}")
-    pictures, found = _predicted(evaluation, images, ["cam"], label)
+    pictures, found = _predicted(evaluation, images, ["cam"])
     # Captions are the numbers alone: five names such as ILSVRC2012_val_00000665 would overlap.
     numbers = [evaluation.split.path(image).stem.rpartition("_")[2] for image in images]
     maps = found.true_class_maps["cam"][:, 0]
@@ -95,8 +99,7 @@ def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     return [(caption, _overlaid(picture, of_method)) for caption, of_method in maps.items()]
 
 
-def _fig6(evaluation: Evaluation, images: Sequence[int]) -> list[Cell]:
-    images = list(images[:COLUMNS])
+def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
     pictures, found = _predicted(evaluation, images, ["cam", "backprop"])
     cells = []
     for method in ("cam", "backprop"):
@@ -115,12 +118,12 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
     pool = np.random.default_rng(evaluation.config.seed).permutation(len(split))[:POOL]
     weights = network.classifier_weight[label].detach()
     units = [unit for unit in weights.argsort(descending=True)[:5].tolist() if weights[unit] > 0]
-    maps = []
+    maps, cells = [], []
     for start in tqdm(range(0, len(pool), BATCH), f"{evaluation.trained.name}: units", leave=False, disable=None):
         with torch.inference_mode(), float32():
             shown = _pixels(evaluation, _pictures(evaluation, pool[start : start + BATCH].tolist()))
             maps.append(network.forward_with_maps(shown)[1][:, units])
-    of_units, cells = torch.cat(maps).cpu(), []
+    of_units = torch.cat(maps).cpu()
     for place, unit in enumerate(units):
         best = of_units[:, place].numpy().max((1, 2)).argsort(kind="stable")[::-1][:COLUMNS]
         for rank, (number, picture) in enumerate(zip(best, _pictures(evaluation, pool[best].tolist()), strict=True)):
@@ -147,12 +150,10 @@ def _pixels(evaluation: Evaluation, pictures: Sequence[np.ndarray]) -> torch.Ten
     return normalise(pixels.to(evaluation.world.device))
 
 
-def _predicted(
-    evaluation: Evaluation, images: Sequence[int], methods: Sequence[str], label: int | None = None
-) -> tuple[list[np.ndarray], Prediction]:
-    """The pictures (H,W,3), and what the network says of them, asked for `label` or for each one's true class."""
-    pictures, labels = _pictures(evaluation, images), evaluation.split.labels[list(images)]
-    asked = torch.from_numpy(labels if label is None else np.full_like(labels, label)).to(evaluation.world.device)
+def _predicted(evaluation: Evaluation, images: list[int], methods: list[str]) -> tuple[list[np.ndarray], Prediction]:
+    """The pictures (H,W,3), and what the network says of them, asked for each one's true class too."""
+    pictures, labels = _pictures(evaluation, images), torch.from_numpy(evaluation.split.labels[images])
+    asked = labels.to(evaluation.world.device)
     return pictures, predict(evaluation.trained.network, _pixels(evaluation, pictures), asked, methods=methods)
 
 

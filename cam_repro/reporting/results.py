@@ -23,9 +23,6 @@ from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.reporting.figures import write_curve, write_curve_csv, write_figure
 
 SCHEMA = 1
-PREFIXES = {  # of the metrics of each kind of result
-    "classification": ("cls_",), "localization": ("cls_", "loc_", "gt_known", "floor_", "share_"),
-}  # fmt: skip
 METRICS = {  # what each kind of result holds at least, in percent; null is undefined
     "classification": ("cls_top1_error", "cls_top5_error"),
     "localization": ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "loc_given_cls",
@@ -138,8 +135,8 @@ def measured(job: Job, outcome: Outcome) -> dict[str, Any]:
         more = {"thresholds": {key: round(sweep[f"threshold_{key}"], 3) for key in ("v1", "v2")}}
     else:
         counts, more = outcome.scored.counts(), {}
-        kind = "classification" if job.method is None else "localization"
-        metrics = {name: of for name, of in summarise(outcome.scored).items() if name.startswith(PREFIXES[kind])}
+        kind, begin = ("classification", "cls_") if job.method is None else ("localization", "")
+        metrics = {name: value for name, value in summarise(outcome.scored).items() if name.startswith(begin)}
         intervals = {name: of for name, of in bootstrap_intervals(outcome.scored).items() if name in metrics}
         metrics |= {name: None for name in METRICS[kind] if name not in metrics}
     return {
