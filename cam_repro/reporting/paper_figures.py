@@ -55,11 +55,7 @@ def make_figures(config: Config) -> list[Path]:
         of_network = (
             (3, f"Class activation maps of {_word(evaluation, label)}", _fig3(evaluation, label)),
             (4, "The five best classes of one picture", _fig4(evaluation, images[0])),
-            (
-                6,
-                "Boxes (red) of CAM, above, and of backprop, below; true boxes green",
-                _fig6(evaluation, images[:COLUMNS]),
-            ),
+            (6, "Boxes (red) of CAM, above, and of backprop, below; true boxes green", _fig6(evaluation, images)),
             (12, f"The units that speak most for {_word(evaluation, label)}", _fig12(evaluation, label)),
         )
         for number, title, cells in of_network:
@@ -100,6 +96,7 @@ def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
 
 
 def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
+    images = images[:COLUMNS]
     pictures, found = _predicted(evaluation, images, ["cam", "backprop"])
     cells = []
     for method in ("cam", "backprop"):

@@ -71,8 +71,8 @@ def make_report(config: Config) -> Path:
         for weights in dict.fromkeys((run.name, run.provenance["weights"]) for run in in_gallery):
             of_network = [run for run in in_gallery if (run.name, run.provenance["weights"]) == weights]
             evaluation = opened(config, of_network[0], split, fingerprint, world)
-            bar = tqdm(of_network, weights[0], leave=False, disable=None)
-            runs += [_run(evaluation, run, images, pictures) for run in bar]
+            for run in tqdm(of_network, weights[0], leave=False, disable=None):
+                runs.append(_run(evaluation, run, images, pictures))
     path = write_text(folder / "report.html", page(results, pictures, runs))
     print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
@@ -176,12 +176,11 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
     for of_picture, picture in zip(stored.astype(np.float32), pictures, strict=True):
         enlarged = [resize_map(one, picture["width"], picture["height"]) for one in of_picture]
         release.append([loose_and_tight(heatmap, protocol) for heatmap in enlarged])
-    places = [np.flatnonzero(of_picture == label) for of_picture, label in zip(classes, labels, strict=True)]
     return {
         "network": result.name, "method": result.method, "side": maps.shape[2:],
         "maps": b64encode(stored.tobytes()).decode(),
         "guesses": [[first_name(words[label]) for label in of_picture] for of_picture in classes],
-        "right": [int(place[0]) if len(place) else -1 for place in places],
+        "right": [[*of].index(label) if label in of else -1 for of, label in zip(classes, labels, strict=True)],
         "release": release,
     }  # fmt: skip
 

@@ -181,8 +181,8 @@ def read_judgements(path: Path) -> ScoredImages:
         return ScoredImages(**load_arrays(beside))
     except TypeError:  # without its columns, or with others
         raise UserError(
-            f"{beside}, what was right on each image of a localization result, is not there or damaged; evaluate "
-            "again with force=true"
+            f"{beside}, what was right on each image, is not there or damaged; give a localization-….json of boxes, or "
+            "evaluate again with force=true"
         ) from None
 
 

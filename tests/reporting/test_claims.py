@@ -86,7 +86,7 @@ def test_damaged_judgements_are_one_line(tmp_path: Path, judge: Writer) -> None:
     whole = path.read_bytes()
     for damage in (b"", b"no archive", whole[:-40], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(damage)
-        with pytest.raises(UserError, match=r"what was right on each image .* damaged; evaluate again with force=true"):
+        with pytest.raises(UserError, match=r"what was right on each image, is not there or damaged; .* force=true"):
             write_tables(tmp_path, "shapes")
 
 
