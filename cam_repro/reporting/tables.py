@@ -29,12 +29,12 @@ LOCALIZATION = (
 )
 MAX_BOX_ACC = (
     Column("V1 ↑", "max_box_acc_v1"),
-    Column("V1’s threshold", lambda run: run.thresholds["v1"]),
+    Column("V1’s threshold", lambda run: run.thresholds.get("v1")),
     Column("V1 at 0.2 ↑", "max_box_acc_v1_at_20"),
     Column("V1, centred box ↑", "floor_centre_box"),
     Column("V1, whole image ↑", "floor_whole_image"),
     Column("V2 ↑", "max_box_acc_v2"),
-    Column("V2’s threshold", lambda run: run.thresholds["v2"]),
+    Column("V2’s threshold", lambda run: run.thresholds.get("v2")),
     Column("V2 at 0.2 ↑", "max_box_acc_v2_at_20"),
     Column("V2, centred box ↑", "floor_centre_box_v2"),
     Column("V2, whole image ↑", "floor_whole_image_v2"),
