@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cam_repro.config import ModelConfig, model_config
 from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch, scale_head
-from cam_repro.networks.table import Listing, check_size, network_table
+from cam_repro.networks.table import check_size, network_table
 from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import Weights, load_backbone, load_checkpoint, published, read_weights
 
@@ -20,8 +20,8 @@ def build_network(
     weights: str | Path | Weights | None = None,
     *,
     new_classes: bool = False,
-) -> CamNetwork | Listing:
-    """A network of `configs/model/`, by name or by its (changed) configuration; "list" gives the table of them all.
+) -> CamNetwork:
+    """A network of `configs/model/`, by name or by its (changed) configuration.
 
     weights: None or "none" (random), "DEFAULT" (the backbone's published ones, fetched once) or one of their names,
     the path of a backbone's state dict or .caffemodel or of one of our checkpoints, as trained or as exported, or what
@@ -29,8 +29,6 @@ def build_network(
     still random is named in `network.untrained`.
     Raises UserError for an unknown name, settings that contradict each other, and weights of another network.
     """
-    if model == "list":
-        return network_table()
     config = model_config(model) if isinstance(model, str) else model
     check_size(config, "model.input_size", config.input_size)
     whole = backbone(config.backbone).build()

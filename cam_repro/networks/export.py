@@ -23,9 +23,7 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     """
     model = config.name
     if not source.is_file():
-        raise UserError(
-            f"{model} is not trained on {data} ({source} is not there); first: make train model={model} data={data}"
-        )
+        raise UserError(f"{model} is not trained on {data}: no {source}; make train model={model} data={data}")
     weights = read_weights(source, "")
     if weights.model is None:
         if data != "ilsvrc":
@@ -38,9 +36,8 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     if weights.model.name != model:
         raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
     weights.check_finite()
-    sha256 = publish(weights, path, data)
-    megabytes, classes = path.stat().st_size / 1e6, len(weights.wnids)
-    print(f"{model}, {classes} classes of {data}, {megabytes:.1f} MB; use it with weights={path}")
+    sha256, size = publish(weights, path, data), path.stat().st_size / 1e6
+    print(f"{model}, {len(weights.wnids)} classes of {data}, {size:.1f} MB; use it with weights={path}")
     print(f"sha256 {sha256}  {path}")
     return path
 

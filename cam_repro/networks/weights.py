@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, stored_model
-from cam_repro.mistakes import check_choice, shown
+from cam_repro.mistakes import check_choice
 from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
 from cam_repro.networks.network import CamNetwork, last_layer
 from cam_repro.networks.trunks import backbone
@@ -59,52 +58,40 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         raise UserError(f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none")
     name = next(iter(known)) if weights == "DEFAULT" else str(weights)
     check_choice("weights", name, known)
+    what = f"weights={name} of {backbone_name}"
     try:
         path = known[name]()
     except (OSError, RuntimeError, ImportError) as error:
-        raise UserError(
-            f"weights={name} of {backbone_name} could not be fetched ({str(error).splitlines()[0]}); give a downloaded "
-            "file: weights=<path>"
-        ) from None
-    read = _read(path, f"weights={name} of {backbone_name} ({path.name})")
+        said = str(error).partition("\n")[0]
+        raise UserError(f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>") from None
+    read = _read(path, f"{what} ({path.name})")
     if not chosen.by_order:
         return read
     with torch.device("meta"):
-        wanted = chosen.build().state_dict()
-    if [value.shape for value in read.tensors.values()] != [value.shape for value in wanted.values()]:
-        raise UserError(f"{read.source} does not have the layers of {backbone_name}; install the package anew")
-    return replace(read, tensors=dict(zip(wanted, read.tensors.values(), strict=True)))
+        keys = chosen.build().state_dict()
+    return replace(read, tensors=dict(zip(keys, read.tensors.values(), strict=True)))
 
 
 def _read(path: Path, source: str) -> Weights:
     if not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
     if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
-        raise UserError(
-            f"{source} has {size / 1e9:.1f} GB; no network here has a .caffemodel of more than {LARGEST / 1e9} GB"
-        )
-    read = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)
+        raise UserError(f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB")
+    content, model, wnids = path.read_bytes(), None, None
     try:
-        content = path.read_bytes()
-        state = read(content)
+        state = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)(content)
+        tensors = state.get("network", state)
+        if tensors is not state:
+            model, wnids = stored_model(state["model"]), [str(wnid) for wnid in state["wnids"]]
+            backbone(model.backbone)
     except UserError as error:
         raise UserError(f"{source} cannot be read: {error}") from None
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        code = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
-        trouble = f"it asks to load {code[1]}; only tensors are ever loaded" if code else "truncated, or no such file"
-        raise UserError(f"{source} cannot be read ({type(error).__name__}): {trouble}") from None
-    if not isinstance(state, dict) or not state:
-        raise UserError(f"{source} holds a {type(state).__name__}, not a state dict or a checkpoint of ours")
-    model, wnids = _network_of(state, source) if "network" in state else (None, None)
-    tensors = state.get("network", state)
-    if not isinstance(tensors, dict):
-        raise UserError(f"{source} holds a {type(tensors).__name__} for a network's state dict")
-    for key, value in tensors.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise UserError(
-                f"{source} holds a {type(value).__name__} under {shown(key)!r}, where a state dict has tensors; "
-                "save the state dict alone"
-            )
+    except Exception as error:  # a damaged or foreign file can fail anywhere in the reader
+        what = "damaged, or neither a checkpoint of ours nor a state dict of tensors alone"
+        raise UserError(f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}") from None
+    tensors_alone = isinstance(tensors, dict) and all(isinstance(value, torch.Tensor) for value in tensors.values())
+    if not tensors_alone or not all(isinstance(key, str) for key in tensors):
+        raise UserError(f"{source} is no state dict: something in it is not a tensor with a name; {KINDS}")
     training = state.get("training") if model else None
     return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training, path)
 
@@ -123,54 +110,33 @@ def _safetensors(content: bytes) -> dict[str, Any]:
     return {"network": tensors, **json.loads(about)} if about else tensors
 
 
-def _network_of(checkpoint: dict[str, Any], source: str) -> tuple[ModelConfig, list[str]]:
-    """Which network a checkpoint is of, and its classes."""
-    wnids, model = checkpoint.get("wnids"), checkpoint.get("model")
-    named = isinstance(wnids, list) and wnids and all(isinstance(wnid, str) for wnid in wnids)
-    if not named or not isinstance(model, dict):
-        raise UserError(f"{source} does not say its network and its classes; expected a checkpoint of ours")
-    try:
-        config = stored_model(model)
-        backbone(config.backbone)
-    except UserError as error:
-        raise UserError(f"{source} is of a network that cannot be built here: {error}") from None
-    return config, wnids
-
-
 def load_backbone(whole: nn.Module, weights: Weights, name: str) -> None:
     """Put a state dict into the whole network it is of, the backbone of this name, before it is cut."""
     wanted, found = whole.state_dict(), weights.tensors
     auxiliary = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
-    spare = {key for key in found if key.startswith(auxiliary)}
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # old files have none
-    if odd := _unlike(found, wanted) - (spare - wanted.keys()) - (counters - found.keys()):
-        has, wants = (_shape(of.get(min(odd))) for of in (found, wanted))
+    spare = {key for key in found.keys() - wanted.keys() if key.startswith(auxiliary)}
+    counters = {key for key in wanted.keys() - found.keys() if key.endswith("num_batches_tracked")}  # newer than files
+    if odd := _unlike(found, wanted) - spare - counters:
         raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)} ({has} here, "
-            f"{wants} in {name}); expected the weights of {name}"
+            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; expected the "
+            f"weights of {name}"
         )
     whole.load_state_dict({key: found[key] for key in wanted if key in found}, strict=False)
-
-
-def _shape(tensor: torch.Tensor | None) -> str:
-    return "none" if tensor is None else "×".join(map(str, tensor.shape)) or "a number"
 
 
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:
     """Put a network trained here into `network`; with `new_classes` a last layer of another size is left fresh."""
     wanted, found, last = network.state_dict(), weights.tensors, last_layer(network)[0]
-    odd, other_classes = _unlike(found, wanted), len(weights.wnids) != network.num_classes
-    if odd and not (other_classes and odd <= found.keys() & {f"{last}.weight", f"{last}.bias"}):
-        settings = ("backbone", "native", "units", "groups")  # what decides the shapes of layers
-        described = " ".join(f"model.{key}={shown(getattr(weights.model, key))}" for key in settings)
+    odd, classes = _unlike(found, wanted), len(weights.wnids)
+    if odd and (classes == network.num_classes or odd - {f"{last}.weight", f"{last}.bias"} or odd - found.keys()):
         raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; it holds a "
-            f"{weights.model.name} with {described}"
+            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; it holds "
+            f"{weights.model}"
         )
     if odd and not new_classes:
         raise UserError(
-            f"{weights.source} was trained for {len(weights.wnids)} classes ({weights.wnids[0]}, …), not "
-            f"{network.num_classes}: train on this data first"
+            f"{weights.source} was trained for {classes} classes ({weights.wnids[0]}, …), not {network.num_classes}: "
+            "train on this data first"
         )
     network.load_state_dict({key: found[key] for key in found if key not in odd}, strict=False)
 

@@ -29,7 +29,7 @@ def test_a_picture_that_is_too_small_is_answered_with_the_smallest(name: str, na
     check_size(model, "recipe.sizes", [smallest, smallest + 1])
     check_size(model, "protocol.size", None)
     if smallest > 1:
-        line = rf"recipe.sizes=\[{smallest - 1},300\] is too small .* type recipe.sizes=\[{smallest},300\]"
+        line = rf"recipe.sizes=\[{smallest - 1},300\] is too small .* takes {smallest} pixels a side or more"
         with pytest.raises(UserError, match=line):
             check_size(model, "recipe.sizes", [smallest - 1, 300])
 
@@ -38,13 +38,13 @@ def test_a_picture_that_is_too_small_is_answered_with_the_smallest(name: str, na
     ("backbone", "settings", "message"),
     [
         ("vgg19", {}, "model.backbone=vgg19 is unknown; did you mean vgg16? choose one of: alexnet, "),
-        ("vgg16", {"groups": 3}, "does not divide 512; .* have 512, 1024: type model.groups=2"),
-        ("alexnet_star", {"groups": 100, "units": 512}, "have 256, 384, 512, 512: type model.groups=64"),
-        ("vgg16", {"input_size": 9}, "model.input_size=9 is too small for model=any: vgg16 takes 16 .*=16"),
-        ("resnet18", {"native": True, "units": 256}, "model.units=256 sets an added convolution, which model.native="),
-        ("vgg16", {"native": True, "pool": "max"}, "vgg16 as it is has no classifier on pooled maps .*native=false"),
-        ("vgg16", {"native": True, "dropout": 0.5}, "vgg16 as it is has no classifier on pooled maps .*native=false"),
-        ("nin", {"native": True, "dropout": 0.5}, "nin as it is has no classifier on pooled maps .*dropout=0, or"),
+        ("vgg16", {"groups": 3}, "model.groups=3 must divide 512, 1024: vgg16's maps and .*; choose a divisor of 512"),
+        ("alexnet_star", {"groups": 100, "units": 512}, "must divide 256, 384, 512, 512: .* a divisor of 128"),
+        ("vgg16", {"input_size": 9}, "model.input_size=9 is too small for model=any: vgg16 takes 16 pixels"),
+        ("resnet18", {"native": True, "units": 256}, "model.units=256 sets nothing .*; type model.units=1024 or"),
+        ("vgg16", {"native": True, "pool": "max"}, "pool=max sets nothing in vgg16 as it is .* or model.native=false"),
+        ("vgg16", {"native": True, "dropout": 0.5}, "model.dropout=0.5 sets nothing in vgg16 as it is"),
+        ("nin", {"native": True, "dropout": 0.5}, "model.dropout=0.5 sets nothing in nin as it is .*=0.0 or model."),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_in_one_line(

@@ -60,11 +60,9 @@ def test_an_exported_network_is_used_like_its_checkpoint(
     [
         (["model=vgg_gap"], "vgg_gap is not trained on shapes"),
         (["model=vgg_gap", "weights={}"], "checkpoint.pt is a squeezenet, not a vgg_gap; type model=squeezenet"),
-        (["model=squeezenet", "weights=IMAGENET1K_V1"], r"squeezenet is not trained on shapes \(IMAGENET1K_V1 is not"),
+        (["model=squeezenet", "weights=IMAGENET1K_V1"], "not trained on shapes: no IMAGENET1K_V1; make train"),
     ],
 )
-def test_only_what_was_trained_here_is_exported(
-    trained: Path, tmp_path: Path, options: list[str], message: str
-) -> None:
+def test_only_what_was_trained_here_is_exported(trained: Path, tmp_path: Path, options: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         does(export_weights, tmp_path, *(option.format(trained / "checkpoint.pt") for option in options))
