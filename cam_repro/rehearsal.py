@@ -5,12 +5,11 @@ It needs no data. Under torchrun every process does its share, and the first one
 
 import io
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, nullcontext, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +25,8 @@ from cam_repro.cores import available_cores, in_threads
 from cam_repro.data import Split, load_split
 from cam_repro.data.check import ILSVRC_IMAGES
 from cam_repro.data.ilsvrc import MAPPING
-from cam_repro.data.images import ORIENTATION, decoder
-from cam_repro.data.loaders import AHEAD, Batch, on_device, training_batches
+from cam_repro.data.images import decoder
+from cam_repro.data.loaders import Batch, on_device, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations, localization_jobs
@@ -41,17 +40,10 @@ SECONDS = 5.0  # about, for each rate
 STEPS = 5  # of the run that is stopped and resumed
 VAL = 64  # pictures that are evaluated
 SIZES = ((500, 375), (500, 333), (375, 500), (500, 400), (640, 480))  # of ILSVRC's pictures
+ONE_CORE, DECODING = "decoding, one core", "decoding, all cores"
+STEPS_ALONE, WITH_DATA = "steps, images in memory", "steps with data"
 
-
-@dataclass(frozen=True)
-class Rates:
-    """Images a second, of all processes together but for the first; what a real training depends on."""
-
-    one_core: float  # decoding and cropping
-    decoding: float  # by all cores
-    in_memory: float  # steps on a batch that is there already
-    with_data: float  # steps as training takes them
-    evaluation: dict[str, float]  # protocol → rate
+Rates = dict[str, float]  # what was measured → images a second, of all processes together but on one core
 
 
 def rehearse(config: Config) -> None:
@@ -59,14 +51,13 @@ def rehearse(config: Config) -> None:
     with ExitStack() as stack:
         with join_world(config.device) as world:
             model = config.model or model_config("vgg_gap" if world.device.type == "cuda" else "alexnet_gap")
+            recipe = replace(config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0])
             work = None
             if world.is_main:  # below cache=, which every machine sees
                 Path(config.cache).mkdir(parents=True, exist_ok=True)
-                options = {"prefix": "rehearsal-", "dir": config.cache, "ignore_cleanup_errors": True}
-                work = stack.enter_context(TemporaryDirectory(**options))
-                write_pictures(Path(work) / "tree", STEPS * config.recipe.batch_size, VAL)
+                work = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=config.cache))
+                write_pictures(Path(work) / "tree", STEPS * recipe.batch_size, VAL)
             work = Path(world.broadcast(work))
-            recipe = replace(config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0])
             data = replace(config.data, name="rehearsal", root=str(work / "tree"), layout="ilsvrc", generate=None)
             where = {key: str(work / key) for key in ("runs", "results", "cache")}
             short = replace(config, model=model, recipe=recipe, data=data, weights="none", method=None, **where)
@@ -76,56 +67,42 @@ def rehearse(config: Config) -> None:
             )
             rates, saving = _measure(short, world)
         resuming = _stop_and_resume(short, world)
-        rates = replace(rates, evaluation=_evaluation_rates(short))
+        rates |= _evaluation_rates(short)
     if world.is_main:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        workers = local * (available_cores() if data.workers is None else data.workers)
-        needed = workers * AHEAD * -(-recipe.batch_size // world.size) * recipe.sizes[0] ** 2 * 3
-        rows = {
-            "decoding, one core": rates.one_core, "decoding, all cores": rates.decoding,
-            f"forward + backward, {recipe.batch_size} images in memory": rates.in_memory,
-            "training step with data": rates.with_data,
-            **{f"evaluation, protocol={name}": rate for name, rate in rates.evaluation.items()},
-        }  # fmt: skip
-        print(*(f"  {what:42} {rate:,.1f} images/s" for what, rate in rows.items()), sep="\n")
-        print(f"  {'checkpoint':42} {saving}", f"  {'stop and resume':42} {resuming}", sep="\n")
-        print(*outlook(model.name, config.recipe, rates, needed, shutil.disk_usage("/dev/shm").total), sep="\n")
+        print(*(f"  {what:30} {rate:,.1f} images/s" for what, rate in rates.items()), sep="\n")
+        print(f"  {'checkpoint':30} {saving}", f"  {'stop and resume':30} {resuming}", sep="\n")
+        print(*outlook(model.name, config.recipe, rates), sep="\n")
 
 
-def outlook(model: str, recipe: RecipeConfig, rates: Rates, needed: int, there: int) -> list[str]:
-    """What the rates mean for a training and its evaluations on ILSVRC; needed, there: bytes of shared memory."""
-    feeds, rate = rates.decoding / rates.in_memory, min(rates.decoding, rates.in_memory, rates.with_data)
-    limit = "the network limits" if feeds > 1 else "decoding limits: give it more cores"
-    hours = recipe.epochs * ILSVRC_IMAGES["train"] / rate / 3600
-    val = [f"{ILSVRC_IMAGES['val'] / each / 3600:.1f} h ({name})" for name, each in rates.evaluation.items()]
-    enough = "" if needed < there else ": give the container --ipc=host or --shm-size, or choose fewer data.workers="
+def outlook(model: str, recipe: RecipeConfig, rates: Rates) -> list[str]:
+    """What the rates mean for a training and its evaluations on ILSVRC."""
+    feeds, slowest = (
+        rates[DECODING] / rates[STEPS_ALONE],
+        min(rates[part] for part in (DECODING, STEPS_ALONE, WITH_DATA)),
+    )
+    hours = recipe.epochs * ILSVRC_IMAGES["train"] / slowest / 3600
+    val = {what: ILSVRC_IMAGES["val"] / rate / 3600 for what, rate in rates.items() if what.startswith("evaluation")}
     return [
-        f"{limit}; the input side could feed {feeds:.1f} × what the network takes",
+        f"{'the network limits' if feeds > 1 else 'decoding limits: give it more cores'}; the input side could feed "
+        f"{feeds:.1f} × what the network takes",
         f"{model} on ILSVRC, recipe {recipe.name}: {recipe.epochs} epochs × {ILSVRC_IMAGES['train']:,} images at "
-        f"{rate:,.0f} images/s = {hours:,.1f} h; an evaluation of {ILSVRC_IMAGES['val']:,}: {', '.join(val)}",
-        f"shared memory: {needed / 1e6:,.0f} MB needed, {there / 1e6:,.0f} there{enough}",
+        f"{slowest:,.0f} images/s = {hours:,.1f} h",
+        *(f"{what}, of {ILSVRC_IMAGES['val']:,} images: {hours:.1f} h" for what, hours in val.items()),
         "not measured: the disk that your own pictures are on",
     ]
 
 
 def write_pictures(root: Path, train: int, val: int) -> None:
-    """Pictures of ILSVRC's sizes, bytes and oddities in its layout, with its thousand classes."""
+    """Pictures of ILSVRC's sizes and bytes in its layout, with its thousand classes."""
     make_shapes(root, 0, train, val)
     with (root / MAPPING).open("a") as file:
         file.writelines(f"n{91000000 + number} nothing\n" for number in range(990))
     paths = sorted(root.glob("ILSVRC/Data/CLS-LOC/**/*.JPEG"))
 
     def enlarge(number: int) -> None:
-        size, rng = SIZES[number % len(SIZES)], np.random.default_rng(number)
-        drawn = np.array(Image.open(paths[number]).resize(size, Image.Resampling.BICUBIC))
-        noisy = Image.fromarray(
-            np.uint8(np.clip(drawn + rng.normal(0, 9, drawn.shape), 0, 255))
-        )  # a photograph's bytes
-        exif = Image.Exif()
-        exif[ORIENTATION] = 6 if number % 50 == 1 else 1
-        odd = {2: ("CMYK", "JPEG"), 3: ("L", "JPEG"), 4: ("RGB", "PNG")}
-        mode, kind = odd.get(number % 50, ("RGB", "JPEG"))
-        noisy.convert(mode).save(paths[number], kind, quality=90, exif=exif)
+        drawn = np.array(Image.open(paths[number]).resize(SIZES[number % len(SIZES)], Image.Resampling.BICUBIC))
+        noisy = drawn + np.random.default_rng(number).normal(0, 9, drawn.shape)  # as many bytes as a photograph
+        Image.fromarray(np.uint8(np.clip(noisy, 0, 255))).save(paths[number], "JPEG", quality=90)
 
     list(in_threads(enlarge, range(len(paths))))
 
@@ -134,8 +111,8 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
     """The rates but for the evaluations', and in words a checkpoint written and read."""
     recipe, split = config.recipe, load_split(config.data, "train", Path(config.cache), world)
     many = split.subset([image % len(split) for image in range(400 * recipe.batch_size)])
-    one_core = _decoding(many, config, world, 0)
-    decoding = sum(world.gather([_decoding(many, config, world, config.data.workers)]))
+    rates = {ONE_CORE: _decoding(many, config, world, 0)}
+    rates[DECODING] = sum(world.gather([_decoding(many, config, world, config.data.workers)]))
 
     torch.backends.cudnn.benchmark = True  # as in training
     network, _ = starting_network(config, len(split.wnids), world, resumes=False)
@@ -156,9 +133,8 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
 
     with closing(_batches(many, config, world, config.data.workers)) as batches:
         loaded = on_device(batches, world.device)
-        in_memory = rate(repeat(next(loaded)))
-        with_data = rate(loaded)
-    rates = Rates(one_core, decoding, in_memory, with_data, {})
+        rates[STEPS_ALONE] = rate(repeat(next(loaded)))
+        rates[WITH_DATA] = rate(loaded)
     state, folder, began = snapshot(network, optimizer, progress, world), Path(config.cache) / "saved", time.monotonic()
     if not world.is_main:
         return rates, ""
@@ -172,9 +148,8 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
 def _batches(split: Split, config: Config, world: World, workers: int | None) -> Iterator[Batch]:
     """This process's share of an epoch, as training has it."""
     recipe, pin = config.recipe, world.device.type == "cuda"
-    return training_batches(
-        split, recipe, recipe.sizes[0], config.seed, 0, rank=world.rank, world_size=world.size, workers=workers, pin=pin
-    )
+    place = {"rank": world.rank, "world_size": world.size}
+    return training_batches(split, recipe, recipe.sizes[0], config.seed, 0, **place, workers=workers, pin=pin)
 
 
 def _decoding(split: Split, config: Config, world: World, workers: int | None) -> float:
@@ -204,8 +179,7 @@ def _stop_and_resume(config: Config, world: World) -> str:
 
     with redirect_stdout(io.StringIO()):
         train(whole)
-        hook = register_optimizer_step_post_hook(stop) if world.is_main else nullcontext()
-        with hook:
+        with register_optimizer_step_post_hook(stop) if world.is_main else nullcontext():
             try:
                 train(halved)
             except UserError as error:  # the stop; whatever else it may be comes again
@@ -221,12 +195,12 @@ def _stop_and_resume(config: Config, world: World) -> str:
     return f"{said}; then {'the same weights, bit for bit' if not most else f'weights that differ by up to {most:.1e}'}"
 
 
-def _evaluation_rates(config: Config) -> dict[str, float]:
-    """Images a second under the paper's protocol and under the release's, from the trained network to the score."""
+def _evaluation_rates(config: Config) -> Rates:
+    """Under the paper's protocol and under the release's, from the trained network to the score."""
     rates = {}
     for name in ("paper", "release"):
         for evaluation in evaluations(replace(config, protocol=written_protocols()[name], weights=None)):
             jobs = classification_jobs if evaluation.trained.network.cam_obstacle else localization_jobs
             for _, outcome in evaluate(evaluation, jobs(evaluation)):
-                rates[name] = len(evaluation.split) / outcome.seconds
+                rates[f"evaluation, protocol={name}"] = len(evaluation.split) / outcome.seconds
     return rates
