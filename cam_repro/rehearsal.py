@@ -76,10 +76,8 @@ def rehearse(config: Config) -> None:
 
 def outlook(model: str, recipe: RecipeConfig, rates: Rates) -> list[str]:
     """What the rates mean for a training and its evaluations on ILSVRC."""
-    feeds, slowest = (
-        rates[DECODING] / rates[STEPS_ALONE],
-        min(rates[part] for part in (DECODING, STEPS_ALONE, WITH_DATA)),
-    )
+    feeds = rates[DECODING] / rates[STEPS_ALONE]
+    slowest = min(rates[part] for part in (DECODING, STEPS_ALONE, WITH_DATA))
     hours = recipe.epochs * ILSVRC_IMAGES["train"] / slowest / 3600
     val = {what: ILSVRC_IMAGES["val"] / rate / 3600 for what, rate in rates.items() if what.startswith("evaluation")}
     return [

@@ -28,7 +28,6 @@ LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")
 RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 loop.LOG_EVERY = 3
 stopping.SAVE_EVERY = float(os.environ.get("SAVE_EVERY", "600"))
-stopping.ASK_EVERY = 0.1
 whole_step, whole_validation, steps, validations = loop.take_step, loop.validate, count(), count()
 
 

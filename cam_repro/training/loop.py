@@ -97,7 +97,6 @@ def train(config: Config) -> Path:
                     rank=world.rank, world_size=world.size, workers=config.data.workers, pin=on_gpu,
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
-                stopping.begin()
                 for batch in journal.watch(on_device(batches, world.device), title, first_step - epoch * steps, steps):
                     lr = set_learning_rate(optimizer, recipe, progress.step / (steps * recipe.epochs))
                     progress.add(take_step(forward, optimizer, batch, recipe, len(train_split), world))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -25,16 +27,12 @@ def validate(
     All processes must call it. Raises Stop, in all of them, where one is asked to stop.
     """
     network.eval()
-    batch_size = config.eval_batch_size
-    limit = None if batches_each is None else batches_each * batch_size * world.size
-    counts = torch.zeros(4, dtype=torch.float64)  # loss, top-1 right, top-5 right, images
-    batches = evaluation_batches(
-        split, size, batch_size, limit=limit, rank=world.rank, world_size=world.size, workers=config.data.workers,
-        pin=world.device.type == "cuda",
-    )  # fmt: skip
-    batches = on_device(batches, world.device)
-    most = -(-min(limit or len(split), len(split)) // (batch_size * world.size))  # rank 0's; others may have one less
-    stopping.begin()
+    batch_size, pin = config.eval_batch_size, world.device.type == "cuda"
+    images = len(split) if batches_each is None else min(len(split), batches_each * batch_size * world.size)
+    counts = torch.zeros(3, dtype=torch.float64)  # loss, top-1 right, top-5 right
+    place = {"rank": world.rank, "world_size": world.size, "workers": config.data.workers, "pin": pin}
+    batches = on_device(evaluation_batches(split, size, batch_size, limit=images, **place), world.device)
+    most = math.ceil(images / (batch_size * world.size))  # rank 0's; others may have one less
     for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
         if (batch := next(batches, None)) is not None:
             with autocast(world.device):
@@ -42,12 +40,7 @@ def validate(
                 logits = network.forward(normalise(batch.pixels)).float()
             right = top_classes(logits) == batch.labels[:, None]
             loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
-            images = loss.new_full((), len(batch))
-            counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum(), images]).cpu()
+            counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum()]).cpu()
         stopping.after_step()
-    loss, top1, top5, images = world.sum(counts).tolist()
-    return {
-        "val_loss": loss / images,
-        "val_top1_error": 100 * (1 - top1 / images),
-        "val_top5_error": 100 * (1 - top5 / images),
-    }
+    loss, top1, top5 = (world.sum(counts) / images).tolist()
+    return {"val_loss": loss, "val_top1_error": 100 * (1 - top1), "val_top5_error": 100 * (1 - top5)}

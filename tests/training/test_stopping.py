@@ -37,19 +37,3 @@ def test_a_save_is_due_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) ->
         if due[-1]:
             run.saved()
     assert due == [False, False, True, False]
-
-
-def test_processes_ask_each_other_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at each step, which would make all wait for the slowest; and soon, where longer steps begin."""
-    now, asked = [0.0], []
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(World, "sum", lambda _, numbers: asked.append(now[0]) or numbers)
-    run = Stopping(World(0, 2, torch.device("cpu")))
-    for step in range(1, 101):
-        now[0] = 0.1 * step
-        run.after_step()
-    assert 9 <= len(asked) <= 12
-    run.begin()
-    for now[0] in (12.0, 14.0, 16.0):
-        run.after_step()
-    assert asked[-3:] == [12.0, 14.0, 16.0]
