@@ -214,8 +214,8 @@ def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
 @cache
 def written_protocols() -> dict[str, ProtocolConfig]:
     """Every protocol of configs/protocol but `all`, by name."""
-    files = {name: CONFIGS / "protocol" / f"{name}.yaml" for name in names_in("protocol") if name != "all"}
-    return {name: _typed(ProtocolConfig, "protocol.", OmegaConf.load(path)) for name, path in files.items()}
+    files = {name: OmegaConf.load(CONFIGS / f"protocol/{name}.yaml") for name in names_in("protocol") if name != "all"}
+    return {name: _typed(ProtocolConfig, "protocol.", written) for name, written in files.items()}
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
@@ -293,27 +293,23 @@ def _check_recipe(recipe: RecipeConfig) -> None:
         found = f"recipe.sizes={shown(sizes)} recipe.size_starts={shown(starts)}"
         raise UserError(f"{found}: one start for each size is needed, the first 0, each above the last and below 1")
     if [0, *milestones, 1] != sorted({0, *milestones, 1}):
-        nearest = shown(sorted({*milestones} - {0, 1}))
-        raise UserError(
-            f"recipe.milestones={shown(milestones)} must rise within 0 and 1; type recipe.milestones={nearest}"
-        )
+        raise UserError(f"recipe.milestones={shown(milestones)} must rise and lie between 0 and 1")
 
 
 def _check_protocol(protocol: ProtocolConfig) -> None:
+    boxes, unset = protocol.boxes, ProtocolConfig(name=protocol.name, size=protocol.size)
     if protocol.name == "all":
-        as_written = asdict(ProtocolConfig(name="all", size=protocol.size))
-        if changed := [key for key, value in asdict(protocol).items() if value != as_written[key]]:
+        if changed := [key for key, value in asdict(protocol).items() if value != getattr(unset, key)]:
             raise UserError(f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one")
         return
-    boxes, levels = protocol.boxes, protocol.thresholds
-    for key, rule in (("threshold", "paper"), ("thresholds", "release")):
-        if (getattr(protocol, key) is not None) != (boxes == rule):
-            raise UserError(f"protocol.boxes={boxes} {'needs' if boxes == rule else 'takes no'} protocol.{key}=")
-    if levels is not None and levels != (nearest := sorted(set(levels)) or [20, 100, 110]):
-        raise UserError(f"protocol.thresholds={shown(levels)} must rise; type protocol.thresholds={shown(nearest)}")
-    if boxes != "release" and protocol.guesses != "loose":
-        raise UserError(f"protocol.guesses={protocol.guesses} needs protocol.boxes=release, which has a tight box too")
-    if boxes != "release" and protocol.jpeg:
-        raise UserError("protocol.jpeg=true needs protocol.boxes=release, which boxes an 8-bit map")
+    for key, rule in (("threshold", "paper"), ("thresholds", "release"), ("guesses", "release"), ("jpeg", "release")):
+        value = getattr(protocol, key)
+        if boxes != rule and value != getattr(unset, key):
+            raise UserError(f"protocol.{key}={shown(value)} needs protocol.boxes={rule}, not {boxes}")
+        if boxes == rule and value is None:
+            raise UserError(f"protocol.boxes={boxes} needs protocol.{key}=")
+    levels = protocol.thresholds
+    if levels is not None and (not levels or levels != sorted(set(levels))):
+        raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
     if boxes == "sweep" and protocol.view != "squash":
         raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")

@@ -60,20 +60,11 @@ class CamNetwork(nn.Module):
 
         Raises UserError where there is no class activation map.
         """
-        return self._linear()[0]
-
-    @property
-    def classifier_bias(self) -> torch.Tensor:
-        """(C,): what the pooled maps do not explain of a logit. Raises UserError as `classifier_weight` does."""
-        return self._linear()[1]
-
-    def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.cam_obstacle:
             raise UserError(f"no class activation map: {self.cam_obstacle}; use a …_gap network or method=gradcam")
         if isinstance(self.classifier, nn.Linear):
-            return self.classifier.weight, self.classifier.bias
-        identity = torch.eye(self.num_classes, device=next(self.parameters()).device)
-        return identity, torch.zeros_like(identity[0])
+            return self.classifier.weight
+        return torch.eye(self.num_classes, device=next(self.parameters()).device)
 
     @property
     def num_classes(self) -> int:
@@ -86,8 +77,7 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def class_count(network: nn.Module) -> int:
-    last = last_layer(network)[1]
-    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    return last_layer(network)[1].weight.shape[0]
 
 
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:

@@ -94,10 +94,6 @@ def restore(
     """
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    for parameter, moments in optimizer.state.items():  # torch takes moments of any shape and fails at the first step
-        for name, moment in moments.items():
-            if torch.is_tensor(moment) and moment.ndim and moment.shape != parameter.shape:
-                raise ValueError(f"{name} of shape {tuple(moment.shape)} for a parameter of {tuple(parameter.shape)}")
     progress.epoch, progress.step, progress.written = (state["progress"][key] for key in ("epoch", "step", "written"))
     processes = state["processes"]
     if len(processes) == world.size:
