@@ -30,7 +30,6 @@ TEXTS = {key for key, kind in keys_of(Config).items() if kind in (str, str | Non
 IN_QUOTES = re.compile(r"""null|(['"]).*\1|(choice|glob)\(.*\)""")  # a value that means itself to Hydra
 # What sets a training of a sweep apart from the others; an evaluation may sweep over more.
 TRAINS = re.compile(r"(model|recipe|data\.generate)\.|(recipe|weights|seed|deterministic)=")
-OPTIONAL = re.compile(r"\+*data\.(generate|download)\.")  # what not every data set has: Hydra asserts that it is there
 
 
 def command(work: str | Callable[[Config], object], needs_model: bool = False) -> None:
@@ -72,8 +71,8 @@ def command(work: str | Callable[[Config], object], needs_model: bool = False) -
     except (UserError, HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
         if code == 1:  # a fault of the work
             raise
-        if isinstance(error, AssertionError) and (inner := [word for word in words if OPTIONAL.match(word)]):
-            error = UserError(f"{shown(inner[0])}: this data= has no such part to change; choose another data=")
+        if isinstance(error, AssertionError):  # Hydra's, of an option within data.generate or data.download
+            error = UserError(f"{shown(' '.join(words))}: one of these sets a part that this data= does not have")
         _fail(explained(error), 2)
 
 

@@ -74,7 +74,7 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
     Where one process fails, the others end with a UserError that points at its message.
     deterministic: only algorithms that give the same bits twice on one machine; one that cannot raises.
     """
-    chosen, before = _device(device), (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+    chosen, benchmark = _device(device), torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         torch.backends.cudnn.benchmark = False
@@ -98,8 +98,8 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         raise
     finally:
         if deterministic:  # else left alone: the mere call imports torch's compiler, for a second and a half
-            torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+            torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -130,10 +130,7 @@ def _device(asked: str) -> torch.device:
         there = str(said[0].message).partition(". ")[0]
         if asked == "auto" and os.environ.get("RANK", "0") == "0":
             print(f"device=auto is the CPU: {there}", flush=True)
-    try:
-        device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
-    except RuntimeError:
-        raise UserError(f"device={asked} is unknown; choose auto, cpu or cuda") from None
+    device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
     if device.type != "cuda":
         return device
     index, ranks = int(os.environ.get("LOCAL_RANK", device.index or 0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

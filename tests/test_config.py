@@ -21,17 +21,7 @@ from omegaconf import OmegaConf
 
 from cam_repro import UserError
 from cam_repro.command import command
-from cam_repro.config import (
-    CONFIGS,
-    Config,
-    ModelConfig,
-    keys_of,
-    model_config,
-    model_names,
-    names_in,
-    protocols_of,
-    validated,
-)
+from cam_repro.config import CONFIGS, Config, ModelConfig, keys_of, model_config, names_in, protocols_of, validated
 from cam_repro.mistakes import check_choice, did_you_mean, shown
 
 KEYS = [*keys_of(Config)]
@@ -88,18 +78,14 @@ def test_mistakes_are_answered_without_importing_torch() -> None:
 # Hydra's own ways
 
 
-@pytest.mark.parametrize(
-    ("flags", "answer"),
-    [
-        (("--cfg", "job"), "backbone: vgg16"),
-        (("--cfg", "job", "--package", "model"), "name: vgg_gap"),
-        (("--info", "defaults"), "model/vgg_gap"),
-        (("--help",), "shapes-vgg_gap"),
-    ],
-)
-def test_hydras_flags_show_the_configuration_and_do_no_work(flags: tuple[str, ...], answer: str) -> None:
-    done = run("model=vgg_gap", *flags, needs_model=True)
-    assert (done.code, done.given, done.err) == (0, [], "") and answer in done.out
+def test_hydras_flags_show_the_configuration_and_do_no_work() -> None:
+    for flags, answer in {
+        "--cfg job": "backbone: vgg16",
+        "--info defaults": "model/vgg_gap",
+        "--help": "alexnet_gap",
+    }.items():
+        done = run("model=vgg_gap", *flags.split(), needs_model=True)
+        assert (done.code, done.given, done.err) == (0, [], "") and answer in done.out
 
 
 def test_a_sweep_does_the_work_for_each_choice_until_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,19 +116,17 @@ def test_a_mistake_found_by_the_work_ends_in_one_line_with_code_1() -> None:
     assert (done.code, done.err) == (1, "error: no picture here\n")
 
 
-@pytest.mark.parametrize(
-    "name", ["holiday (1).jpg", "été.jpg", "a,b.jpg", "it's.jpg", "a=b.jpg", "a$b.jpg", "c\\", "[1]{2}: #3.jpg"]
-)
+@pytest.mark.parametrize("name", ["été (1).jpg", "a,b.jpg", "it's.jpg", "a=b$c.jpg", "c\\", "[1]{2}: #3.jpg"])
 def test_a_text_may_have_any_sign(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     files = [f"{key}={tmp_path / name}" for key in ("image", "predictions", "blacklist")]
-    others = (
+    others = [
         f"data.root=/home/{name}",
         f"results={name}",
         'shown_class="tabby, cat"',
         "weights=null",
         "runs=a/${seed}",
-    )
+    ]
     (given,) = run(*files, *others).given
     assert [given.image, given.predictions, given.blacklist] == [str(tmp_path / name)] * 3
     assert (given.data.root, given.results, given.shown_class) == (f"/home/{name}", name, "tabby, cat")
@@ -164,37 +148,27 @@ def test_a_stop_or_a_file_that_may_not_be_read_is_told_as_it_is() -> None:
 MISTAKES = [
     ("foo", "foo is not key=value"),
     ("recipe.epoch=3", "unknown option recipe.epoch; did you mean recipe.epochs?"),
-    ("+foo=1", "unknown option foo; see --help"),
-    ("lr=3", "unknown option lr; did you mean recipe.lr?"),
     ("model=vgg_gp", "model=vgg_gp is unknown; did you mean vgg_gap? choose one of: alexnet, alexnet_gap"),
-    ("data=null", "data=null is unknown; choose one of: folder, ilsvrc, imagenette, shapes"),
-    ("experiment=shapes-vgg", "experiment=shapes-vgg is unknown; did you mean shapes-vgg_gap?"),
     ("recipe.schedule=cosin", "recipe.schedule=cosin is unknown; did you mean cosine? choose one of: step, cosine"),
     ("~recipe.lr", "~recipe.lr: RecipeConfig (DictConfig) does not support deletion"),
     ("recipe.lr=[1", "recipe.lr=[1 is not key=value, or its value needs quotes"),
     ("recipe.lr=1,2", "Ambiguous value for argument 'recipe.lr=1,2'"),
     ("recipe.lr=???", "recipe.lr: Missing mandatory value: lr"),
-    ("recipe.lr=${nothing}", "recipe.lr: Interpolation key 'nothing' not found"),
     ("recipe.epochs=abc", "recipe.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer"),
-    ("recipe.epochs=null", "recipe.epochs=null: field 'recipe.epochs' is not Optional"),
     ("recipe.sizes=64", "recipe.sizes=64: Invalid value assigned: int is not a ListConfig"),
-    ("recipe.sizes=[[64]]", "recipe.sizes=[[64]] is out of range; it must lie between 1 and 2048"),
     ("recipe.lr=nan", "recipe.lr=nan is out of range"),
-    ("data.download.tries=3", "data.download.tries=3: this data= has no such part"),
+    ("data.download.tries=3", "data.download.tries=3: one of these sets a part that this data= does not have"),
     ("data.name=../elsewhere", "data.name=../elsewhere is not allowed; it names a folder"),
     ("device=gpu", "device=gpu is not allowed; choose auto, cpu, cuda or cuda:<number>"),
-    ("runs=", "runs= is not allowed; give a folder"),
     ("recipe.sizes=[]", "recipe.sizes=[] recipe.size_starts=[0.0]: one start for each size is needed"),
     ("recipe.milestones=[0.5,0.25]", "recipe.milestones=[0.5,0.25] must rise"),
     ("protocol.thresholds=[20]", "protocol.thresholds=[20] needs protocol.boxes=release, not paper"),
     ("protocol.boxes=release", "protocol.threshold=0.2 needs protocol.boxes=paper, not release"),
     ("protocol.guesses=tight", "protocol.guesses=tight needs protocol.boxes=release"),
-    ("protocol=release protocol.thresholds=null", "protocol.boxes=release needs protocol.thresholds="),
     (
         "protocol=release protocol.thresholds=[110,20,20]",
         "protocol.thresholds=[110,20,20] must be one or more and rise",
     ),
-    ("protocol.jpeg=true", "protocol.jpeg=true needs protocol.boxes=release"),
     ("protocol=wsol protocol.view=ten_crop", "is defined on protocol.view=squash"),
     ("protocol=all protocol.threshold=0.3", "leave protocol.threshold= out"),
 ]
@@ -235,7 +209,7 @@ def test_a_name_that_no_registry_has_is_told_the_nearest_that_one_has() -> None:
 
 
 def test_what_is_in_the_configuration_files_is_right() -> None:
-    assert [model_config(name).name for name in model_names()] == model_names()
+    assert [model_config(name).name for name in names_in("model")] == names_in("model")
     for path in (CONFIGS / "experiment").glob("*.yaml"):  # taken where both are chosen
         data, _, model = path.stem.partition("-")
         config = composed([f"data={data}", f"model={model}"])

@@ -83,19 +83,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(script: Script) ->
     assert "not finite at step" in says(script("train", *HOT), 1)
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_line(tiny_shapes: Path, tmp_path: Path) -> None:
-    """The limit on a file's size stands in for the disk: the network fits under it, network and optimizer do not."""
-    where = " ".join(f"{key}={tmp_path / key}" for key in ("runs", "results", "cache"))
-    train = f"{sys.executable} scripts/train.py {where} data.root={tiny_shapes} {' '.join(TINY)} model=alexnet_gap"
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 30000; {train}"], capture_output=True, text=True, cwd=REPOSITORY, timeout=240
-    )
-    line = says(done, 1)
-    assert "cannot write" in line and "checkpoint.pt: File too large" in line
-    left = [path.name for path in (tmp_path / "runs/shapes/alexnet_gap").iterdir()]
-    assert not [name for name in left if name.endswith(".tmp") or name.startswith("checkpoint")]
-
-
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     script: Script, tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,16 +131,12 @@ def test_resuming_with_another_recipe_is_refused(script: Script) -> None:
     ("name", "arguments", "code", "message"),
     [
         ("train", (), 2, "model= is needed; choose one of: alexnet, alexnet_gap"),
-        ("train", ("model=vgg_gap", "recipe.epoch=3"), 2, "unknown option recipe.epoch; did you mean recipe.epochs?"),
-        ("eval_localization", ("protocol=papr",), 2, "protocol=papr is unknown; did you mean paper?"),
         ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=null"), 1, "set ILSVRC_ROOT or data.root="),
-        ("train", ("model=vgg_gap", "data=ilsvrc", "data.root=/nowhere"), 1, "no ILSVRC/Data/CLS-LOC under"),
         ("eval_classification", ("model=vgg_gap",), 1, "vgg_gap is not trained on shapes"),
         ("eval_localization", (), 1, "no trained network in"),
         ("report", (), 1, "no boxes of any network in"),
         ("curves", (), 1, "no epoch of a training is over in"),
         ("tables", (), 1, "; type `make eval-classification data=shapes` first"),
-        ("train", ("model=vgg_gap", "weights=/nowhere.pth"), 1, "weights=/nowhere.pth is not a file"),
         ("train", ("model=vgg_gap", "weights=IMAGENET1K_V9"), 1, "weights=IMAGENET1K_V9 is unknown; did you mean"),
         ("train", ("model=vgg_gap", "runs=/proc/runs"), 1, "cannot write to /proc/runs"),
         ("predict", ("model=vgg_gap",), 1, "image= is needed"),
