@@ -55,24 +55,22 @@ class Prototxt:
         self.top = "data"
         self.weighted: list[str] = []  # the names of the layers with weights
 
-    def layer(self, name: str, kind: str, settings: str = "", bottoms: Sequence[str] = ()) -> str:
+    def layer(self, name: str, kind: str, settings: str = "", *bottoms: str) -> str:
         below = " ".join(f'bottom: "{bottom}"' for bottom in bottoms or [self.top])
+        self.text += f'layer {{ name: "{name}" type: "{kind}" {below} top: "{name}" {settings} }}\n'
         self.top = name
-        self.text += f'layer {{ name: "{name}" type: "{kind}" {below} top: "{self.top}" {settings} }}\n'
         if kind in ("Convolution", "InnerProduct"):
             self.weighted.append(name)
-        return self.top
+        return name
 
-    def conv(
-        self, name: str, units: int, kernel: int = 1, stride: int = 1, pad: int = 0, group: int = 1, bottom: str = ""
-    ) -> str:
+    def conv(self, name: str, units: int, kernel: int = 1, stride: int = 1, pad: int = 0, group: int = 1, *below: str):
         settings = f"num_output: {units} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}"
-        self.layer(name, "Convolution", f"convolution_param {{ {settings} }}", [bottom] if bottom else ())
+        self.layer(name, "Convolution", f"convolution_param {{ {settings} }}", *below)
         return self.relu(f"relu_{name}")
 
-    def pool(self, name: str, kernel: int = 3, stride: int = 2, pad: int = 0, bottom: str = "") -> str:
+    def pool(self, name: str, kernel: int = 3, stride: int = 2, pad: int = 0, *below: str) -> str:
         settings = f"pooling_param {{ pool: MAX kernel_size: {kernel} stride: {stride} pad: {pad} }}"
-        return self.layer(name, "Pooling", settings, [bottom] if bottom else ())
+        return self.layer(name, "Pooling", settings, *below)
 
     def norm(self, name: str) -> str:
         return self.layer(name, "LRN", "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }")
@@ -116,14 +114,14 @@ def _googlenet(net: Prototxt, modules: str) -> str:
         if name in ("4a", "5a"):
             net.pool(f"pool{int(name[0]) - 1}/3x3_s2")
         module, below, (one, three_in, three, five_in, five, pooled) = f"inception_{name}", net.top, map(int, units)
-        tops = [net.conv(f"{module}/1x1", one, bottom=below)]
-        net.conv(f"{module}/3x3_reduce", three_in, bottom=below)
+        tops = [net.conv(f"{module}/1x1", one, 1, 1, 0, 1, below)]
+        net.conv(f"{module}/3x3_reduce", three_in, 1, 1, 0, 1, below)
         tops.append(net.conv(f"{module}/3x3", three, 3, pad=1))
-        net.conv(f"{module}/5x5_reduce", five_in, bottom=below)
+        net.conv(f"{module}/5x5_reduce", five_in, 1, 1, 0, 1, below)
         tops.append(net.conv(f"{module}/5x5", five, 5, pad=2))
-        net.pool(f"{module}/pool", stride=1, pad=1, bottom=below)
+        net.pool(f"{module}/pool", 3, 1, 1, below)
         tops.append(net.conv(f"{module}/pool_proj", pooled))
-        net.layer(f"{module}/output", "Concat", bottoms=tops)
+        net.layer(f"{module}/output", "Concat", "", *tops)
     return net.top
 
 
@@ -133,32 +131,26 @@ def _cam(net: Prototxt) -> str:
     return maps
 
 
-def _fully_connected(net: Prototxt) -> None:
-    net.linear("fc6", 4096), net.relu("relu6"), net.linear("fc7", 4096), net.relu("relu7"), net.linear("fc8")
-
-
 def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
     """The network of Caffe that `name` is here, and the name of its last maps; its last top is the class scores."""
     net = Prototxt(height, width)
     if name == "googlenet_cam_caffe":
         _googlenet(net, "3a 3b 4a 4b 4c 4d 4e")
-        return net, _cam(net)
-    if name == "vgg16_cam_caffe":
+        maps = _cam(net)
+    elif name == "vgg16_cam_caffe":
         _vgg(net)
-        return net, _cam(net)
-    if name == "alexnetplus_cam_caffe":
+        maps = _cam(net)
+    elif name == "alexnetplus_cam_caffe":
         _alexnet(net, 384), net.pool("pool5", stride=1), net.conv("conv6", 512, 3, pad=1, group=2)
         maps = net.conv("conv7", 512, 3, pad=1, group=2)
         net.average("pool8"), net.linear("fc9")
     elif name == "googlenet_caffe":
         maps = _googlenet(net, "3a 3b 4a 4b 4c 4d 4e 5a 5b")
         net.average("pool5/7x7_s1"), net.linear("loss3/classifier")
-    elif name == "vgg16_caffe":
-        maps = _vgg(net)
-        net.pool("pool5", 2), _fully_connected(net)
     elif name == "caffenet":
         maps = _alexnet(net, 256)
-        net.pool("pool5"), _fully_connected(net)
+        net.pool("pool5"), net.linear("fc6", 4096), net.relu("relu6"), net.linear("fc7", 4096), net.relu("relu7")
+        net.linear("fc8")
     else:
         net.conv("conv1", 96, 11, stride=4), net.conv("cccp1", 96), net.conv("cccp2", 96), net.pool("pool0")
         net.conv("conv2", 256, 5, pad=2), net.conv("cccp3", 256), net.conv("cccp4", 256), net.pool("pool2")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cam_repro import UserError
 from cam_repro.config import CONFIGS, model_names
-from cam_repro.networks import build_network, network_table
+from cam_repro.networks import network_table
 from cam_repro.reporting.paper import TABLE1
 
 
@@ -28,13 +27,6 @@ def test_the_table_has_a_row_for_every_network(table: str) -> None:
 def test_the_papers_networks_carry_the_papers_names(table: str) -> None:
     titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in table.splitlines()}
     assert {model: title for model, (title, *_) in TABLE1.items()}.items() <= titles.items()
-
-
-def test_an_unknown_model_is_answered_with_the_nearest_and_the_known_ones_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"vgg19.*; did you mean vgg\? choose one of: ") as error:
-        build_network("vgg19")
-    assert all(name in str(error.value) for name in model_names())
-    assert "\n" not in str(error.value)
 
 
 def test_the_readme_shows_this_table(table: str) -> None:
