@@ -183,6 +183,7 @@ def initialise_from_scratch(network: CamNetwork) -> None:
     _, last = last_layer(network)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for module in convolutions:
-        initialise_convolution(module, *(("gaussian", 1.0) if module is last else ("he",)))
+        how, bias = ("gaussian", 1.0) if module is last else ("he", 0.0)
+        initialise_convolution(module, how, bias)
     if isinstance(network.trunk[0], ToPixels):
         convolutions[0].weight.data /= network.trunk[0].scale.mean().clamp(min=1.0)

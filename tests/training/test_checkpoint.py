@@ -232,13 +232,8 @@ def test_a_file_system_without_locks_is_named(
 def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
     before, folder = checkpoint.what_matters(config(seed=1)), tmp_path / "my runs"
     advice = f"set them back, or train another run, from its weights if you like: name=another 'weights={folder}/chec"
-    for key, value in {
-        "seed": 2,
-        "weights": "a.pth",
-        "recipe.lr": 0.5,
-        "model.dropout": 0.5,
-        "data.layout": "x",
-    }.items():
+    changes = {"seed": 2, "weights": "a.pth", "recipe.lr": 0.5, "model.dropout": 0.5, "data.layout": "folder"}
+    for key, value in changes.items():
         changed = config(seed=1)
         group, _, name = key.rpartition(".")
         setattr(getattr(changed, group) if group else changed, name, value)
