@@ -6,7 +6,6 @@ not wanted is passed over, so that no file, whatever it is made of, takes more m
 
 import math
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ def _tensor(blob: memoryview, what: str) -> torch.Tensor:
         if number in SIZES:
             shape += _whole_numbers(value)
         elif number == SHAPE:
-            shape = [dim for _, dims in _fields(value) for dim in islice(_whole_numbers(dims), 9)]
+            shape = [dim for _, dims in _fields(value) for dim in _whole_numbers(dims)]
         elif number in NUMBERS:
             parts.append(np.frombuffer(value, NUMBERS[number]))
     numbers = np.concatenate(parts, dtype=np.float32, casting="same_kind")
@@ -74,14 +73,15 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     raise UserError(f"there are more than {MOST_FIELDS:,} fields in it, which no network has")
 
 
-def _whole_numbers(value: int | memoryview) -> Iterator[int]:
-    """Of a field of them: one that stands alone, or several packed."""
-    at = 0
-    while not isinstance(value, int) and at < len(value):
-        number, at = _varint(value, at)
-        yield number
+def _whole_numbers(value: int | memoryview) -> list[int]:
+    """Of a field of sizes: one that stands alone, or several packed, the first nine; a shape has four at most."""
     if isinstance(value, int):
-        yield value
+        return [value]
+    numbers, at = [], 0
+    while at < len(value) and len(numbers) < 9:
+        number, at = _varint(value, at)
+        numbers.append(number)
+    return numbers
 
 
 def _varint(content: memoryview, at: int) -> tuple[int, int]:
