@@ -13,7 +13,7 @@ import torch
 from cam_repro import UserError
 
 LARGEST = 600_000_000  # bytes; VGG16's 553 million are the most that a network here has, and are held twice
-MOST_FIELDS = 100_000  # of one message; a network here has some hundred
+MOST_FIELDS = 10_000  # of one message; a network here has some hundred layers
 LAYERS = {2: (4, 6), 100: (1, 7)}  # NetParameter's fields of layers, older and newer → theirs of names and of blobs
 SIZES, SHAPE, NUMBERS = (1, 2, 3, 4), 7, {5: "<f4", 8: "<f8"}  # BlobProto's fields
 FIXED = {1: 8, 5: 4}  # kinds of values that have no length before them → their bytes
