@@ -1,94 +1,109 @@
-"""Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its newer format.
-
-A message is a run of fields, each the number that names it and a value. They are read one after the other and what is
-not wanted is passed over, so that no file, whatever it is made of, takes more memory than its own size.
-"""
+"""Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its newer format."""
 
 import math
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
 from cam_repro import UserError
 
-LARGEST = 600_000_000  # bytes; VGG16's 553 million are the most that a network here has, and are held twice
-MOST_FIELDS = 10_000  # of one message; a network here has some hundred layers
-LAYERS = {2: (4, 6), 100: (1, 7)}  # NetParameter's fields of layers, older and newer → theirs of names and of blobs
-SIZES, SHAPE, NUMBERS = (1, 2, 3, 4), 7, {5: "<f4", 8: "<f8"}  # BlobProto's fields
-FIXED = {1: 8, 5: 4}  # kinds of values that have no length before them → their bytes
+LARGEST = 600_000_000  # bytes; VGG16's 553 million are the most that a network here has, and are held three times
+MOST_FIELDS = 100_000  # a network here has a few thousand; of masses of empty ones protobuf makes 15 times their bytes
+MESSAGES = {  # the part of caffe.proto that is read: message → field → its number, and its type or message
+    "BlobShape": {"dim": (1, "INT64")},
+    "BlobProto": {  # packed numbers lie there as bytes, which are taken at once, not one by one
+        "num": (1, "INT32"), "channels": (2, "INT32"), "height": (3, "INT32"), "width": (4, "INT32"),
+        "data": (5, "BYTES"), "shape": (7, "BlobShape"), "double_data": (8, "BYTES"),
+    },
+    "V1LayerParameter": {"name": (4, "STRING"), "blobs": (6, "BlobProto")},
+    "LayerParameter": {"name": (1, "STRING"), "blobs": (7, "BlobProto")},
+    "NetParameter": {"layers": (2, "V1LayerParameter"), "layer": (100, "LayerParameter")},
+}  # fmt: skip
 
 
 def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
     """The layers with weights as a state dict: "conv1/7x7_s2" gives conv1.7x7_s2.weight and conv1.7x7_s2.bias.
 
-    Raises UserError for numbers that do not fill their shape and where there are none; for what is no such message
-    whatever fits.
+    Raises UserError for numbers that do not fill their shape and where there are none, protobuf's DecodeError for what
+    is no such message.
     """
+    if _fields(memoryview(content), "NetParameter", MOST_FIELDS) >= MOST_FIELDS:
+        raise UserError(f"there are more than {MOST_FIELDS:,} fields in it, which no network has")
+    network = _net_parameter()
+    network.ParseFromString(content)
     state = {}
-    for number, layer in _fields(memoryview(content)):
-        if number not in LAYERS:
-            continue
-        (of_names, of_blobs), fields = LAYERS[number], [*_fields(layer)]
-        name = "".join(str(value, "utf-8") for field, value in fields if field == of_names)
-        blobs = [value for field, value in fields if field == of_blobs]
-        for part, blob in zip(("weight", "bias"), blobs, strict=False):
+    for layer in (*network.layers, *network.layer):
+        name = "".join(layer.name)
+        for part, blob in zip(("weight", "bias"), layer.blobs, strict=False):
             state[f"{name.replace('/', '.')}.{part}"] = _tensor(blob, f"{part} of {name[:80]!r}")
     if not state:
         raise UserError("there is no layer with weights in it")
     return state
 
 
-def _tensor(blob: memoryview, what: str) -> torch.Tensor:
+def _fields(content: memoryview, message: str, most: int) -> int:
+    """How many fields lie in a message and those inside it, as far as it can be read and no further than `most`.
+
+    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, a length and so many
+    bytes, or nothing, where a group begins or ends.
+    """
+    inside, at, count = dict(MESSAGES[message].values()), 0, 0
+
+    def varint() -> int:
+        nonlocal at
+        value = 0
+        for shift in range(0, 70, 7):
+            value |= (content[at] & 0x7F) << shift
+            at += 1
+            if content[at - 1] < 0x80:
+                return value
+        raise IndexError
+
+    try:
+        while at < len(content) and count < most:
+            number, kind = divmod(varint(), 8)
+            count += 1
+            if kind == 0:
+                varint()
+            elif kind == 2:
+                end = varint() + at
+                if inside.get(number) in MESSAGES:
+                    count += _fields(content[at:end], inside[number], most - count)
+                at = end
+            else:
+                at += {1: 8, 5: 4}.get(kind, 0)
+    except IndexError:  # cut off, or no number: protobuf says so
+        pass
+    return count
+
+
+def _net_parameter() -> Any:
+    """An empty NetParameter. Every field may repeat, which reads single ones too."""
+    file = FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            described = message.field.add(name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED)
+            if kind in MESSAGES:
+                described.type, described.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".caffe.{kind}"
+            else:
+                described.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind}")
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))()
+
+
+def _tensor(blob: Any, what: str) -> torch.Tensor:
     """A blob in torch's shape; older files have four dimensions for any, ones in front."""
-    shape, parts = [], [np.empty(0, np.float32)]
-    for number, value in _fields(blob):
-        if number in SIZES:
-            shape += _whole_numbers(value)
-        elif number == SHAPE:
-            shape = [dim for _, dims in _fields(value) for dim in _whole_numbers(dims)]
-        elif number in NUMBERS:
-            parts.append(np.frombuffer(value, NUMBERS[number]))
-    numbers = np.concatenate(parts, dtype=np.float32, casting="same_kind")
+    shape = [*blob.shape[0].dim] if blob.shape else [*blob.num, *blob.channels, *blob.height, *blob.width]
+    numbers = np.frombuffer(b"".join(blob.data), "<f4")
+    if blob.double_data:
+        numbers = np.frombuffer(b"".join(blob.double_data), "<f8")
     if min(shape, default=0) < 1 or math.prod(shape) != numbers.size:
         raise UserError(f"the {what} has {numbers.size} numbers for a shape of {shape[:9]}")
     shape = shape[-1:] if shape[:3] == [1, 1, 1] else shape[2:] if shape[:2] == [1, 1] else shape
-    return torch.from_numpy(numbers.reshape(shape))
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Each field's number and value: a whole number, or the bytes of a text, of packed numbers or of a message."""
-    at = 0
-    for _ in range(MOST_FIELDS):
-        if at == len(message):
-            return
-        key, at = _varint(message, at)
-        number, kind = divmod(key, 8)
-        value, at = _varint(message, at) if kind in (0, 2) else (FIXED[kind], at)
-        if kind:
-            value, at = message[at : at + value], at + value
-        if at > len(message):
-            raise ValueError("cut off")
-        yield number, value
-    raise UserError(f"there are more than {MOST_FIELDS:,} fields in it, which no network has")
-
-
-def _whole_numbers(value: int | memoryview) -> list[int]:
-    """Of a field of sizes: one that stands alone, or several packed, the first nine; a shape has four at most."""
-    if isinstance(value, int):
-        return [value]
-    numbers, at = [], 0
-    while at < len(value) and len(numbers) < 9:
-        number, at = _varint(value, at)
-        numbers.append(number)
-    return numbers
-
-
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """The whole number at a place, of seven bits a byte with the lowest first, and the place after it."""
-    value = 0
-    for length in range(10):
-        value |= (content[at + length] & 0x7F) << 7 * length
-        if content[at + length] < 0x80:
-            return value, at + length + 1
-    raise ValueError("a number without an end")
+    return torch.from_numpy(numbers.astype(np.float32).reshape(shape))

@@ -117,9 +117,10 @@ def load_backbone(whole: nn.Module, weights: Weights, name: str) -> None:
     spare = {key for key in found.keys() - wanted.keys() if key.startswith(auxiliary)}
     counters = {key for key in wanted.keys() - found.keys() if key.endswith("num_batches_tracked")}  # newer than files
     if odd := _unlike(found, wanted) - spare - counters:
+        here, there = (list(of[min(odd)].shape) if min(odd) in of else "none" for of in (found, wanted))
         raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; expected the "
-            f"weights of {name}"
+            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)} ({here} here, "
+            f"{there} in {name}); expected the weights of {name}"
         )
     whole.load_state_dict({key: found[key] for key in wanted if key in found}, strict=False)
 
