@@ -144,7 +144,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a web page": (lambda path: path.write_text("<!DOCTYPE html><html>"), "cannot be read (DecodeError)"),
     "empty": (lambda path: path.touch(), "cannot be read: there is no layer with weights in it"),
     "of 3 GB": (sparse(3 * 10**9), "has 3.0 GB, a .caffemodel of a network here at most 0.6 GB"),
-    "a layer missing": (changed(lambda content: content.replace(b"conv7", b"conv8")), "conv7.bias (none here, [512] in"),
+    "a layer missing": (changed(lambda content: content.replace(b"conv7", b"conv8")), "conv7.bias (none here, [512]"),
     "a layer without groups": (without_groups, "among them conv4.weight ([384, 384, 3, 3] here, [384, 192, 3, 3] in"),
     "a shape to fill all memory": (claims([2**31, 2**31]), "the weight of 'conv1' has 2 numbers for a shape of [21474"),
     "a shape below zero": (claims([2**64 - 1, 2**64 - 2]), "has 2 numbers for a shape of [-1, -2]"),
