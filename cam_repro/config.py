@@ -269,13 +269,18 @@ def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_values(settings: Any, prefix: str) -> None:
-    """UserError for a value that its own line does not allow; none is right wherever its type allows it."""
+    """UserError for a value that its own line does not allow; none is right wherever its type allows it.
+
+    A path's ~ is written out, which no shell does in data.root=~/pets.
+    """
     for setting in fields(settings):
         option, value, allowed = prefix + setting.name, getattr(settings, setting.name), setting.metadata
         if is_dataclass(value):
             _check_values(value, f"{option}.")
         if value is None:
             continue
+        if isinstance(value, str) and value.startswith("~"):
+            setattr(settings, setting.name, str(Path(value).expanduser()))
         if "choices" in allowed:
             check_choice(option, value, allowed["choices"])
         if "form" in allowed and not re.fullmatch(allowed["form"][0], value):

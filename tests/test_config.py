@@ -116,16 +116,10 @@ def test_a_mistake_found_by_the_work_ends_in_one_line_with_code_1() -> None:
 def test_a_text_may_have_any_sign(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     files = [f"{key}={tmp_path / name}" for key in ("image", "predictions", "blacklist")]
-    others = [
-        f"data.root=/home/{name}",
-        f"results={name}",
-        'shown_class="tabby, cat"',
-        "weights=null",
-        "runs=a/${seed}",
-    ]
+    others = [f"data.root=~/{name}", f"results={name}", 'shown_class="tabby, cat"', "weights=null", "runs=a/${seed}"]
     (given,) = run(*files, *others).given
     assert [given.image, given.predictions, given.blacklist] == [str(tmp_path / name)] * 3
-    assert (given.data.root, given.results, given.shown_class) == (f"/home/{name}", name, "tabby, cat")
+    assert (given.data.root, given.results, given.shown_class) == (f"{Path.home()}/{name}", name, "tabby, cat")
     assert (given.weights, given.runs) == (None, "a/0")
     assert run(f"weights={tmp_path / name}").given[0].weights == str(tmp_path / name)
 

@@ -43,7 +43,7 @@ def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
 
 
 def _split_folder(data: DataConfig, split: str) -> Path:
-    root = Path(data.root or "").expanduser()
+    root = Path(data.root or "")
     if data.root is None or not root.is_dir():
         raise UserError(f"data={data.name}: data.root={data.root or 'null'} is no folder; {data.get}")
     return next((root / name for name in (split, "train") if (root / name).is_dir()), root)

@@ -54,7 +54,7 @@ def tree_root(data: DataConfig, wanted: str = IMAGES) -> Path:
     advice = f"{data.get}; or data=shapes, which needs nothing" if data.get else "data=shapes needs nothing"
     if data.root is None:
         raise UserError(f"data={data.name} has no root: {advice}")
-    root = Path(data.root).expanduser()
+    root = Path(data.root)
     if not (root / wanted).exists():
         raise UserError(f"no {wanted} under data.root={root}: {advice}")
     return root

@@ -44,7 +44,7 @@ def make_imagenette(data: DataConfig) -> Path:
     """
     if data.root is None or data.download is None:
         raise UserError("data=imagenette needs data.root= and data.download: see configs/data/imagenette.yaml")
-    root = Path(data.root).expanduser().resolve()
+    root = Path(data.root).resolve()
     downloads = root.with_name(f"{root.name}.download")
 
     def check_made() -> None:
@@ -99,7 +99,7 @@ def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> 
         if re.match("https?://", address):
             bar = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
             return Path(pooch.retrieve(address, checksum, Path(address).name, downloads, downloader=bar))
-        local = Path(address).expanduser()
+        local = Path(address)
         if not local.exists():
             raise ValueError("it is not there")
         if local.is_file():

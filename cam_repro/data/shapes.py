@@ -29,7 +29,7 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
     It appears at `root` whole or not at all. Picture i of a split depends on (seed, split, i) alone.
     Raises UserError when something else is at `root` or the disk does not take it.
     """
-    root = Path(root).expanduser().resolve()
+    root = Path(root).resolve()
     wanted = {"generator": GENERATOR, "seed": seed, "train": train, "val": val}
 
     def check_made() -> None:

@@ -84,7 +84,7 @@ def pictures_of(image: str | None) -> list[Path]:
     """The pictures that image= names. Raises UserError where there are none."""
     if image is None:
         raise UserError("image= is needed: make cam image=cat.jpg")
-    path = Path(image).expanduser()
+    path = Path(image)
     if path.is_file():
         return [path]
     inside = path.iterdir() if path.is_dir() else map(Path, glob(str(path)))  # noqa: PTH207 (any path, absolute or not)

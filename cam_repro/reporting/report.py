@@ -116,7 +116,7 @@ def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
         if not count:
             raise UserError(f"report.images={asked}: {len(with_box)} pictures have a true box; give a number above 0")
         return sorted(np.random.default_rng(seed).choice(with_box, count, replace=False).tolist())
-    path = Path(asked).expanduser()
+    path = Path(asked)
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     files = [split.path(image) for image in range(len(split))]
     numbers = {name: image for image, file in enumerate(files) for name in (file.stem, file.name, str(file))}
