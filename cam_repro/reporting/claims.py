@@ -102,7 +102,7 @@ def _alike(runs: Sequence[Result]) -> Iterator[tuple[str, str, list[Result]]]:
 
 
 def _runs_of(runs: Sequence[Result], networks: dict[str, str], which: Which) -> list[Result]:
-    """Those with judgements beside them, which older results have not, of the settings that most of them have."""
+    """Those with judgements beside them, of the settings that most of them have."""
     network, *way = which
     found = [
         run for run in runs
