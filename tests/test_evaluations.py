@@ -208,20 +208,6 @@ def test_a_threshold_given_to_all_protocols_is_refused(here: Path, tiny_shapes: 
     assert "protocol=all runs each one as written" in says(run_script("eval_localization", here, *options), 2)
 
 
-def test_a_kept_map_file_that_was_cut_off_is_made_anew(
-    here: Path, tiny_shapes: Path, committed: None, forwards: list[int]
-) -> None:
-    (first,) = evaluated(config_of(here, tiny_shapes))
-    (kept,) = (here / "cache/maps").glob("cam-*.npy")
-    whole = kept.read_bytes()
-    for damaged in (whole[:-100], whole[:4], b""):
-        kept.write_bytes(damaged)
-        (here / "results/shapes/alexnet_gap/predictions.txt").unlink()  # so that the result is not taken as it is
-        (again,) = evaluated(config_of(here, tiny_shapes))
-        assert again["metrics"] == first["metrics"] and kept.read_bytes() == whole
-    assert sum(forwards) == 4 * 20
-
-
 def test_of_all_trained_networks_those_without_class_maps_are_left_out(
     here: Path, tiny_shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

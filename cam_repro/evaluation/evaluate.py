@@ -7,7 +7,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cam_repro.data import Split, load_split
 from cam_repro.data.images import decoder
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World, join_world
-from cam_repro.evaluation.draw import DrawnBoxes, draw_boxes, rule_of
+from cam_repro.evaluation.draw import DrawnImage, draw_boxes, rule_of
 from cam_repro.evaluation.maps import KeptMaps, predict_split
 from cam_repro.evaluation.predictions import guesses_of
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
@@ -153,7 +153,7 @@ def _shown(job: Job) -> tuple[str, int]:
     return "ten_crop" if VIEWS[job.protocol.view].crops > 1 else job.protocol.view, job.size
 
 
-def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> DrawnBoxes:
+def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> list[DrawnImage]:
     """The boxes of all the jobs' rules on all their methods' maps; maps that were kept are read.
 
     One process sees every image and keeps the small maps; several, each with its share, keep nothing.
@@ -173,10 +173,10 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> Draw
         passes.append(kept.keep(batches, others) if world.size == 1 else batches)
     examples = np.linspace(0, len(split) - 1, min(EXAMPLES, len(split)), dtype=int).tolist()
     options = {"examples": examples, "title": f"{trained.name}: {view}"}
-    drawn = [draw_boxes(batches, protocols, size, split, world, **options) for batches in passes]
-    for other in drawn[1:]:
-        drawn[0].add(other)
-    return drawn[0]
+    drawn, *others = (draw_boxes(batches, protocols, size, split, world, **options) for batches in passes)
+    for image, again in zip(drawn * len(others), chain(*others), strict=True):
+        image.add(again)
+    return drawn
 
 
 def _kept_maps(evaluation: Evaluation, view: str, size: int) -> KeptMaps:
@@ -190,42 +190,21 @@ def _kept_maps(evaluation: Evaluation, view: str, size: int) -> KeptMaps:
     return KeptMaps(Path(config.cache) / "maps", identity)
 
 
-def maps_of_images(evaluation: Evaluation, images: list[int], method: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a network says of `images` (n) seen whole: classes (n,G), the best first, and maps (n,G+1,h,w) before
-    upsampling, of these classes and of the true one; kept maps where there are any, else the network's own."""
-    config, trained, split = evaluation.config, evaluation.trained, evaluation.split
-    kept, numbers = _kept_maps(evaluation, "squash", size), images
-    if kept.holds(method):
-        batches = kept.read([method])
-    else:
-        numbers = list(range(len(images)))
-        batches = predict_split(
-            trained.network, split.subset(images), "squash", size, [method], evaluation.world,
-            batch_size=config.eval_batch_size, workers=config.data.workers,
-        )  # fmt: skip
-    found, wanted = {}, {*numbers}
-    for batch in batches:
-        maps = np.concatenate([batch.maps[method][:, 0], batch.true_class_maps[method]], axis=1)
-        rows = zip(batch.images.tolist(), batch.classes, maps, strict=True)
-        found |= {number: (of_image, maps_of_image) for number, of_image, maps_of_image in rows if number in wanted}
-    classes, maps = zip(*(found[number] for number in numbers), strict=True)
-    return np.stack(classes), np.stack(maps)
-
-
-def _outcome(evaluation: Evaluation, job: Job, drawn: DrawnBoxes, seconds: float) -> Outcome:
+def _outcome(evaluation: Evaluation, job: Job, drawn: list[DrawnImage], seconds: float) -> Outcome:
     """What a job asks of all that was drawn."""
-    split, best = evaluation.split, drawn.classes[:, 0]
+    classes, sizes = np.stack([image.classes for image in drawn]), np.stack([image.size for image in drawn])
     if job.method is None:
-        nowhere = np.zeros((*drawn.classes.shape, 4))
-        return Outcome(seconds, best, _score(evaluation, drawn.classes, nowhere))
+        return Outcome(seconds, classes[:, 0], _score(evaluation, classes, np.zeros((*classes.shape, 4))))
     key = job.method, rule_of(job.protocol)
     if job.protocol.boxes == "sweep":
-        right = np.unpackbits(drawn.right_by_threshold[key], axis=-1).astype(bool)
-        return Outcome(seconds, best, sweep=accuracies(right) | sweep_floors(split, drawn.sizes))
-    labels, boxes = guesses_of(drawn.classes, drawn.boxes[key], job.protocol.guesses)
-    true_class_boxes = drawn.true_class_boxes[key][:, TIGHT if job.protocol.guesses == "tight" else LOOSE]
-    scored = _score(evaluation, labels, boxes, gt_known_boxes=true_class_boxes, sizes=drawn.sizes)
-    return Outcome(seconds, best, scored, None, labels, boxes, true_class_boxes, drawn.heatmaps[key])
+        right = np.unpackbits([image.right_by_threshold[key] for image in drawn], axis=-1).astype(bool)
+        return Outcome(seconds, classes[:, 0], sweep=accuracies(right) | sweep_floors(evaluation.split, sizes))
+    labels, boxes = guesses_of(classes, np.stack([image.boxes[key] for image in drawn]), job.protocol.guesses)
+    which = TIGHT if job.protocol.guesses == "tight" else LOOSE
+    true_class_boxes = np.stack([image.true_class_box[key][which] for image in drawn])
+    scored = _score(evaluation, labels, boxes, gt_known_boxes=true_class_boxes, sizes=sizes)
+    heatmaps = {image.number: image.heatmaps[key] for image in drawn if key in image.heatmaps}
+    return Outcome(seconds, classes[:, 0], scored, None, labels, boxes, true_class_boxes, heatmaps)
 
 
 def _score(evaluation: Evaluation, labels: np.ndarray, boxes: np.ndarray, **options: Any) -> ScoredImages:

@@ -27,7 +27,6 @@ from cam_repro.localization.methods import METHODS, predict
 from cam_repro.networks import CamNetwork
 
 GRADIENTS_TAKE = 4  # times the memory: every layer's output is kept for the way back
-LENGTH = 8  # bytes at the end of a file of kept maps that say how long it is: one that was cut off is none
 
 
 @dataclass
@@ -101,19 +100,14 @@ class KeptMaps:
         return self.folder / f"{method}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
 
     def holds(self, method: str) -> bool:
-        try:
-            with self.path(method).open("rb") as file:
-                end = file.seek(-LENGTH, os.SEEK_END)
-                return int.from_bytes(file.read()) == end
-        except OSError:  # not there, or shorter than that
-            return False
+        return self.path(method).is_file()
 
     def read(self, methods: Sequence[str]) -> Iterator[MapBatch]:
         """The kept batches, in the split's order."""
         with ExitStack() as stack:
             files = {method: stack.enter_context(self.path(method).open("rb")) for method in methods}
             first = files[methods[0]]
-            end = os.fstat(first.fileno()).st_size - LENGTH
+            end = os.fstat(first.fileno()).st_size
             while first.tell() < end:
                 arrays = {method: [np.load(file) for _ in range(5)] for method, file in files.items()}
                 images, classes, sizes, _, _ = arrays[methods[0]]
@@ -144,5 +138,3 @@ class KeptMaps:
                     maps, of_true_class = batch.maps[method], batch.true_class_maps[method]
                     for array in (batch.images, batch.classes, batch.sizes, maps, of_true_class):
                         np.save(file, array)
-            for file in files.values():
-                file.write(file.tell().to_bytes(LENGTH))

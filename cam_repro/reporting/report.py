@@ -26,7 +26,8 @@ from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.draw import loose_and_tight
-from cam_repro.evaluation.evaluate import Evaluation, maps_of_images
+from cam_repro.evaluation.evaluate import Evaluation
+from cam_repro.evaluation.maps import predict_split
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.files import read_text, write_text
 from cam_repro.localization.failures import KINDS
@@ -168,10 +169,18 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
     right: the place of the true class among a picture's guesses, -1 where it is not; release: the loose and the tight
     box of every map, from the stored values.
     """
-    classes, maps = maps_of_images(evaluation, images, result.method, result.input_size)
+    config, trained, subset = evaluation.config, evaluation.trained, evaluation.split.subset(images)
+    batches = [*predict_split(
+        trained.network, subset, "squash", result.input_size, [result.method], evaluation.world,
+        batch_size=config.eval_batch_size, workers=config.data.workers,
+    )]  # fmt: skip
+    classes = np.concatenate([batch.classes for batch in batches])
+    of_guesses = np.concatenate([batch.maps[result.method][:, 0] for batch in batches])
+    of_true_class = np.concatenate([batch.true_class_maps[result.method] for batch in batches])
+    maps = np.concatenate([of_guesses, of_true_class], axis=1)
     scale = np.abs(maps).max((2, 3), keepdims=True)
     stored = (maps / np.where(scale > 0, scale, 1)).astype("<f2")
-    words, labels = evaluation.trained.words, evaluation.split.labels[images]
+    words, labels = trained.words, subset.labels
     release, protocol = [], written_protocols()["release"]
     for of_picture, picture in zip(stored.astype(np.float32), pictures, strict=True):
         enlarged = [resize_map(one, picture["width"], picture["height"]) for one in of_picture]

@@ -16,7 +16,7 @@ from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World
-from cam_repro.evaluation.draw import DrawnBoxes, draw_boxes, rule_of
+from cam_repro.evaluation.draw import DrawnImage, draw_boxes, rule_of
 from cam_repro.evaluation.maps import KeptMaps, predict_split
 from cam_repro.networks.network import CamNetwork
 
@@ -62,7 +62,9 @@ def three_pictures(tmp_path: Path) -> Split:
     )
 
 
-def drawn_of(split: Split, view: str, *protocols: ProtocolConfig, methods: tuple[str, ...] = ("cam",)) -> DrawnBoxes:
+def drawn_of(
+    split: Split, view: str, *protocols: ProtocolConfig, methods: tuple[str, ...] = ("cam",)
+) -> list[DrawnImage]:
     batches = predict_split(brightness_network(), split, view, 224, methods, ALONE, batch_size=2, workers=0)
     return draw_boxes(batches, protocols, 224, split, ALONE, examples=[1])
 
@@ -77,18 +79,18 @@ def test_every_view_finds_a_blob_at_its_place_in_original_pixels(
 ) -> None:
     split = tree_with_bright_blobs(tmp_path / "tree", (size, blob))
     protocol = ProtocolConfig(name="paper", threshold=0.5, view=view)
-    drawn = drawn_of(split, view, protocol, methods=("cam", "gradcam"))
-    assert drawn.sizes.tolist() == [list(size)]
+    (drawn,) = drawn_of(split, view, protocol, methods=("cam", "gradcam"))
+    assert drawn.size.tolist() == [*size]
     seen = np.array(size) if view != "center_crop" else np.full(2, 0.875 * min(size))
     patch = np.tile(seen / 28, 2)  # a map's pixel in the picture's pixels
     for method in ("cam", "gradcam"):
-        box = drawn.true_class_boxes[method, rule_of(protocol)][0, 0]
+        box = drawn.true_class_box[method, rule_of(protocol)][0]
         assert (np.abs(box - blob) <= patch).all(), f"{method}: {box} for {blob}"
 
 
 def test_a_blob_at_the_edge_of_a_wide_picture_keeps_its_place(tmp_path: Path) -> None:
     split = tree_with_bright_blobs(tmp_path / "tree", ((480, 160), BLOB))
-    box = drawn_of(split, "squash", PAPER).true_class_boxes["cam", rule_of(PAPER)][0, 0]
+    box = drawn_of(split, "squash", PAPER)[0].true_class_box["cam", rule_of(PAPER)][0]
     assert (np.abs(box - BLOB) <= np.array([480, 160, 480, 160]) / 28).all()
 
 
@@ -98,17 +100,17 @@ def test_rules_and_methods_asked_together_draw_what_each_draws_alone(three_pictu
     for method in ("cam", "backprop"):
         for protocol in protocols:
             alone, key = drawn_of(three_pictures, "squash", protocol, methods=(method,)), (method, rule_of(protocol))
-            for kind in ("boxes", "true_class_boxes", "right_by_threshold"):
-                if key in getattr(alone, kind):
-                    assert np.array_equal(getattr(together, kind)[key], getattr(alone, kind)[key])
-    assert together.boxes["cam", rule_of(RELEASE)].shape == (3, 2, 2, 4)
-    heatmaps = together.heatmaps["cam", rule_of(PAPER)]
-    assert heatmaps.keys() == {1} and heatmaps[1].shape == (300, 120)
+            for one, of_all in zip(alone, together, strict=True):
+                for kind in ("boxes", "true_class_box", "right_by_threshold"):
+                    assert np.array_equal(getattr(one, kind).get(key), getattr(of_all, kind).get(key))
+    assert together[2].boxes["cam", rule_of(RELEASE)].shape == (2, 2, 4)
+    shapes = [image.heatmaps["cam", rule_of(PAPER)].shape for image in together if image.heatmaps]
+    assert shapes == [(300, 120)] and together[1].heatmaps
 
 
 def test_a_sweep_is_right_about_a_blob_at_some_threshold(three_pictures: Split) -> None:
-    bits = drawn_of(three_pictures, "squash", SWEEP).right_by_threshold["cam", rule_of(SWEEP)]
-    right = np.unpackbits(bits, axis=-1)
+    bits = [image.right_by_threshold["cam", rule_of(SWEEP)] for image in drawn_of(three_pictures, "squash", SWEEP)]
+    right = np.unpackbits(np.stack(bits), axis=-1)
     assert right.shape == (3, 4, 1000) and right[:, 0].any(axis=1).all() and not right[:, 0, -1].any()
 
 
@@ -118,10 +120,11 @@ def test_kept_maps_give_the_same_boxes_without_the_network(three_pictures: Split
     first = draw_boxes(kept.keep(batches, methods), [PAPER, RELEASE], 224, three_pictures, ALONE)
     assert [kept.holds(method) for method in methods] == [True, True, False]  # as large as the picture: not kept
     again = draw_boxes(kept.read(["cam", "gradcam"]), [PAPER, RELEASE], 224, three_pictures, ALONE)
-    assert np.array_equal(again.classes, first.classes) and len(again.boxes) == 4
-    for key, boxes in again.boxes.items():
-        assert np.array_equal(boxes, first.boxes[key])
-        assert np.array_equal(again.true_class_boxes[key], first.true_class_boxes[key])
+    for one, other in zip(again, first, strict=True):
+        assert np.array_equal(one.classes, other.classes) and len(one.boxes) == 4
+        for key, boxes in one.boxes.items():
+            assert np.array_equal(boxes, other.boxes[key])
+            assert np.array_equal(one.true_class_box[key], other.true_class_box[key])
     assert not KeptMaps(tmp_path / "maps", {"network": "b"}).holds("cam")
 
 
