@@ -16,7 +16,7 @@ SIZES, PAIR_SIZES = (0.34, 0.73), (0.34, 0.48)  # the longer side of an object's
 PAIRS = 0.1  # of the pictures show two objects
 MARGIN = 2  # pixels between an object and the picture's edge or the other object
 BLACK, WHITE = "#241f26", "#f7f4ee"
-Outline = Callable[[ImageDraw.ImageDraw], object]  # draws a thing on SIDE × SIDE pixels
+Sketch = Callable[[ImageDraw.ImageDraw], object]  # draws a thing on SIDE × SIDE pixels
 
 
 def ladybird(draw: ImageDraw.ImageDraw) -> None:
@@ -102,12 +102,12 @@ def kite(draw: ImageDraw.ImageDraw) -> None:
     draw.line((42, 96, 214, 96), BLACK, 5)
 
 
-KINDS: dict[str, Outline] = {  # a class's words, and what draws it
+KINDS: dict[str, Sketch] = {  # a class's words, and what draws it
     "ladybird, ladybug": ladybird, "watermelon slice": melon, "honeycomb": honeycomb, "chessboard": chessboard,
     "starfish, sea star": starfish, "leaf": leaf, "beach ball": beach_ball, "brick wall": brick_wall,
     "doughnut, donut": doughnut, "kite": kite,
 }  # fmt: skip
-DECOYS: tuple[Outline, ...] = (  # outlines of no class
+DECOYS: tuple[Sketch, ...] = (  # outlines of no class
     lambda draw: draw.regular_polygon((128, 128, 124), 3, fill=BLACK),
     lambda draw: (draw.rectangle((88, 8, 168, 248), BLACK), draw.rectangle((8, 88, 248, 168), BLACK)),
     lambda draw: (draw.circle((128, 128), 120, BLACK), draw.circle((186, 128), 96, (0, 0, 0, 0))),
@@ -147,18 +147,18 @@ def muted(rng: Generator) -> np.ndarray:
 def distractor(longer_side: float, rng: Generator) -> Image.Image:
     """The outline of a class in a muted colour, or another one in any colour; never a class's own pattern."""
     of_class = rng.random() < 0.5
-    outline = rng.choice([*KINDS.values()] if of_class else DECOYS)
-    thing = turned(outline, longer_side, rng)
+    sketch = rng.choice([*KINDS.values()] if of_class else DECOYS)
+    thing = turned(sketch, longer_side, rng)
     colour = muted(rng) if of_class else rng.uniform(30, 240, 3)
     plain = Image.new("RGB", thing.size, tuple(map(int, colour)))
     plain.putalpha(thing.getchannel("A"))
     return plain
 
 
-def turned(outline: Outline, longer_side: float, rng: Generator) -> Image.Image:
+def turned(sketch: Sketch, longer_side: float, rng: Generator) -> Image.Image:
     """A thing as RGBA, turned at random, the longer side of what is opaque so many pixels long."""
     square = Image.new("RGBA", (SIDE, SIDE))
-    outline(ImageDraw.Draw(square))
+    sketch(ImageDraw.Draw(square))
     thing = square.rotate(rng.uniform(0, 360), Image.Resampling.BICUBIC, expand=True)
     thing = thing.crop(opaque_box(thing))
     scale = longer_side / max(thing.size)
@@ -170,12 +170,12 @@ def opaque_box(thing: Image.Image) -> tuple[int, int, int, int]:
     return thing.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
 
 
-def place_objects(outline: Outline, width: int, height: int, rng: Generator) -> list[tuple[Image.Image, int, int]]:
+def place_objects(sketch: Sketch, width: int, height: int, rng: Generator) -> list[tuple[Image.Image, int, int]]:
     """One object, or in PAIRS of the pictures two, wholly in the picture and often near its edges: each, left, top."""
     count, short = 2 if rng.random() < PAIRS else 1, min(width, height)
     low, high = SIZES if count == 1 else PAIR_SIZES
     longer_sides = short * (high - (high - low) * rng.random(count) ** 2)
-    things = [tinted(turned(outline, longer_side, rng), rng) for longer_side in longer_sides]
+    things = [tinted(turned(sketch, longer_side, rng), rng) for longer_side in longer_sides]
     # Along the picture's longer side the objects share what room is left, so that no two of them overlap.
     long, sides = int(height > width), np.array([thing.size for thing in things])
     corners = MARGIN + rng.beta(0.5, 0.5, (count, 2)) * (np.array([width, height]) - 2 * MARGIN - sides)
