@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.evaluation_rows import configured
 from benchmarks.pictures import make_tree, wnid
-from benchmarks.timing import Row, seconds
+from benchmarks.timing import Row, by_turns, row, seconds
 from cam_repro.data import load_split
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import draw_boxes
@@ -110,29 +110,24 @@ def _index(work: Path) -> Iterator[Row]:
 
 
 def _start_up(work: Path) -> Row:
-    _, name = max((_started(name, work, rounds=1), name) for name in SLOWEST)
-    took = _started(name, work, rounds=3)
-    return Row(
-        "scale", f"start-up of the slowest script, {name}", "a second", "", 1 / took, 1.0, took, (took, took), "≤ 3",
-        note="the ratio is seconds until its real work begins",
-    )  # fmt: skip
+    _, name = max((seconds(lambda n=name: _start(n, work)), name) for name in SLOWEST)
+    libraries = [sys.executable, "-c", "import hydra, torch"]
+    works = [lambda: _start(name, work), lambda: subprocess.run(libraries, check=True)]
+    what = f"start-up of the slowest script, {name}, until its real work begins"
+    return row("scale", what, "the import of hydra and torch", by_turns(works, rounds=5), 1, "starts/s", "≤ 1.3")
 
 
-def _started(name: str, work: Path, rounds: int) -> float:
-    """Seconds, the median of `rounds`, until a script refuses data that is not there."""
+def _start(name: str, work: Path) -> None:
+    """Start a script that refuses data which is not there."""
     options = [
         *STARTED,
         *(["model=resnet18"] if name == "train" else []),
         *(f"{key}={work / 'nothing'}" for key in ("runs", "results", "cache")),
     ]
     command = [sys.executable, str(SCRIPTS / f"{name}.py"), *options]
-
-    def refused() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 1 or not done.stderr.startswith("error: "):
-            raise AssertionError(f"{name} was to be refused for want of data: {done.stderr[-500:]}")
-
-    return median(seconds(refused) for _ in range(rounds))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 1 or not done.stderr.startswith("error: "):
+        raise AssertionError(f"{name} was to be refused for want of data: {done.stderr[-500:]}")
 
 
 if __name__ == "__main__":
