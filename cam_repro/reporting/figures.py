@@ -1,22 +1,26 @@
 """Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cam_repro.data.images import read_image
 from cam_repro.data.split import Split
 from cam_repro.files import replacing
-from cam_repro.localization.overlay import overlay
+from cam_repro.localization.overlay import colour, overlay
 
-COLUMNS, CELL, CAPTION = 4, 192, 16  # pixels but for the first
+FONT = ImageFont.load_default(14)
+LINE, GAP, HEAD, FOOT = 20, 6, 40, 52  # pixels: a line of a caption, between pictures, the title above, the scale below
+DPI = 150  # at print: a sheet of five pictures of 205 pixels is as wide as a page's two columns, 7 inches
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
 CURVES = (("v1", "tab:blue", "V1: largest contour, IoU ≥ 0.5"), ("v2", "tab:red", "V2: any contour, IoU 0.3, 0.5, 0.7"))
 FLOORS = (("floor_whole_image", "the whole image (V1)", ":"), ("floor_centre_box", "a centred box (V1)", "--"))
+
+Cell = tuple[str, Image.Image]  # a caption and a picture
 
 
 def first_name(words: str) -> str:
@@ -39,22 +43,39 @@ def write_figure(
     path: Path, split: Split, guesses: np.ndarray, heatmaps: dict[int, np.ndarray], boxes: np.ndarray
 ) -> None:
     """For each image of `heatmaps`, of its true class: the map and its box, of all boxes (N,4); guesses (N,)."""
-    rows = -(-len(heatmaps) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * CELL, rows * (CELL + CAPTION)), "white")
-    for place, (image, heatmap) in enumerate(heatmaps.items()):
-        cell = panel(read_image(split.path(image)), heatmap, boxes[image], split.true_boxes(image))
-        cell.thumbnail((CELL - 4, CELL - 4))
-        left, top = place % COLUMNS * CELL, place // COLUMNS * (CELL + CAPTION)
-        sheet.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
+    cells = []
+    for image, heatmap in heatmaps.items():
         true, guess = (first_name(split.words[label]) for label in (split.labels[image], guesses[image]))
-        caption = true if split.labels[image] == guesses[image] else f"{true} (guess: {guess})"
-        ImageDraw.Draw(sheet).text((left + 4, top + CELL), caption[:32], fill="black")
-    save_picture(path, sheet)
+        caption = true if true == guess else f"{true} (guess: {guess})"
+        cells.append((caption, panel(read_image(split.path(image)), heatmap, boxes[image], split.true_boxes(image))))
+    write_sheet(path, cells, columns=4)
 
 
-def save_picture(path: Path, picture: Image.Image) -> Path:
-    with replacing(path) as temporary:
-        picture.save(temporary, "PNG", compress_level=4)  # three times as fast as the smallest file, a hundredth larger
+def write_sheet(path: Path, cells: Sequence[Cell], columns: int, side: int = 205, title: str = "") -> Path:
+    """Pictures under their captions as a PNG, each made to fit a square of `side` pixels, or of the largest if 0.
+
+    With a title there is the scale of the maps' colours too, at the foot.
+    """
+    width, height = (side, side) if side else (max(of) for of in zip(*(one.size for _, one in cells), strict=True))
+    above = LINE * (1 + max(caption.count("\n") for caption, _ in cells))
+    rows, head, foot = -(-len(cells) // columns), HEAD if title else 0, FOOT if title else 0
+    size = columns * (width + GAP) - GAP, head + rows * (above + height + GAP) - GAP + foot
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (caption, picture) in enumerate(cells):
+        fitted = ImageOps.contain(picture, (width, height))
+        left, top = place % columns * (width + GAP), head + place // columns * (above + height + GAP)
+        draw.text((left + width / 2, top), caption, "black", FONT, "ma", align="center")
+        sheet.paste(fitted, (left + (width - fitted.width) // 2, top + above + (height - fitted.height) // 2))
+    if title:
+        draw.text((size[0] / 2, HEAD / 2), title, "black", ImageFont.load_default(18), "mm")
+        start, end = size[0] // 3, 2 * size[0] // 3
+        scale = colour(np.tile(np.linspace(0, 1, end - start), (14, 1)))
+        sheet.paste(Image.fromarray(scale), (start, size[1] - FOOT + 12))
+        for x, said in ((start, "0 and below"), (end, "the map’s maximum")):
+            draw.text((x, size[1] - 6), said, "black", FONT, "ms")
+    with replacing(path) as temporary:  # compressed a third as long as for the smallest file, a hundredth larger
+        sheet.save(temporary, "PNG", compress_level=4, dpi=(DPI, DPI))
     return path
 
 

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import style
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
+from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
@@ -21,16 +18,13 @@ from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation, evaluations
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import Prediction, predict, refusal
-from cam_repro.localization.overlay import colour, overlay
-from cam_repro.reporting.figures import first_name, panel, save_figure
+from cam_repro.localization.overlay import overlay
+from cam_repro.reporting.figures import Cell, first_name, panel, write_sheet
 from cam_repro.reporting.pictures import class_number
 from cam_repro.reporting.report import chosen_images
 
-WIDTH, DPI = 7.0, 150  # inches of a page's two columns
-ROW, HEAD, FOOT = 1.55, 0.5, 0.45  # inches: a row of pictures, the title above them, the scale below
 COLUMNS = 5  # pictures side by side
 POOL, BATCH = 500, 32  # val pictures among which a unit's are looked for
-Cell = tuple[str, np.ndarray]  # a caption and (H,W,3) uint8
 
 
 def make_figures(config: Config) -> list[Path]:
@@ -60,9 +54,9 @@ def make_figures(config: Config) -> list[Path]:
         )
         for number, title, cells in of_network:
             path = folder / name / f"figure{number}.png"
-            written.append(_sheet(path, f"{title}. {name}, {config.data.name} val.", cells))
+            written.append(write_sheet(path, cells, COLUMNS, title=f"{title}. {name}, {config.data.name} val."))
     title = f"One picture, several networks and methods. {config.data.name}"
-    written.append(_sheet(folder / "figure5.png", title, fifth))
+    written.append(write_sheet(folder / "figure5.png", fifth, COLUMNS, title=title))
     print(*written, sep="\n")
     return written
 
@@ -104,8 +98,8 @@ def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
             heatmap, truth = _enlarged(maps, picture), evaluation.split.true_boxes(image)
             box = np.array(loose_and_tight(heatmap, evaluation.config.protocol)[LOOSE])
             caption = _word(evaluation, evaluation.split.labels[image])
-            cells.append((caption, np.array(panel(picture, heatmap, box, truth))))
-        cells += [("", np.full((1, 1, 3), 255, np.uint8))] * (COLUMNS - len(images))
+            cells.append((caption, panel(picture, heatmap, box, truth)))
+        cells += [("", Image.new("RGB", (1, 1), "white"))] * (COLUMNS - len(images))
     return cells
 
 
@@ -158,28 +152,5 @@ def _enlarged(maps: torch.Tensor, picture: np.ndarray) -> np.ndarray:
     return resize_map(maps.cpu().numpy(), picture.shape[1], picture.shape[0])
 
 
-def _overlaid(picture: np.ndarray, maps: torch.Tensor) -> np.ndarray:
-    return overlay(picture, _enlarged(maps, picture))
-
-
-def _sheet(path: Path, title: str, cells: Sequence[Cell]) -> Path:
-    """The cells in rows of five, with the colour map's scale beneath."""
-    rows = -(-len(cells) // COLUMNS)
-    height = ROW * rows + HEAD + FOOT
-    with style.context("default"):
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-        grid = figure.subplots(rows, COLUMNS, squeeze=False)
-        # Fixed places: matplotlib's own layouts take a second for the 25 pictures of figure 12.
-        figure.subplots_adjust(0.01, FOOT / height, 0.99, 1 - HEAD / height, wspace=0.05, hspace=0.2)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, (caption, picture) in zip(grid.flat, cells, strict=False):
-            axes.imshow(picture)
-            axes.set_title(caption[:40], fontsize=7, pad=2)
-        figure.text(0.5, 1 - 0.18 / height, title, fontsize=9, ha="center", va="center")
-        colours = ListedColormap(colour(np.linspace(0, 1, 256)[None])[0] / 255)
-        bar = figure.add_axes((0.35, 0.26 / height, 0.3, 0.09 / height))
-        figure.colorbar(ScalarMappable(cmap=colours), cax=bar, orientation="horizontal", ticks=[0, 1])
-        bar.set_xticklabels(["0 and below", "the map’s maximum"], fontsize=7)
-        save_figure(path, figure)
-    return path
+def _overlaid(picture: np.ndarray, maps: torch.Tensor) -> Image.Image:
+    return Image.fromarray(overlay(picture, _enlarged(maps, picture)))

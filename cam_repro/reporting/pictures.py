@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from cam_repro import UserError
@@ -20,11 +19,10 @@ from cam_repro.evaluation.trained import Classes, load_for_pictures
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import did_you_mean, shown
-from cam_repro.reporting.figures import first_name, panel, save_picture
+from cam_repro.reporting.figures import first_name, panel, write_sheet
 
 CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
-GAP, CAPTION = 6, 26  # pixels between the drawn panels and above them
 
 
 def show_pictures(config: Config) -> list[Path]:
@@ -75,7 +73,7 @@ def show_pictures(config: Config) -> list[Path]:
                 panels.append((caption, panel(picture, heatmaps[place], boxes[place], np.empty((0, 4)))))
             twins = sum(other.stem == path.stem for other in paths[:number])  # as cat.png of cat.jpg
             name = f"{path.stem}.{method}{f'-{twins + 1}' if twins else ''}.png"
-            written.append(save_picture(Path(config.out) / name, _side_by_side(panels)))
+            written.append(write_sheet(Path(config.out) / name, panels, len(panels), side=0))
     print(*written, sep="\n")
     return written
 
@@ -107,14 +105,3 @@ def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
         advice = f"{did_you_mean(word, [*names])}give a name, a wnid or 0…{len(wnids) - 1}"
         raise UserError(f"class={shown(asked)} is no class of this network; {advice}")
     return labels.get(asked, labels.get(word))
-
-
-def _side_by_side(panels: list[tuple[str, Image.Image]]) -> Image.Image:
-    """Panels of one size, each under its caption."""
-    width, height = panels[0][1].size
-    sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + CAPTION), "white")
-    for place, (caption, of_class) in enumerate(panels):
-        left = place * (width + GAP)
-        ImageDraw.Draw(sheet).text((left + 4, 3), caption, fill="black", font=ImageFont.load_default(16))
-        sheet.paste(of_class, (left, CAPTION))
-    return sheet

