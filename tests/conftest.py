@@ -24,17 +24,10 @@ from cam_repro.reporting.results import read_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = (
-    "data.generate.train=60",
-    "data.generate.val=20",
-    "data.workers=1",
-    "recipe.epochs=2",
-    "recipe.batch_size=16",
-    "recipe.sizes=[32,48]",
-    "recipe.size_starts=[0,0.5]",
-)
-
+    "data.generate.train=60", "data.generate.val=20", "data.workers=1",
+    "recipe.epochs=2", "recipe.batch_size=16", "recipe.sizes=[32,48]", "recipe.size_starts=[0,0.5]",
+)  # fmt: skip
 ALONE = World(0, 1, torch.device("cpu"))
-
 Script = Callable[..., subprocess.CompletedProcess[str]]
 Settings = Callable[..., Config]
 
@@ -88,9 +81,9 @@ def succeeds(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def says(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """The one line of a refused command."""
-    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+def says(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a command that was refused in its work."""
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     return line
 

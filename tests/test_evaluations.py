@@ -22,6 +22,7 @@ from cam_repro.evaluation.score import score
 from cam_repro.localization.methods import METHODS
 from cam_repro.networks import build_network
 from cam_repro.reporting import results
+from cam_repro.training.loop import train
 
 PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 
@@ -30,8 +31,7 @@ PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 def trained(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose runs/ holds AlexNet-GAP after an epoch on the tiny data set; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained")
-    options = (*TINY, f"data.root={tiny_shapes}", "model=alexnet_gap", "model.input_size=64", "recipe.epochs=1")
-    succeeds(run_script("train", folder, *options))
+    train(tiny_config(folder, tiny_shapes, "model=alexnet_gap", "model.input_size=64", "recipe.epochs=1"))
     return folder
 
 

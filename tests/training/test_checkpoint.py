@@ -54,6 +54,14 @@ def load(folder: Path) -> int:
     return progress.step
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a checkpoint of step 2, and the one of step 1 before it."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state_at(step))
+    return tmp_path
+
+
 class Harmful:
     def __reduce__(self) -> tuple:
         return os.mkdir, ("harm",)
@@ -84,29 +92,25 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, damage: Callable
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, damage: Callable
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for step in (1, 2):
-        checkpoint.save(tmp_path, state_at(step))
-    assert load(tmp_path) == 2
-    damage(tmp_path / checkpoint.CHECKPOINT)
-    assert load(tmp_path) == 1
+    monkeypatch.chdir(folder)
+    assert load(folder) == 2
+    damage(folder / checkpoint.CHECKPOINT)
+    assert load(folder) == 1
     said = capsys.readouterr().out
     assert "checkpoint.pt is damaged" in said and said.count("\n") == 1 and "falling back" in said
-    assert not (tmp_path / "harm").exists()
+    assert not (folder / "harm").exists()
 
 
-def test_after_a_fall_back_the_next_save_keeps_the_whole_one(tmp_path: Path) -> None:
-    for step in (1, 2):
-        checkpoint.save(tmp_path, state_at(step))
-    DAMAGES["cut short"](tmp_path / checkpoint.CHECKPOINT)
-    assert load(tmp_path) == 1
-    checkpoint.save(tmp_path, state_at(3))
-    assert load(tmp_path) == 3
-    DAMAGES["cut short"](tmp_path / checkpoint.CHECKPOINT)
-    assert load(tmp_path) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
+def test_after_a_fall_back_the_next_save_keeps_the_whole_one(folder: Path) -> None:
+    DAMAGES["cut short"](folder / checkpoint.CHECKPOINT)
+    assert load(folder) == 1
+    checkpoint.save(folder, state_at(3))
+    assert load(folder) == 3
+    DAMAGES["cut short"](folder / checkpoint.CHECKPOINT)
+    assert load(folder) == 1
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1], NAMES[1:]])
@@ -143,19 +147,17 @@ def dies_before_replacing(name: str) -> Callable[[Path, Path], object]:
     ],
 )
 def test_a_kill_while_it_is_written_leaves_a_whole_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, does: Callable
+    folder: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, does: Callable
 ) -> None:
-    for step in (1, 2):
-        checkpoint.save(tmp_path, state_at(step))
     if not (child := os.fork()):
         monkeypatch.setattr(owner, call, does)
-        checkpoint.save(tmp_path, state_at(3))
+        checkpoint.save(folder, state_at(3))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert all((tmp_path / name).exists() for name in NAMES)
-    assert load(tmp_path) == 2
-    with checkpoint.only_writer(tmp_path):
-        assert not list(tmp_path.glob(".*.tmp"))
+    assert all((folder / name).exists() for name in NAMES)
+    assert load(folder) == 2
+    with checkpoint.only_writer(folder):
+        assert not list(folder.glob(".*.tmp"))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
