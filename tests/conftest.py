@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from processes import Program, settings
+from torch import nn
 
-from cam_repro.config import CONFIGS, Config, register_schema, validated
+from cam_repro.config import CONFIGS, Config, ModelConfig, register_schema, validated
 from cam_repro.data.shapes import make_shapes
+from cam_repro.distributed import World
+from cam_repro.networks import Weights
 from cam_repro.reporting.results import read_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = (
-    "data.generate.train=60",
-    "data.generate.val=20",
-    "data.workers=1",
-    "recipe.epochs=2",
-    "recipe.batch_size=16",
-    "recipe.sizes=[32,48]",
-    "recipe.size_starts=[0,0.5]",
-)
-
+    "data.generate.train=60", "data.generate.val=20", "data.workers=1",
+    "recipe.epochs=2", "recipe.batch_size=16", "recipe.sizes=[32,48]", "recipe.size_starts=[0,0.5]",
+)  # fmt: skip
+ALONE = World(0, 1, torch.device("cpu"))
 Script = Callable[..., subprocess.CompletedProcess[str]]
+Settings = Callable[..., Config]
 
 
 @pytest.fixture(scope="session")
@@ -44,25 +45,58 @@ def composed(overrides: list[str]) -> Config:
         return validated(compose("config", overrides=overrides))
 
 
-def run_script(name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None):
+def under(folder: Path) -> list[str]:
+    """The options that put everything that is written into a folder."""
+    return [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
+
+
+def tiny_config(folder: Path, root: Path, *overrides: str) -> Config:
+    """Of an evaluation, or a training, on a tiny data set at `root`."""
+    return composed([*under(folder), *TINY, f"data.root={root}", "data.workers=0", "device=cpu", *overrides])
+
+
+def run_script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a real script with everything it writes under `folder`."""
-    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    file, words = REPOSITORY / "scripts" / f"{name}.py", [*where, *arguments]
+    file, words = REPOSITORY / "scripts" / f"{name}.py", [*under(folder), *arguments]
     with TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
-        code = Program(file, words, out, err, settings(**(environment or {})), REPOSITORY).wait(240)
+        code = Program(file, words, out, err, settings(), REPOSITORY).wait(240)
         return subprocess.CompletedProcess([str(file), *words], code, out.read_text(), err.read_text())
+
+
+def weights_of(whole: nn.Module) -> Weights:
+    """As a file of another program gives them."""
+    return Weights(whole.state_dict(), None, None, "theirs", "")
+
+
+def write_checkpoint(path: Path, model: ModelConfig, network: nn.Module, wnids: list[str], **more: object) -> Path:
+    """A training's, as far as a reader of weights goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"network": network.state_dict(), "model": asdict(model), "wnids": wnids, **more}, path)
+    return path
+
+
+def succeeds(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def says(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a command that was refused in its work."""
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    return line
 
 
 @pytest.fixture
 def script(tmp_path: Path, tiny_shapes: Path) -> Script:
     """script("train", "model=alexnet_gap", …) on the tiny data set."""
 
-    def run(name: str, *arguments: str, environment: dict[str, str] | None = None, tiny: bool = True):
-        options = (f"data.root={tiny_shapes}", *TINY) if tiny else ()
+    def run(name: str, *arguments: str, tiny: bool = True) -> subprocess.CompletedProcess[str]:
+        options = [f"data.root={tiny_shapes}", *TINY] if tiny else []
         if tiny and any(argument.startswith("model=") for argument in arguments):
-            options += ("model.input_size=64",)
-        return run_script(name, tmp_path, *options, *arguments, environment=environment)
+            options.append("model.input_size=64")
+        return run_script(name, tmp_path, *options, *arguments)
 
     return run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, under
 from processes import Program, settings
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 
@@ -21,15 +21,15 @@ RUN = Path("runs/shapes/alexnet_gap")
 IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 
 
-def start(folder: Path, *options: str, **environment: str) -> Program:
+def start(folder: Path, *options: str, file: Path = IMPATIENT, **environment: str) -> Program:
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
     said = [folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}" for stream in ("out", "err")]
-    return Program(IMPATIENT, _words(folder, options), *said, settings(**environment), REPOSITORY)
+    return Program(file, _words(folder, options), *said, settings(**environment), REPOSITORY)
 
 
-def start_two(folder: Path, *options: str, **environment: str) -> list[Program]:
+def start_two(folder: Path, *options: str, **more: Any) -> list[Program]:
     """The same by two processes, rank 0's output under the names of one process's."""
-    return [start(folder, *options, **place, **environment) for place in places()]
+    return [start(folder, *options, **place, **more) for place in places()]
 
 
 def start_torchrun(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
@@ -50,11 +50,12 @@ def places() -> list[dict[str, str]]:
 
 def _words(folder: Path, options: Sequence[str]) -> list[str]:
     folder.mkdir(exist_ok=True)
-    return [*(f"{key}={folder / key}" for key in ("runs", "results", "cache")), *options]
+    return [*under(folder), *options]
 
 
-def finish(run: Program, folder: Path) -> None:
-    assert run.wait(200) == 0, (folder / "out").read_text() + (folder / "err").read_text()
+def finish(folder: Path, *runs: Program) -> None:
+    codes = [run.wait(240) for run in runs]
+    assert not any(codes), (folder / "out").read_text() + (folder / "err").read_text()
 
 
 def signal_when(run: Program, moment: Callable[[], bool], number: int, delay: float = 0.0) -> int:

@@ -7,23 +7,14 @@ from pathlib import Path
 from signal import SIGTERM
 
 import pytest
-from conftest import REPOSITORY, TINY, composed, evaluated
-from harm import RUN, assert_same, begun, places, result, signal_when, start_torchrun, start_two
-from processes import CONTEXT, Program, settings
+from conftest import REPOSITORY, TINY, composed, evaluated, under
+from harm import RUN, assert_same, begun, finish, places, result, signal_when, start_torchrun, start_two
+from processes import CONTEXT
 from two_processes import agree
 
 from cam_repro.data.loaders import epoch_order
 from cam_repro.data.shapes import make_shapes
 from cam_repro.training.loop import train
-
-
-def run_by_two(script: str, folder: Path, *options: str) -> None:
-    file, said = REPOSITORY / f"scripts/{script}.py", [folder / f"said-{rank}" for rank in "01"]
-    both = [
-        Program(file, [*options], out, out, settings(**place), REPOSITORY)
-        for place, out in zip(places(), said, strict=True)
-    ]
-    assert [process.wait(240) for process in both] == [0, 0], "".join(out.read_text() for out in said)
 
 
 def write_uneven_shapes(root: Path) -> Path:
@@ -43,20 +34,17 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     sizes = ("data.generate.train=13", "data.generate.val=7", "model.input_size=64", "eval_batch_size=3")
     options = [f"data.root={root}", *TINY, *sizes, "model=alexnet_gap", "device=cpu"]
     one, two = tmp_path / "one", tmp_path / "two"
-    of_one, of_two = (
-        [*options, *(f"{key}={folder / key}" for key in ("runs", "results", "cache"))] for folder in (one, two)
-    )
-    train(composed(of_one))
-    two.mkdir()
-    run_by_two("train", two, *of_two)
+    train(composed([*under(one), *options]))
+    finish(two, *start_two(two, *options))
     epochs = [(folder / RUN / "metrics.jsonl").read_text().splitlines() for folder in (one, two)]
     for alone, together in (map(json.loads, lines) for lines in zip(*epochs, strict=True)):
         assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
         assert together["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-3)
         assert together["skipped"] == alone["skipped"] == 6
     weights = f"weights={one / RUN}/checkpoint.pt"
-    (alone,) = evaluated(composed([*of_one, weights]))
-    run_by_two("eval_localization", two, *of_two, weights)
+    (alone,) = evaluated(composed([*under(one), *options, weights]))
+    localize = REPOSITORY / "scripts/eval_localization.py"
+    finish(two, *start_two(two, *options, weights, file=localize))
     together = json.loads((two / "results/shapes/alexnet_gap/localization-cam-paper.json").read_text())
     assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
@@ -82,7 +70,7 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
                "model=alexnet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
-    assert [run.wait(200) for run in start_two(one, *options)] == [0, 0]
+    finish(one, *start_two(one, *options))
     assert "2 process(es) × 4 on cpu" in (one / "out").read_text()
 
     two.mkdir()
@@ -98,6 +86,6 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     assert signal_when(both[0], lambda: begun(two / RUN) == 3, SIGTERM, 0.2) == both[1].wait(60) == 1
     assert "stopped and saved at step" in (two / "err").read_text()
 
-    assert [run.wait(200) for run in start_two(two, *options)] == [0, 0]
+    finish(two, *start_two(two, *options))
     assert "resumes at step" in (two / "out").read_text()
     assert_same(result(two), result(one))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, evaluated
+from conftest import TINY, composed, evaluated, under
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cam_repro import UserError
@@ -30,8 +30,7 @@ GPU = World(0, 1, torch.device("cuda", 0))
 
 
 def config(folder: Path, root: Path, *options: str) -> Config:
-    where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
-    return composed([*where, *TINY, f"data.root={root}", "model=alexnet_gap", "model.input_size=64", *options])
+    return composed([*under(folder), *TINY, f"data.root={root}", "model=alexnet_gap", "model.input_size=64", *options])
 
 
 @pytest.mark.parametrize("model", ["alexnet_gap", "googlenet_gap", "vgg_gap", "efficientnet_lite0_gap"])
@@ -71,13 +70,11 @@ def test_a_training_stopped_on_a_gpu_ends_bit_for_bit_as_an_undisturbed_one(tiny
 
 
 def test_a_compiled_training_learns_what_a_plain_one_does(tiny_shapes: Path, tmp_path: Path) -> None:
-    plain, compiled = (
-        torch.load(train(run) / "checkpoint.pt", map_location="cpu", weights_only=True)["network"]
-        for run in (
-            config(tmp_path, tiny_shapes, f"name=compiled-{compile}", f"recipe.compile={compile}")
-            for compile in ("false", "true")
-        )
-    )
+    def trained(compile: str) -> dict[str, torch.Tensor]:
+        run = train(config(tmp_path, tiny_shapes, f"name=compiled-{compile}", f"recipe.compile={compile}"))
+        return torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["network"]
+
+    plain, compiled = trained("false"), trained("true")
     assert plain.keys() == compiled.keys()
     for key, weights in plain.items():
         assert torch.dist(weights, compiled[key]) <= 0.02 * weights.norm() + 1e-3, key

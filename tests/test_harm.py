@@ -26,7 +26,7 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     weights, metrics and curves agree."""
     options = (f"data.root={tiny_shapes}", *OPTIONS)
     undisturbed, disturbed = tmp_path / "one", tmp_path / "two"
-    finish(start(undisturbed, *options), undisturbed)
+    finish(undisturbed, start(undisturbed, *options))
     folder, chance = disturbed / RUN, random.Random()
     saved, writes = folder / "checkpoint.pt", lambda: any(folder.glob(".checkpoint.pt.*.tmp"))
     delays = [chance.uniform(0, 0.3) for _ in range(2)]
@@ -44,7 +44,7 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     assert "stopped and saved at step" in said and "run the same command to go on" in said
     assert start(disturbed, *options, STOP_IN_VALIDATION="1").wait(60) == 1
     assert "stopped and saved at step" in (disturbed / "err").read_text()
-    finish(start(disturbed, *options, SAVE_EVERY="0.2"), disturbed)
+    finish(disturbed, start(disturbed, *options, SAVE_EVERY="0.2"))
     assert "resumes at step" in (disturbed / "out").read_text()
     assert not any(folder.glob(".*.tmp"))
     assert_same(result(disturbed), result(undisturbed))

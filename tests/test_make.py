@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, succeeds
 from PIL import Image
-from test_scripts import succeeds
 
 ODD = "it's (1), a=$b é.jpg"
 
@@ -45,12 +44,6 @@ def test_options_on_makes_command_line_reach_the_script_and_the_shells_variables
     assert sorted(given) == sorted(expected)
     out = succeeds(make("reproduce", "data=ilsvrc", "model=vgg", "seed=1", program='printf "%s " "$@"'))
     assert out.count("data=shapes seed=1 model=alexnet_gap") == 6 and "vgg" not in out
-
-
-def test_a_typo_on_makes_command_line_ends_in_one_line(make) -> None:
-    done = make("train", "recipe.epochs=3", "dta=shapes")
-    assert "unknown option dta; did you mean data?" in done.stderr and "Traceback" not in done.stderr
-    assert done.returncode == 2 and done.stderr.count("error: ") == 1
 
 
 def test_make_cam_turns_and_shrinks_a_photograph_of_any_name(make, tiny_shapes: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import composed
+from conftest import composed, under
 
 from cam_repro import rehearsal
 from cam_repro.config import RecipeConfig
@@ -33,9 +33,8 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(rehearsal, "SECONDS", 0.2)
     monkeypatch.setattr(rehearsal, "VAL", 6)
-    where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
     tiny = ("recipe.batch_size=8", "recipe.sizes=[32]", "model=alexnet_gap", "model.input_size=64", "model.units=8")
-    rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *where]))
+    rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *under(tmp_path)]))
     out = capsys.readouterr().out
     for part in ("decoding, one core", "decoding, all cores", "steps, images in memory", "steps with data",
                  "protocol=paper", "protocol=release"):  # fmt: skip

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import torch
-from conftest import composed
+from conftest import Settings, composed, under, write_checkpoint
 
 from cam_repro.config import Config, model_config
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
@@ -18,7 +16,6 @@ from cam_repro.networks import build_network
 
 STRIKE = "document.title='struck'"
 ODD_WORD, ODD_FILE = f"<script>{STRIKE}</script> é&amp;", f'é<img src=x onerror="{STRIKE}">'
-Settings = Callable[..., Config]
 
 
 def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
@@ -38,18 +35,16 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
     first.rename(first.with_name(f"{ODD_FILE}.JPEG"))
 
     def settings(*overrides: str) -> Config:
-        where = [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
         data = ["data=ilsvrc", "data.name=tree", f"data.root={root}", "data.workers=0", "device=cpu"]
-        return composed([*where, *data, *overrides])
+        return composed([*under(folder), *data, *overrides])
 
     for number, name in enumerate(("one", "two")):
         torch.manual_seed(number)
         model = model_config("squeezenet_gap", units=64, input_size=96)
-        tensors = build_network(model, len(wnids)).state_dict()
-        tensors["classifier.bias"][number] += 10  # the best guess of every picture
-        (folder / "runs/tree" / name).mkdir(parents=True)
-        checkpoint = {"network": tensors, "model": asdict(model), "wnids": [*wnids], "training": {"epochs_done": 1}}
-        torch.save(checkpoint, folder / "runs/tree" / name / "checkpoint.pt")
+        network = build_network(model, len(wnids))
+        network.classifier.bias.data[number] += 10  # the best guess of every picture
+        checkpoint = folder / f"runs/tree/{name}/checkpoint.pt"
+        write_checkpoint(checkpoint, model, network, [*wnids], training={"epochs_done": 1})
         import_module("scripts.eval_localization").main(settings(f"name={name}"))
     import_module("scripts.eval_localization").main(settings("name=one", "protocol=wsol"))
     return settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,27 +45,24 @@ def written(name: str, folder: Path, old: bool, height: int = 64, width: int = 6
     return write_network(folder, describe(name, height, width)[0], shapes_of(name), old)[1]
 
 
-def differences(name: str, folder: Path, old: bool, height: int, width: int) -> list[float]:
-    """Of class scores and of last maps: the largest difference from OpenCV's, of the largest value."""
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_and_maps_are_those_of_opencvs_reader_of_caffe(name: str, tmp_path: Path) -> None:
+    old, height, width = NETWORKS[name]
     description, last_maps = describe(name, height, width)
-    prototxt, file = write_network(folder, description, shapes_of(name), old)
+    prototxt, file = write_network(tmp_path, description, shapes_of(name), old)
     theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(file))
     rgb = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     mean = (104, 117, 123) if name.startswith(("googlenet", "vgg")) else (104.007, 116.669, 122.679)
     theirs.setInput((rgb[None, :, :, ::-1] - np.float32(mean)).transpose(0, 3, 1, 2))
-    expected = [theirs.forward(layer) for layer in (description.top, last_maps)]
+    scores_and_maps = [theirs.forward(layer) for layer in (description.top, last_maps)]
     network = build_network(name, 1000, file).eval()
     assert network.untrained == ""
     with torch.inference_mode():
         found = network.forward_with_maps(normalise(torch.from_numpy(rgb).permute(2, 0, 1)[None]))
-    assert all(np.std(of) > 0.1 for of in expected) and found[1].shape == expected[1].shape
-    pairs = zip(found, expected, strict=True)
-    return [float(np.abs(ours.numpy() - of.reshape(ours.shape)).max() / np.abs(of).max()) for ours, of in pairs]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_scores_and_maps_are_those_of_opencvs_reader_of_caffe(name: str, tmp_path: Path) -> None:
-    assert max(differences(name, tmp_path, *NETWORKS[name])) < 1e-4
+    assert found[1].shape == scores_and_maps[1].shape
+    for ours, expected in zip(found, scores_and_maps, strict=True):
+        assert np.std(expected) > 0.1
+        assert np.abs(ours.numpy() - expected.reshape(ours.shape)).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_both_formats_and_doubles_are_the_same_weights(tmp_path: Path) -> None:
@@ -100,32 +96,19 @@ def test_a_caffe_file_is_exported_as_safetensors(tmp_path: Path, capsys: pytest.
     export_weights(composed([*options, "data=ilsvrc"]))
     exported = read_weights(tmp_path / "ilsvrc/alexnetplus_cam_caffe/alexnetplus_cam_caffe-ilsvrc.safetensors", "")
     assert (exported.model, exported.wnids) == (model_config("alexnetplus_cam_caffe"), imagenet_classes()[0])
-    networks = [build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported)]
-    assert networks[0].keys() == networks[1].keys()
-    assert all(torch.equal(value, networks[1][key]) for key, value in networks[0].items())
+    one, two = (build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     with pytest.raises(UserError, match="is of another network: .* expected the weights of googlenet_caffe"):
         export_weights(composed(["model=googlenet_gap_caffe", f"weights={file}", f"runs={tmp_path}", "data=ilsvrc"]))
 
 
 def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    def write(path: Path) -> None:
-        content = written("alexnetplus_cam_caffe", path.parent, OLD).read_bytes()
-        path.write_bytes(change(content))
-
-    return write
+    return lambda path: path.write_bytes(change(written("alexnetplus_cam_caffe", path.parent, OLD).read_bytes()))
 
 
 def without_groups(path: Path) -> None:
     shapes = shapes_of("alexnetplus_cam_caffe") | {"conv4.weight": (384, 384, 3, 3)}
     write_network(path.parent, describe("alexnetplus_cam_caffe", 64, 64)[0], shapes, OLD)[1].rename(path)
-
-
-def sparse(size: int) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.touch()
-        os.truncate(path, size)
-
-    return write
 
 
 def holds(layer: bytes) -> Callable[[Path], object]:
@@ -141,16 +124,14 @@ def claims(dims: list[int]) -> Callable[[Path], object]:
 ONE = np.ones((1, 1), np.float32)
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (changed(lambda content: content[:-1000]), "cannot be read (DecodeError): it is damaged"),
-    "a web page": (lambda path: path.write_text("<!DOCTYPE html><html>"), "cannot be read (DecodeError)"),
     "empty": (lambda path: path.touch(), "cannot be read: there is no layer with weights in it"),
-    "of 3 GB": (sparse(3 * 10**9), "has 3.0 GB, a .caffemodel of a network here at most 0.6 GB"),
+    "of 3 GB": (lambda path: path.open("wb").truncate(3 * 10**9), "has 3.0 GB, a .caffemodel of a network here"),
     "a layer missing": (changed(lambda content: content.replace(b"conv7", b"conv8")), "conv7.bias (none here, [512]"),
     "a layer without groups": (without_groups, "among them conv4.weight ([384, 384, 3, 3] here, [384, 192, 3, 3] in"),
     "a shape to fill all memory": (claims([2**31, 2**31]), "the weight of 'conv1' has 2 numbers for a shape of [21474"),
     "a shape below zero": (claims([2**64 - 1, 2**64 - 2]), "has 2 numbers for a shape of [-1, -2]"),
     "half a number": (holds(field(7, field(5, b"123"))), "cannot be read (ValueError)"),
     "a name of no letters": (holds(field(1, b"\xff") + field(7, blob(ONE, NEW))), "cannot be read (TypeError)"),
-    "masses of empty layers": (changed(lambda content: content + field(100, b"") * 10**5), "more than 100,000 fields"),
     "masses of empty blobs": (holds(field(7, b"") * 200_000), "more than 100,000 fields"),
     "a number without an end": (holds(field(7, field(7, field(1, b"\x80" * 20)))), "cannot be read (DecodeError)"),
 }  # fmt: skip

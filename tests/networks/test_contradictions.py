@@ -12,11 +12,8 @@ from cam_repro.networks import build_network, check_size
 
 SMALLEST = {  # pixels a side, cut for a new head and as it is
     "alexnet": (31, 63),
-    "alexnet_star": (63, 63),
     "vgg16": (16, 32),
-    "googlenet": (15, 15),
     "resnet18": (1, 1),
-    "squeezenet1_0": (21, 21),
     "nin": (23, 39),
 }
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, write_checkpoint
 from PIL import Image
+from safetensors import safe_open
 
 from cam_repro import UserError
 from cam_repro.config import Config, model_config
-from cam_repro.networks import build_network
+from cam_repro.networks import build_network, read_weights
+from cam_repro.networks.export import publish
 from cam_repro.reporting.pictures import show_pictures
 from scripts.export_weights import main as export_weights
 
@@ -25,44 +27,54 @@ WNIDS = [f"n0000000{label}" for label in range(6)]
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """A run's folder as `make train` leaves it, as far as its weights go, the classes' names, and a picture."""
-    folder = tmp_path / "runs/shapes/squeezenet"
-    folder.mkdir(parents=True)
-    network = build_network("squeezenet", len(WNIDS)).state_dict()
-    state = {"network": network, "model": asdict(model_config("squeezenet", input_size=64)), "wnids": WNIDS}
-    torch.save(state, folder / "checkpoint.pt")
+    model, folder = model_config("squeezenet", input_size=64), tmp_path / "runs/shapes/squeezenet"
+    write_checkpoint(folder / "checkpoint.pt", model, build_network(model, len(WNIDS)), WNIDS)
     (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} thing\n" for wnid in WNIDS))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)).save(tmp_path / "a.jpg")
     return folder
 
 
-def does(work: Callable[[Config], object], folder: Path, *options: str) -> None:
-    config = composed([f"runs={folder / 'runs'}", f"data.root={folder}", "device=cpu", *options])
-    work(config)
+def options(folder: Path, *more: str) -> Config:
+    return composed([f"runs={folder / 'runs'}", f"data.root={folder}", "device=cpu", *more])
 
 
 def test_an_exported_network_is_used_like_its_checkpoint(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    does(export_weights, tmp_path, "model=squeezenet")
+    export_weights(options(tmp_path, "model=squeezenet"))
     published, said = trained / "squeezenet-shapes.safetensors", capsys.readouterr().out
     assert f"sha256 {hashlib.sha256(published.read_bytes()).hexdigest()}" in said
     assert f"use it with weights={published}" in said
+    with safe_open(published, "pt") as file:
+        about = json.loads(file.metadata()["cam_repro"])
+    assert (about["model"]["name"], about["data"], about["wnids"]) == ("squeezenet", "shapes", WNIDS)
 
     answers = []
     for weights in ([], [f"weights={published}"]):
-        does(show_pictures, tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights)
+        show_pictures(options(tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights))
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1] and answers[0].count("box") == 5
 
 
+def test_the_same_weights_give_the_same_file_in_any_memory_order(trained: Path, tmp_path: Path) -> None:
+    weights, file = read_weights(trained / "checkpoint.pt", ""), tmp_path / "a.safetensors"
+    sha256 = publish(weights, file, "shapes")
+    read = read_weights(file, "")
+    assert (read.sha256, read.model, read.wnids) == (sha256, weights.model, WNIDS)
+    assert all(torch.equal(read.tensors[key], of) for key, of in weights.tensors.items())
+    convolutions = {key: of for key, of in weights.tensors.items() if of.ndim == 4}
+    reordered = {key: of.to(memory_format=torch.channels_last) for key, of in convolutions.items()}
+    assert publish(replace(weights, tensors=weights.tensors | reordered), file, "shapes") == sha256
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         (["model=vgg_gap"], "vgg_gap is not trained on shapes"),
         (["model=vgg_gap", "weights={}"], "checkpoint.pt is a squeezenet, not a vgg_gap; type model=squeezenet"),
         (["model=squeezenet", "weights=IMAGENET1K_V1"], "not trained on shapes: no IMAGENET1K_V1; make train"),
     ],
 )
-def test_only_what_was_trained_here_is_exported(trained: Path, tmp_path: Path, options: list, message: str) -> None:
+def test_only_what_was_trained_here_is_exported(trained: Path, tmp_path: Path, given: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        does(export_weights, tmp_path, *(option.format(trained / "checkpoint.pt") for option in options))
+        export_weights(options(tmp_path, *(one.format(trained / "checkpoint.pt") for one in given)))

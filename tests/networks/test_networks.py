@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import weights_of
 from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import model_config, model_names
 from cam_repro.localization import class_activation_maps
-from cam_repro.networks import Weights, build_network, initialise_from_scratch
+from cam_repro.networks import build_network, initialise_from_scratch
 from cam_repro.networks.trunks import BACKBONES, backbone
 
 
@@ -91,7 +92,7 @@ def test_a_new_head_starts_near_the_loss_of_guessing_whatever_the_scale_of_the_t
     for last in ("features.10", "features.8", "inception4e.branch1.bn", "inception4e.branch4.1.bn"):
         if last in dict(trunk.named_modules()):
             trunk.get_submodule(last).weight.data.mul_(factor)
-    weights = Weights(trunk.state_dict(), None, None, "a trunk", "")
+    weights = weights_of(trunk)
     network = build_network(config, 10, weights).eval()
     with torch.inference_mode():
         loss = nn.functional.cross_entropy(network(torch.randn(20, 3, 96, 96)), torch.arange(20) % 10)

@@ -8,26 +8,23 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from conftest import weights_of
 from safetensors.torch import save_file
 from torchvision.transforms.functional import normalize
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
-from cam_repro.networks import Weights, build_network, published, read_weights
+from cam_repro.networks import build_network, published, read_weights
 
 LITE0 = "timm/tf_efficientnet_lite0"
 SMALL = "timm/test_resnet"  # timm's own tiny network for tests
 
 
-def with_weights_of(theirs: torch.nn.Module) -> Weights:
-    return Weights(theirs.state_dict(), None, None, "timm's", "")
-
-
 @pytest.mark.parametrize("name", [SMALL, "timm/test_efficientnet", "timm/densenet121"])
 def test_a_native_network_gives_timms_own_logits_bit_for_bit(name: str) -> None:
     theirs = timm.create_model(name.removeprefix("timm/")).eval()
-    network = build_network(ModelConfig("any", name, native=True), theirs.num_classes, with_weights_of(theirs)).eval()
+    network = build_network(ModelConfig("any", name, native=True), theirs.num_classes, weights_of(theirs)).eval()
     pixels = torch.rand(2, 3, 96, 96)
     ours_see, cfg = normalize(pixels, IMAGENET_MEAN, IMAGENET_STD), theirs.pretrained_cfg
     with torch.inference_mode():
@@ -41,7 +38,7 @@ def test_a_native_network_gives_timms_own_logits_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize("name", [SMALL, LITE0])
 def test_surgery_keeps_timms_maps_of_stride_16_and_no_layer_after_them(name: str) -> None:
     theirs = timm.create_model(name.removeprefix("timm/")).eval()
-    network = build_network(ModelConfig("any", name), 3, with_weights_of(theirs)).eval()
+    network = build_network(ModelConfig("any", name), 3, weights_of(theirs)).eval()
     features = timm.create_model(name.removeprefix("timm/"), features_only=True)
     level = features.feature_info.reduction().index(16)
     features.load_state_dict(theirs.state_dict(), strict=False)

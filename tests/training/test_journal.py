@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ALONE
 from harm import curves
 from tensorboard.summary.writer import event_file_writer
 
-from cam_repro.distributed import World
 from cam_repro.training import journal
 from cam_repro.training.journal import Journal
 from cam_repro.training.state import Progress
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 def progress(**values: int) -> Progress:

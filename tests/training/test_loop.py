@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ALONE
 from torch._dynamo.testing import CompileCounter
 
 from cam_repro import UserError
@@ -15,14 +16,11 @@ from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import training_batches
 from cam_repro.data.shapes import make_shapes
-from cam_repro.distributed import World
 from cam_repro.networks import build_network
 from cam_repro.training.loop import take_step, train
 from cam_repro.training.solver import build_optimizer
 from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 def config(folder: Path, root: Path, model: str = "alexnet_gap", **recipe: object) -> Config:
@@ -58,13 +56,18 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_an_epoch_without_a_readable_picture_ends_the_run(broken: Path, tmp_path: Path) -> None:
+def test_an_epoch_without_a_readable_picture_ends_the_run(
+    broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(UserError, match="not one train image of the epoch could be read"):
         train(config(tmp_path, broken))
+    assert capsys.readouterr().out.count("skipped: ") == 56  # of 60, in whole batches of 8
 
 
 def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
     train(config(tmp_path, tiny_shapes))
+    with pytest.raises(UserError, match=r"other settings: recipe.label_smoothing 0.0 → 0.3;"):
+        train(config(tmp_path, tiny_shapes, label_smoothing=0.3))
     other = make_shapes(tmp_path / "other", seed=0, train=19, val=10)
     with pytest.raises(UserError, match=r"was trained on 60 images of 10 classes, now there are 19 of 10"):
         train(config(tmp_path, other))

@@ -34,9 +34,7 @@ def test_biases_and_new_layers_learn_faster_and_only_weights_decay() -> None:
     optimizer = build_optimizer(network, recipe, fused=False)
     assert set_learning_rate(optimizer, recipe, 0) == 0.1
     settings = {
-        id(parameter): (group["lr"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for parameter in group["params"]
+        id(of): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for of in group["params"]
     }
     assert settings[id(network[0].weight)] == pytest.approx((0.1, 5e-4))
     assert settings[id(network[0].bias)] == pytest.approx((0.2, 0))
@@ -48,12 +46,8 @@ def test_biases_and_new_layers_learn_faster_and_only_weights_decay() -> None:
 
 def test_the_new_layers_are_the_head_and_the_classifier() -> None:
     network, recipe = build_network("vgg_gap", num_classes=2), RecipeConfig(new_lr=10.0, bias_lr=1.0)
-    fast = {
-        p
-        for group in build_optimizer(network, recipe, False).param_groups
-        if group["factor"] == 10.0
-        for p in group["params"]
-    }
+    groups = build_optimizer(network, recipe, fused=False).param_groups
+    fast = {parameter for group in groups if group["factor"] == 10.0 for parameter in group["params"]}
     assert fast == {*network.head.parameters(), *network.classifier.parameters()}
 
 

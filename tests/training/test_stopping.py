@@ -6,13 +6,10 @@ import os
 import signal
 
 import pytest
-import torch
+from conftest import ALONE
 
-from cam_repro.distributed import World
 from cam_repro.training import stopping
 from cam_repro.training.stopping import Stop, Stopping
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
