@@ -157,16 +157,5 @@ def test_a_wrong_method_is_refused_with_the_right_ones() -> None:
         predict(tiny_network(), some_images(), methods=["grad"])
 
 
-def test_the_mean_over_crops_is_of_their_softmax_not_of_their_logits() -> None:
-    network = tiny_network()
-    logits = torch.zeros(10, CLASSES)
-    logits[0, 0] = 100.0  # one crop is certain of class 0,
-    logits[1:, 1] = 3.0  # nine lean to class 1: the mean of the logits would be for class 0
-    network.forward_with_maps = lambda images: (logits, images)
-    found = predict(network, torch.zeros(10, 3, 4, 4), methods=[], crops=10)
-    torch.testing.assert_close(found.scores, logits.softmax(1).mean(0, keepdim=True))
-    assert found.classes[0, 0] == 1 and logits.mean(0).argmax() == 0
-
-
 def test_the_readme_shows_the_methods() -> None:
     assert method_table() in (REPOSITORY / "docs/networks.md").read_text()

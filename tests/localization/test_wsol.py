@@ -119,12 +119,3 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
         assert scores["curve_v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
         expected = 100 * np.mean([best >= iou for iou in (0.3, 0.5, 0.7)])
         assert scores["curve_v2"][threshold] == pytest.approx(expected)
-
-
-def test_v1_finds_the_largest_contour_of_a_rugged_map() -> None:
-    heatmap = ndimage.gaussian_filter(np.random.default_rng(0).random((40, 50)), 2)
-    heatmap = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
-    stored = (heatmap * 255).astype(np.uint8)
-    for threshold in range(0, 1000, 90):
-        largest, _ = slow_boxes(stored, int(np.arange(0, 1, 0.001)[threshold] * 255))
-        assert max_box_accuracy([heatmap], [[largest]])["curve_v1"][threshold] == 100
