@@ -113,12 +113,7 @@ def test_odd_names_are_written_as_printable_text(root: Path, capsys: pytest.Capt
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_the_script_ends_with_zero_on_clean_data_and_with_one_line_otherwise(
-    script: Script, tmp_path: Path, root: Path
-) -> None:
-    clean = script("check_data")
-    assert clean.returncode == 0, clean.stderr
-    assert "errors: 0" in clean.stdout and "80 images read" in clean.stdout
+def test_the_script_ends_with_one_line_where_there_are_errors(script: Script, root: Path) -> None:
     (root / IMAGES / "val/a.JPEG").write_bytes(b"")
     damaged = script("check_data", f"data.root={root}", "data.generate=null", "data.name=tree", tiny=False)
     assert damaged.returncode == 1

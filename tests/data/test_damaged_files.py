@@ -25,25 +25,15 @@ def encoded(picture: Image.Image | None = None, kind: str = "JPEG", **options: o
     return file.getvalue()
 
 
-def jpeg_with_header_of(width: int, height: int) -> bytes:
-    data = bytearray(encoded())
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return bytes(data)
-
-
 ROTATED = Image.Exif()
 ROTATED[images.ORIENTATION] = 6
 UNREADABLE = {
     "empty": b"",
-    "half": encoded()[: len(encoded()) // 2],
     "end missing": encoded()[:-2],
     "noise after the marker": b"\xff\xd8" + bytes(range(256)) * 4,
-    "web page of an error": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
     "PostScript, which Pillow would run": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\nshowpage\n",
     "half a PNG": encoded(kind="PNG")[:900],
     "16 bits a channel": encoded(Image.new("I;16", (40, 30)), "PNG"),
-    "JPEG with a header of 4 billion pixels": jpeg_with_header_of(65500, 65500),
 }
 
 
@@ -59,6 +49,7 @@ def test_a_damaged_picture_is_refused_by_name_and_found_by_the_check(
 ) -> None:
     if decoder == "pillow":
         monkeypatch.setattr(images, "simplejpeg", None)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("run"))
     path = root / IMAGES / "val/b.JPEG"
     path.write_bytes(UNREADABLE[damage])
     with pytest.raises(CorruptImage, match="b.JPEG: ") as caught:
@@ -68,25 +59,23 @@ def test_a_damaged_picture_is_refused_by_name_and_found_by_the_check(
     assert error and "1 unreadable image\n          b.JPEG: " in report
 
 
-def test_a_header_of_too_many_pixels_is_refused_before_anything_is_decoded(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """65,500 pixels a side would be 13 GB, asked for by a file of 1 kB."""
-    simplejpeg = pytest.importorskip("simplejpeg")
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    path = root / IMAGES / "val/b.JPEG"
-    path.write_bytes(jpeg_with_header_of(65500, 65500))
+def test_a_header_of_4_billion_pixels_is_refused_before_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be 13 GB, asked for by a file of 1 kB."""
+    data, path = bytearray(encoded()), root / IMAGES / "val/b.JPEG"
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = 2 * (65500).to_bytes(2, "big")
+    path.write_bytes(data)
+    monkeypatch.setattr(pytest.importorskip("simplejpeg"), "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     for read in (read_image, read_size, examine):
         with pytest.raises(CorruptImage, match="b.JPEG: "):
             read(path)
 
 
 def test_what_is_no_file_is_refused_by_name(root: Path) -> None:
-    (root / "folder.JPEG").mkdir()
     (root / "link.JPEG").symlink_to("nowhere")
-    for name in ("folder.JPEG: Is a directory", "link.JPEG: No such file"):
-        with pytest.raises(CorruptImage, match=name):
-            read_image(root / name.partition(":")[0])
+    for path, said in ((root, "tree: Is a directory"), (root / "link.JPEG", "link.JPEG: No such file")):
+        with pytest.raises(CorruptImage, match=said):
+            read_image(path)
 
 
 ODD = {
@@ -110,41 +99,33 @@ XML, LIST = f"{ANNOTATIONS}/a.xml", IMAGE_SETS["val"]
 START = "ImageId,PredictionString\nc,n2\n"
 OBJECT = "<annotation><object><name>{}</name>{}</object></annotation>"
 
-
-def boxed(*corners: object, wnid: str = "n2") -> str:
-    return OBJECT.format(wnid, BOX.format(*corners))
-
-
 LAUGHS = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i in range(10))
 BOMB = f"<!DOCTYPE annotation [{LAUGHS}]><annotation><object><name>&e9;</name></object></annotation>"
 OUTSIDE = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation><folder>&e;</folder></annotation>'
 REMOTE = '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd"><annotation/>'
-UTF_7 = "<?xml version='1.0' encoding='utf-7'?>" + BOMB.replace("<", "+ADw-").replace("&", "+ACY-")
 NO_XML = "a.xml is not a readable annotation"
 
 TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and what is said of it
     "XML cut off": (XML, "<annotation><object><name>n2</na", NO_XML),
     "XML with another root": (XML, "<html/>", NO_XML + ".*<html> where <annotation> was expected"),
-    "XML not UTF-8": (XML, b"<annotation><folder>\xff\xfe\xfa</folder></annotation>", NO_XML),
     "XML in a codec that is no text": (XML, "<?xml version='1.0' encoding='zlib'?><annotation/>", NO_XML),
-    "entity bomb": (XML, BOMB, "a.xml declares .*refused"),
     "entity bomb in UTF-16": (XML, BOMB.encode("utf-16"), "a.xml declares .*refused"),
-    "entity bomb in UTF-7": (XML, UTF_7, NO_XML),
     "external entity": (XML, OUTSIDE, "a.xml declares .*refused"),
     "external document type": (XML, REMOTE, "a.xml declares .*refused"),
-    "box of words": (XML, boxed("x", 0, 1, 1), NO_XML),
-    "box of no number": (XML, boxed("nan", 0, 1, 1), NO_XML + ".*'nan', '0', '1', '1'. is no box"),
+    "box of no number": (XML, OBJECT.format("n2", BOX.format("nan", 0, 1, 1)), NO_XML + ".*'nan', '0'.* is no box"),
     "object without box": (XML, OBJECT.format("n2", ""), NO_XML),
     "size of words": (XML, "<annotation><size><width>wide</width></size></annotation>", NO_XML),
-    "class that is a path": (XML, boxed(0, 0, 1, 1, wnid="../n1"), "a.JPEG is of class ../n1, which LOC_synset_map"),
+    "class that is a path": (
+        XML,
+        OBJECT.format("../n1", BOX.format(0, 0, 1, 1)),
+        "a.JPEG is of class ../n1, which LOC_",
+    ),
     "CSV without header": (SOLUTION, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
     "CSV with three columns": (SOLUTION, START + "a,n1,n2\n", "csv, line 3: expected one line an image"),
     "CSV with half a box": (SOLUTION, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: .*'5', '6'. is no box"),
-    "CSV with a box of words": (SOLUTION, START + "a,n1 1 2 3 x\n", "csv, line 3: could not convert"),
     "CSV with an image twice": (SOLUTION, START + "a,n1\na,n2\n", "csv, line 4: expected one line an image"),
     "CSV with a field without end": (SOLUTION, START + 'a,"' + "n1 " * 60000, "csv, line [23]: field larger"),
-    "list of an image that is not there": (LIST, "a 1\nz 2\n", "val.txt lists 1 images that are not there, .* z"),
-    "list that leads out": (LIST, "a 1\n../../../../../cache 2\n", "val.txt lists 1 images that are not there"),
+    "list that leads out": (LIST, "a 1\n../../../../cache 2\n", "val.txt lists 1 images that are not there, first ../"),
     "list with an image twice": (LIST, "a 1\nb 2\na 3\n", "val.txt lists 3 images, 2 different"),
     "list of nothing": (LIST, "\n", "val.txt lists 0 images"),
     "list that is not UTF-8": (LIST, b"\xff\xff 1\n", "val.txt is not UTF-8 text"),
@@ -185,8 +166,7 @@ def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Pa
 
 def test_the_file_name_in_an_annotation_is_never_opened(root: Path) -> None:
     write_xml(root, "a", ("n2", (1, 2, 3, 4)), size="<filename>../../../../etc/passwd</filename>")
-    split = opened(root)
-    assert split.path(0) == root / IMAGES / "val/a.JPEG"
+    assert opened(root).path(0) == root / IMAGES / "val/a.JPEG"
 
 
 def test_linked_folders_and_pictures_are_followed(root: Path) -> None:
@@ -204,5 +184,4 @@ def test_a_name_that_is_not_utf8_is_found_and_read(root: Path) -> None:
     odd = os.fsencode(root / IMAGES / "train/n1") + b"/\xff\n.JPEG"
     shutil.copy(root / IMAGES / "val/a.JPEG", os.fsdecode(odd))
     split = opened(root, "train")
-    assert len(split) == 3
-    assert {read_image(split.path(i)).shape for i in range(3)} == {(30, 40, 3)}
+    assert len(split) == 3 and {read_image(split.path(i)).shape for i in range(3)} == {(30, 40, 3)}

@@ -30,18 +30,15 @@ def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: 
     assert np.abs(ours.astype(int) - of_a_pillow_image).max() <= 1
 
 
-def test_ten_crops_lie_where_the_release_puts_them() -> None:
-    assert views.ten_crop_places(224) == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
-    assert views.ten_crop_places(227) == [(0, 0), (0, 29), (29, 0), (29, 29), (14, 14)]
-
-
-@pytest.mark.parametrize("size", [224, 227])
-def test_ten_crops_are_cut_from_the_warped_picture_then_mirrored(size: int) -> None:
+@pytest.mark.parametrize(("size", "far", "middle"), [(224, 32, 16), (227, 29, 14)])
+def test_ten_crops_are_cut_where_the_release_does_from_the_warped_picture_then_mirrored(
+    size: int, far: int, middle: int
+) -> None:
     picture = noise(300, 200)
     warped, crops = views.squash(picture, 256), views.ten_crop(picture, size)
-    assert crops.shape == (10, size, size, 3) and crops.dtype == np.uint8
-    assert np.array_equal(crops[1], warped[256 - size :, :size])  # x = 0, y = 32: the lower left
-    assert np.array_equal(crops[2], warped[:size, 256 - size :])
+    places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
+    assert views.ten_crop_places(size) == places
+    assert np.array_equal(crops[:5], [warped[y : y + size, x : x + size] for x, y in places])
     assert np.array_equal(crops[5:], crops[:5, :, ::-1])
 
 

@@ -52,15 +52,11 @@ def test_predictions_are_written_one_image_a_line_with_labels_from_1(path: Path)
     assert [file.name for file in path.parent.iterdir()] == ["predictions.txt"]
 
 
-def test_predictions_are_read_back_as_they_were_written(path: Path) -> None:
-    labels, boxes = read_predictions(path, images=2, classes=10, sizes=SIZES)
-    assert np.array_equal(labels, LABELS)
-    assert np.array_equal(boxes, BOXES)
-
-
-def test_fractions_of_a_pixel_survive(path: Path) -> None:
-    write_predictions(path, LABELS, BOXES + 0.25)
-    assert np.array_equal(read_predictions(path, 2, 10)[1], BOXES + 0.25)
+def test_predictions_are_read_back_as_they_were_written_fractions_of_a_pixel_too(path: Path) -> None:
+    for written in (BOXES, BOXES - 0.25):
+        write_predictions(path, LABELS, written)
+        labels, boxes = read_predictions(path, images=2, classes=10, sizes=SIZES)
+        assert np.array_equal(labels, LABELS) and np.array_equal(boxes, written)
 
 
 def test_predictions_of_the_wrong_shape_are_not_written(path: Path) -> None:
@@ -74,17 +70,13 @@ def test_predictions_of_the_wrong_shape_are_not_written(path: Path) -> None:
     ("old", "new", "line", "reason"),
     [
         ("1 3 4 30 40 2 ", "1 3 4 30 40 ", 1, "24 numbers, expected 25"),
-        ("10 3 4 30 40", "10 3 4 30 40 50", 2, "26 numbers, expected 25"),
         ("10 3 ", "ten 3 ", 2, "ten"),
         ("1 3 4", "0 3 4", 1, "guess 1: label 0, expected 1…10"),
         ("10 3 4", "11 3 4", 2, "guess 1: label 11, expected 1…10"),
         ("10 3 4", "9.5 3 4", 2, "label 9.5"),
-        ("10 3 4", "nan 3 4", 2, "label nan"),
         ("2 3 4 30 40", "2 30 4 3 40", 1, "guess 2: box 30 4 3 40 is reversed"),
         ("2 3 4 30 40", "2 3 -1 30 40", 1, "guess 2: box 3 -1 30 40 leaves the image"),
         ("2 3 4 30 40", "2 3 4 31 40", 1, "guess 2: box 3 4 31 40 leaves the image"),
-        ("9 3 4 30 40", "9 3 4 30 100", 2, "guess 2: box 3 4 30 100 leaves the image"),
-        ("9 3 4 30 40", "9 3 4 inf 40", 2, "guess 2: box 3 4 inf 40 leaves the image"),
     ],
 )
 def test_a_wrong_line_is_refused_by_name_and_reason(path: Path, old: str, new: str, line: int, reason: str) -> None:
@@ -92,9 +84,7 @@ def test_a_wrong_line_is_refused_by_name_and_reason(path: Path, old: str, new: s
     with pytest.raises(UserError) as refusal:
         read_predictions(path, images=2, classes=10, sizes=SIZES)
     message = str(refusal.value)
-    assert message.startswith(f"{path}, line {line}")
-    assert reason in message
-    assert "\n" not in message
+    assert message.startswith(f"{path}, line {line}") and reason in message and "\n" not in message
 
 
 @pytest.mark.parametrize(("images", "line"), [(1, 2), (3, 3)])
@@ -104,11 +94,13 @@ def test_a_file_for_another_number_of_images_is_refused(path: Path, images: int,
 
 
 def test_without_sizes_only_the_near_edges_are_known(path: Path) -> None:
-    path.write_text(path.read_text().replace("3 4 30 40", "3 4 3000 4000"))
+    written = path.read_text()
+    path.write_text(written.replace("3 4 30 40", "3 4 3000 4000"))
     assert read_predictions(path, 2, 10)[1].max() == 4000
-    path.write_text(path.read_text().replace("3 4 3000 4000", "-3 4 3000 4000"))
-    with pytest.raises(UserError, match="leaves the image"):
-        read_predictions(path, 2, 10)
+    for outside in ("-3 4 3000 4000", "3 4 inf 4000"):
+        path.write_text(written.replace("3 4 30 40", outside))
+        with pytest.raises(UserError, match="leaves the image"):
+            read_predictions(path, 2, 10)
 
 
 def test_a_missing_file_is_a_users_mistake(tmp_path: Path) -> None:

@@ -27,10 +27,9 @@ UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
 
 def guesses(*per_image: list[tuple[int, list[int]]]) -> tuple[np.ndarray, np.ndarray]:
     """Up to five (label, box) guesses an image, filled up with a class that nothing is."""
-    full = [[*image, *[(99, ELSEWHERE)] * (5 - len(image))] for image in per_image]
-    return np.array([[label for label, _ in image] for image in full]), np.array(
-        [[box for _, box in image] for image in full]
-    )
+    full = [guess for image in per_image for guess in [*image, *[(99, ELSEWHERE)] * (5 - len(image))]]
+    labels, boxes = zip(*full, strict=True)
+    return np.array(labels).reshape(-1, 5), np.array(boxes).reshape(-1, 5, 4)
 
 
 # --- intersection over union
@@ -44,12 +43,7 @@ def test_iou_counts_both_corners_as_inside() -> None:
 
 
 def test_iou_of_a_reversed_box_is_zero() -> None:
-    assert box_iou([5, 5, 2, 2], [0, 0, 9, 9]) == 0.0
-    assert box_iou([5, 5, 2, 2], [5, 5, 2, 2]) == 0.0
-
-
-def test_iou_broadcasts() -> None:
-    assert box_iou(np.array([A, B])[:, None], np.array([A, B, ELSEWHERE])).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert box_iou([5, 5, 2, 2], [[0, 0, 9, 9], [5, 5, 2, 2]]).tolist() == [0, 0]
 
 
 @UNHURRIED
@@ -108,9 +102,8 @@ def test_box_right_given_class_right_looks_only_at_images_whose_class_is_right()
 def test_gt_known_and_the_floors_need_no_right_label() -> None:
     labels, boxes = guesses([(2, A)], [(2, A)])
     truth = [[[0, 0, 79, 99]], [[10, 15, 84, 89]]]
-    errors = localization_errors(
-        labels, boxes, [1, 1], truth, gt_known_boxes=[[0, 0, 70, 99], A], sizes=[(100, 100), (100, 120)]
-    )
+    drawn, sizes = [[0, 0, 70, 99], A], [(100, 100), (100, 120)]
+    errors = localization_errors(labels, boxes, [1, 1], truth, gt_known_boxes=drawn, sizes=sizes)
     assert errors["loc_top5_error"] == 100
     assert errors["gt_known_loc"] == 50
     assert errors["floor_whole_image"] == 50  # 80 and 46.9 % of the image
@@ -122,26 +115,19 @@ def test_floors_are_boxes_with_inclusive_corners() -> None:
     assert centre_boxes([(200, 100)]).tolist() == [[25, 12.5, 174, 86.5]]  # 150 × 75
 
 
-def test_blacklisted_images_count_for_classification_only() -> None:
-    labels, boxes = guesses([(1, A)], [(2, A)], [(1, B)], [(1, A)])
-    scored = score_images(labels, boxes, [1] * 4, [[A]] * 4, blacklist={2, 3, 1762})
+def test_blacklisted_images_and_those_without_a_true_box_count_for_classification_only() -> None:
+    labels, boxes = guesses([(1, A)], [(2, A)], [(1, B)], [(1, A)], [(1, A)])
+    scored = score_images(labels, boxes, [1] * 5, [[A], [A], [A], [A], np.empty((0, 4))], blacklist={2, 3, 1762})
     errors = summarise(scored)
-    assert errors["cls_top1_error"] == 25  # of 4
+    assert errors["cls_top1_error"] == 20  # of 5
     assert errors["loc_top1_error"] == 0  # of 2
-    assert scored.counts() == {"images": 4, "loc_images": 2, "blacklisted": 2, "without_true_box": 0}
+    assert scored.counts() == {"images": 5, "loc_images": 2, "blacklisted": 2, "without_true_box": 1}
 
 
 def test_the_blacklist_speaks_of_image_numbers_when_only_some_images_are_scored() -> None:
     labels, boxes = guesses([(1, A)], [(1, B)])
     errors = localization_errors(labels, boxes, [1, 1], [[A], [A]], blacklist=[2, 300], image_numbers=[2, 17])
     assert errors["loc_top1_error"] == 100
-
-
-def test_an_image_without_a_true_box_counts_for_classification_only_and_is_counted() -> None:
-    labels, boxes = guesses([(1, A)], [(1, A)])
-    scored = score_images(labels, boxes, [1, 1], [[A], np.empty((0, 4))])
-    assert summarise(scored)["loc_top1_error"] == 0
-    assert scored.counts()["without_true_box"] == 1
 
 
 def test_a_metric_with_nothing_to_measure_is_left_out() -> None:
@@ -185,6 +171,8 @@ def test_bootstrap_intervals_are_those_of_drawing_images_one_by_one() -> None:
         expected = np.percentile(100 * part[draws].sum(1) / whole[draws].sum(1), (2.5, 97.5))
         assert intervals[name] == pytest.approx(expected, abs=1.5)
         assert intervals[name][0] <= summarise(scored)[name] <= intervals[name][1]
+    chosen, again = (bootstrap_intervals(scored, ["loc_given_cls", "cls_top1_error"], seed=3) for _ in range(2))
+    assert list(chosen) == ["loc_given_cls", "cls_top1_error"] and chosen == again
 
 
 def test_the_interval_of_a_difference_redraws_both_judgements_together() -> None:
@@ -206,17 +194,3 @@ def test_the_interval_of_a_difference_redraws_both_judgements_together() -> None
     assert found["cls_top1_error"][1] < low < value < high == 0  # in a quarter of the drawings both are `two`
     with pytest.raises(ValueError, match="same images"):
         differences([one], [score_images(labels[0], boxes, truth, [[A]] * 400)])
-
-
-def test_bootstrap_intervals_repeat_with_the_seed_and_take_a_choice_of_metrics() -> None:
-    labels, boxes = guesses([(1, A)], [(1, B)], [(2, A)])
-    scored = score_images(labels, boxes, [1, 1, 1], [[A]] * 3)
-    chosen = bootstrap_intervals(scored, ["loc_given_cls", "cls_top1_error"], seed=3)
-    assert list(chosen) == ["loc_given_cls", "cls_top1_error"]
-    assert chosen == bootstrap_intervals(scored, ["loc_given_cls", "cls_top1_error"], seed=3)
-
-
-def test_bootstrap_intervals_of_a_sure_thing_are_a_point() -> None:
-    labels, boxes = guesses([(1, A)], [(1, A)])
-    scored = score_images(labels, boxes, [1, 1], [[A], [A]])
-    assert bootstrap_intervals(scored, ["loc_top1_error"]) == {"loc_top1_error": [0.0, 0.0]}

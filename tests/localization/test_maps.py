@@ -35,7 +35,7 @@ def test_of_equal_logits_the_lower_class_comes_first() -> None:
 # --- the release's ten crops
 
 
-@pytest.mark.parametrize("side", [1, 13, 224])
+@pytest.mark.parametrize("side", [13, 224])
 def test_constant_maps_merge_into_how_many_crops_see_each_pixel(side: int) -> None:
     merged = merge_ten_crops(torch.ones(1, 10, 2, side, side))
     assert merged.shape == (1, 2, 256, 256)
@@ -43,29 +43,19 @@ def test_constant_maps_merge_into_how_many_crops_see_each_pixel(side: int) -> No
     counts, pixels = merged[0, 0].round().unique(return_counts=True)
     assert counts.tolist() == [2, 4, 6, 10]
     assert (100 * pixels / 256**2).tolist() == pytest.approx([4.7, 20.3, 18.8, 56.3], abs=0.06)
-    torch.testing.assert_close(
-        merge_ten_crops(-torch.ones(1, 10, 2, side, side), average=True), torch.ones(1, 2, 256, 256)
-    )
+    averaged = merge_ten_crops(-torch.ones(1, 10, 2, side, side), average=True)
+    torch.testing.assert_close(averaged, torch.ones(1, 2, 256, 256))
 
 
-def test_crops_of_227_pixels_are_29_and_14_apart() -> None:
-    merged = merge_ten_crops(torch.ones(1, 10, 1, 13, 13), crop=227)[0, 0].round()
-    assert merged.shape == (256, 256)
-    middle = torch.zeros(256, 256)
-    for left, top in ((0, 0), (0, 29), (29, 0), (29, 29), (14, 14)):
-        middle[top : top + 227, left : left + 227] += 2
-    assert torch.equal(merged, middle)
-
-
-@pytest.mark.parametrize(("number", "left", "top"), [(0, 0, 0), (1, 0, 32), (2, 32, 0), (3, 32, 32), (4, 16, 16)])
-def test_a_crop_and_its_mirror_are_added_at_the_same_place(number: int, left: int, top: int) -> None:
-    asymmetric = torch.arange(224.0 * 224).view(224, 224)
-    maps = torch.zeros(1, 10, 1, 224, 224)
-    maps[0, number, 0] = asymmetric
-    maps[0, number + 5, 0] = -asymmetric.flip(-1)  # the magnitude counts, not the sign
-    expected = torch.zeros(256, 256)
-    expected[top : top + 224, left : left + 224] = 2 * asymmetric
-    assert torch.equal(merge_ten_crops(maps)[0, 0], expected)
+@pytest.mark.parametrize(("side", "far", "middle"), [(224, 32, 16), (227, 29, 14)])
+def test_a_crop_and_its_mirror_are_added_at_the_same_place(side: int, far: int, middle: int) -> None:
+    asymmetric = torch.arange(float(side * side)).view(side, side)
+    for number, (left, top) in enumerate([(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]):
+        maps, expected = torch.zeros(1, 10, 1, side, side), torch.zeros(256, 256)
+        maps[0, number, 0] = asymmetric
+        maps[0, number + 5, 0] = -asymmetric.flip(-1)  # the magnitude counts, not the sign
+        expected[top : top + side, left : left + side] = 2 * asymmetric
+        assert torch.equal(merge_ten_crops(maps, side)[0, 0], expected)
 
 
 def test_small_maps_are_resized_bicubically_before_their_magnitude_is_taken() -> None:

@@ -10,8 +10,7 @@ from scipy import ndimage
 
 from cam_repro.localization.errors import box_iou, boxes_on_map, max_box_accuracy
 
-TOUCHING = np.ones((3, 3))
-UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
+LEVELS = st.integers(0, 4)
 
 
 def blob(x1: int, y1: int, x2: int, y2: int, value: float = 1.0) -> np.ndarray:
@@ -29,7 +28,7 @@ def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
     borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     rectangles = np.array([cv2.boundingRect(border) for border in borders])
     contours = np.hstack([rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)])
-    components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=TOUCHING)
+    components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=np.ones((3, 3)))
     ranked = []
     for number in range(1, count + 1):
         inside = components == number
@@ -70,8 +69,7 @@ def test_v1_takes_the_contour_that_encloses_most_v2_any() -> None:
     heatmap = blob(0, 0, 1, 15)  # 32 pixels enclose 15 …
     heatmap[10:14, 10:17] = 1  # … 28 enclose 18
     scores = max_box_accuracy([heatmap], [[[0, 0, 2, 16]]])
-    assert scores["v1"] == 0
-    assert scores["v2"] == 100
+    assert (scores["v1"], scores["v2"]) == (0, 100)
     assert max_box_accuracy([heatmap], [[[10, 10, 17, 14]]])["v1"] == 100
 
 
@@ -79,8 +77,7 @@ def test_v2_counts_holes_and_averages_three_overlaps() -> None:
     ring = blob(2, 2, 17, 17)
     ring[8:12, 8:12] = 0
     scores = max_box_accuracy([ring], [[[7, 7, 13, 13]]])  # the box of the hole's contour, and a pixel
-    assert scores["v1"] == 0
-    assert scores["v2"] == 100
+    assert (scores["v1"], scores["v2"]) == (0, 100)
     half = max_box_accuracy([blob(0, 0, 8, 18)], [[[0, 0, 15, 19]]])  # 200 of 320 pixels: 0.625
     assert half["v2"] == pytest.approx(200 / 3)
     assert half["right_v2"].tolist() == [pytest.approx(2 / 3)]
@@ -94,33 +91,22 @@ def test_any_true_box_makes_an_image_right_and_an_image_without_one_is_wrong() -
 
 def test_a_map_without_a_contour_has_the_benchmarks_empty_box() -> None:
     scores = max_box_accuracy([np.zeros((20, 20))] * 2, [[[0, 0, 0, 0]], [[0, 0, 19, 19]]])
-    assert scores["v1"] == 50
-    assert scores["threshold_v1"] == 0
+    assert (scores["v1"], scores["threshold_v1"]) == (50, 0)
 
 
-def test_a_map_that_is_not_normalised_is_refused() -> None:
+def test_a_map_that_is_not_normalised_or_has_no_boxes_beside_it_is_refused() -> None:
     with pytest.raises(ValueError, match=r"normalised to 0…1, got 0…2"):
         max_box_accuracy([blob(1, 1, 2, 2, 2.0)], [[[1, 1, 2, 2]]])
-
-
-def test_maps_and_boxes_must_be_equally_many() -> None:
     with pytest.raises(ValueError, match="zip"):
-        max_box_accuracy([blob(1, 1, 2, 2)], [[[1, 1, 2, 2]], [[1, 1, 2, 2]]])
+        max_box_accuracy([blob(1, 1, 2, 2)] * 2, [[[1, 1, 2, 2]]])
 
 
 def test_boxes_are_carried_to_the_map_and_cut_to_integers() -> None:
     assert boxes_on_map([[10, 20, 499, 374]], (500, 375)).tolist() == [[4, 11, 223, 223]]
 
 
-@settings(UNHURRIED, max_examples=60)
-@given(
-    hnp.arrays(
-        np.int64,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
-        elements={"min_value": 0, "max_value": 4},
-        fill=st.nothing(),
-    )
-)
+@settings(deadline=None, max_examples=60)  # a loaded machine is not a failure
+@given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=LEVELS, fill=st.nothing()))
 def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
     heatmap = levels / 4
     stored = (heatmap * 255).astype(np.uint8)
@@ -133,12 +119,3 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
         assert scores["curve_v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
         expected = 100 * np.mean([best >= iou for iou in (0.3, 0.5, 0.7)])
         assert scores["curve_v2"][threshold] == pytest.approx(expected)
-
-
-def test_v1_finds_the_largest_contour_of_a_rugged_map() -> None:
-    heatmap = ndimage.gaussian_filter(np.random.default_rng(0).random((40, 50)), 2)
-    heatmap = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
-    stored = (heatmap * 255).astype(np.uint8)
-    for threshold in range(0, 1000, 90):
-        largest, _ = slow_boxes(stored, int(np.arange(0, 1, 0.001)[threshold] * 255))
-        assert max_box_accuracy([heatmap], [[largest]])["curve_v1"][threshold] == 100

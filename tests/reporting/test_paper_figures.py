@@ -22,11 +22,8 @@ def test_the_figures_show_what_their_captions_say(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, write = {}, paper_figures.write_sheet
-    monkeypatch.setattr(
-        paper_figures,
-        "write_sheet",
-        lambda path, cells, *_, **how: drawn.update({path: cells}) or write(path, cells, *_, **how),
-    )
+    noted = lambda path, cells, *_, **how: drawn.update({path: cells}) or write(path, cells, *_, **how)  # noqa: E731
+    monkeypatch.setattr(paper_figures, "write_sheet", noted)
     config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
     paths = make_figures(config)
     names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 12)]
@@ -51,9 +48,8 @@ def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Pat
         draw_curves(settings(*where))
     for name, epochs in (("a", 3), ("b", 1)):
         (tmp_path / "tree" / name).mkdir(parents=True)
-        (tmp_path / "tree" / name / "metrics.jsonl").write_text(
-            "".join(EPOCH % epoch for epoch in range(1, epochs + 1))
-        )
+        lines = [EPOCH % epoch for epoch in range(1, epochs + 1)]
+        (tmp_path / "tree" / name / "metrics.jsonl").write_text("".join(lines))
     both, one = Image.open(draw_curves(settings(*where))), Image.open(draw_curves(settings(*where, "name=a")))
     assert both.size == one.size == (1500, 540) and both.tobytes() != one.tobytes()
     (tmp_path / "tree/b/metrics.jsonl").write_text('{"epoch": 1')
