@@ -16,7 +16,7 @@ from torchvision import models
 
 from cam_repro import UserError
 from cam_repro.config import Config, model_config
-from cam_repro.networks import CamNetwork, build_network, published
+from cam_repro.networks import CamNetwork, build_network, published, read_weights
 from scripts.fetch_weights import main as fetch_weights
 
 WHOLE: dict[str, Callable[[], nn.Module]] = {
@@ -125,3 +125,18 @@ def test_weights_of_another_network_are_refused_also_for_other_classes(tmp_path:
     _, checkpoint = trained_here("resnet18", tmp_path)
     with pytest.raises(UserError, match="another network: .* it holds ModelConfig.*'resnet18', native=True"):
         build_network("squeezenet", 5, checkpoint, new_classes=True)
+
+
+def test_the_hash_is_of_the_very_bytes_that_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "network.pth", Path.read_bytes
+    torch.save({"weight": torch.zeros(1)}, path)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def read_and_replace(self: Path) -> bytes:  # as a training beside would
+        content = read(self)
+        torch.save({"weight": torch.ones(1)}, self)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    weights = read_weights(path, "squeezenet1_0")
+    assert (weights.sha256, weights.tensors) == (before, {"weight": torch.zeros(1)})
