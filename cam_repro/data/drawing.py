@@ -159,7 +159,7 @@ def turned(sketch: Sketch, longer_side: float, rng: Generator) -> Image.Image:
     """A thing as RGBA, turned at random, the longer side of what is opaque so many pixels long."""
     square = Image.new("RGBA", (SIDE, SIDE))
     sketch(ImageDraw.Draw(square))
-    thing = square.rotate(rng.uniform(0, 360), Image.Resampling.BICUBIC, expand=True)
+    thing = square.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR, expand=True)
     thing = thing.crop(opaque_box(thing))
     scale = longer_side / max(thing.size)
     return thing.resize([max(1, round(side * scale)) for side in thing.size], Image.Resampling.LANCZOS)

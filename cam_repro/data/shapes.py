@@ -1,6 +1,6 @@
 """The built-in data set: ten kinds of drawn objects with boxes, made on first use as an ILSVRC CLS-LOC tree.
 
-It needs nothing but a seed and half a minute, so that every command can be tried without ImageNet.
+It needs nothing but a seed and a minute, so that every command can be tried without ImageNet.
 """
 
 import json
