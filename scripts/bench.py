@@ -23,6 +23,7 @@ from benchmarks.timing import Row
 from cam_repro.config import REPOSITORY
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
+from cam_repro.reporting.table import aligned
 
 PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {  # each of a tree of PICTURES and a folder to work in
     "input": lambda tree, work: input_rows.rows(tree),
@@ -69,6 +70,7 @@ def _machine() -> str:
 
 
 def _write(rows: list[Row]) -> Path:
+    """results/bench/<machine>.json with everything, and a table of it beside."""
     commit, dirty = git_state()
     record = {
         "machine": _machine(), "commit": commit, "dirty": dirty, "versions": versions(),
@@ -77,6 +79,16 @@ def _write(rows: list[Row]) -> Path:
     }  # fmt: skip
     name = "".join(letter if letter.isalnum() else "-" for letter in _machine().lower())
     path = REPOSITORY / "results/bench" / f"{name}.json"
+    cells = [["part", "what", "rate", "beside", "its rate", "ratio", "smallest … largest", "wanted"]]
+    for row in rows:
+        low, high = row.spread
+        rates = [f"{rate:,.1f} {row.unit}" for rate in (row.rate, row.peer_rate)]
+        wanted = row.wanted if row.met else f"{row.wanted}, **not met**"
+        cells.append(
+            [row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", f"{low:.2f} … {high:.2f}", wanted]
+        )
+    heading = f"# `make bench` on {_machine()}, commit `{commit[:10]}{'*' * dirty}`, {record['date'][:10]}"
+    write_text(path.with_suffix(".md"), "\n".join([heading, "", *aligned(cells), ""]))
     return write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
