@@ -84,9 +84,8 @@ def _write(rows: list[Row]) -> Path:
         low, high = row.spread
         rates = [f"{rate:,.1f} {row.unit}" for rate in (row.rate, row.peer_rate)]
         wanted = row.wanted if row.met else f"{row.wanted}, **not met**"
-        cells.append(
-            [row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", f"{low:.2f} … {high:.2f}", wanted]
-        )
+        spread = f"{low:.2f} … {high:.2f}" if low < high else ""
+        cells.append([row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", spread, wanted])
     heading = f"# `make bench` on {_machine()}, commit `{commit[:10]}{'*' * dirty}`, {record['date'][:10]}"
     write_text(path.with_suffix(".md"), "\n".join([heading, "", *aligned(cells), ""]))
     return write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -96,6 +96,18 @@ def test_beside_backprop_whose_maps_are_not_kept_the_others_are_read(config: Set
     assert np.array_equal(first, again)
 
 
+def test_maps_kept_in_batches_of_other_lengths_are_read_together(config: Settings, predict: mock.Mock) -> None:
+    (evaluation,) = evaluations(config())
+
+    def boxes(*methods: str) -> list[np.ndarray]:
+        jobs = [Job(evaluation.config.protocol, method, 64) for method in methods]
+        return [outcome.boxes for _, outcome in evaluate(evaluation, jobs)]
+
+    (cam,), (gradcam, _) = boxes("cam"), boxes("gradcam", "backprop")  # 20 pictures at once, and 8 at a time
+    passes = predict.call_count
+    assert np.array_equal(boxes("cam", "gradcam"), [cam, gradcam]) and predict.call_count == passes
+
+
 def test_changed_data_is_evaluated_anew(config: Settings, here: Path, tiny_shapes: Path, predict: mock.Mock) -> None:
     root = shutil.copytree(tiny_shapes, here / "tree")
     evaluated(tiny_config(here, root))

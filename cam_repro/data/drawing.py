@@ -122,7 +122,8 @@ def draw_picture(label: int, rng: Generator) -> tuple[np.ndarray, list[Box]]:
     picture = background(width, height, rng)
     for _ in range(rng.integers(2, 6)):
         thing = distractor(rng.uniform(0.16, 0.44) * min(width, height), rng)
-        paste(picture, thing, int(rng.uniform(0, width)) - thing.width // 2, int(rng.uniform(0, height)))
+        x, y = rng.uniform((0, 0), (width, height))
+        paste(picture, thing, int(x) - thing.width // 2, int(y) - thing.height // 2)
     boxes = []
     for thing, left, top in place_objects([*KINDS.values()][label], width, height, rng):
         paste(picture, thing, left, top)

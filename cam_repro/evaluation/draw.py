@@ -30,7 +30,7 @@ TASKS_AHEAD = 4  # for each process: how far the network may run ahead before it
 MethodAndRule = tuple[str, str]  # a method's name, and what `rule_of` says of a protocol
 
 
-@dataclass
+@dataclass(slots=True)  # there are 50,000
 class DrawnImage:
     """What was drawn of one image, by each method and rule.
 
@@ -124,7 +124,7 @@ def draw_piece(
             for maps_of_class in [*maps[place].swapaxes(0, 1), of_true_class]:
                 heatmap = VIEWS[protocol.view].place(maps_of_class, picture, size, protocol.resize)
                 boxes.append(loose_and_tight(heatmap, protocol))
-            *of_classes, drawn.true_class_box[method, rule] = np.array(boxes)
+            *of_classes, drawn.true_class_box[method, rule] = np.array(boxes, np.int32)
             drawn.boxes[method, rule] = np.stack(of_classes)
             if drawn.number in examples:
                 drawn.heatmaps[method, rule] = heatmap  # the last, of the true class

@@ -164,7 +164,7 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> list
     kept = _kept_maps(evaluation, view, size)
     on_disk = [method for method in methods if kept.holds(method) and not config.force and world.size == 1]
     others = [method for method in methods if method not in on_disk]
-    passes = [kept.read(on_disk)] if on_disk else []
+    passes = [kept.read(method) for method in on_disk]
     if others or not methods:
         batches = predict_split(
             trained.network, split, view, size, others, world,
@@ -173,8 +173,8 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> list
         passes.append(kept.keep(batches, others) if world.size == 1 else batches)
     examples = np.linspace(0, len(split) - 1, min(EXAMPLES, len(split)), dtype=int).tolist()
     options = {"examples": examples, "title": f"{trained.name}: {view}"}
-    drawn, *others = (draw_boxes(batches, protocols, size, split, world, **options) for batches in passes)
-    for image, again in zip(drawn * len(others), chain(*others), strict=True):
+    drawn, *more = (draw_boxes(batches, protocols, size, split, world, **options) for batches in passes)
+    for image, again in zip(drawn * len(more), chain(*more), strict=True):
         image.add(again)
     return drawn
 

@@ -102,17 +102,13 @@ class KeptMaps:
     def holds(self, method: str) -> bool:
         return self.path(method).is_file()
 
-    def read(self, methods: Sequence[str]) -> Iterator[MapBatch]:
-        """The kept batches, in the split's order."""
-        with ExitStack() as stack:
-            files = {method: stack.enter_context(self.path(method).open("rb")) for method in methods}
-            first = files[methods[0]]
-            end = os.fstat(first.fileno()).st_size
-            while first.tell() < end:
-                arrays = {method: [np.load(file) for _ in range(5)] for method, file in files.items()}
-                images, classes, sizes, _, _ = arrays[methods[0]]
-                maps, of_true_class = ({m: of_method[place] for m, of_method in arrays.items()} for place in (3, 4))
-                yield MapBatch(images, classes, sizes, maps, of_true_class)
+    def read(self, method: str) -> Iterator[MapBatch]:
+        """The kept batches, in the split's order; other methods' may be of other lengths."""
+        with self.path(method).open("rb") as file:
+            end = os.fstat(file.fileno()).st_size
+            while file.tell() < end:
+                images, classes, sizes, maps, of_true_class = (np.load(file) for _ in range(5))
+                yield MapBatch(images, classes, sizes, {method: maps}, {method: of_true_class})
 
     def keep(self, batches: Iterator[MapBatch], methods: Sequence[str]) -> Iterator[MapBatch]:
         """The batches, handed on; what was kept of them appears once the last has passed, unless the disk is full."""

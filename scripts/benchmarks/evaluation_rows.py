@@ -1,4 +1,4 @@
-"""An evaluation from JPEGs to scored boxes beside its parts alone, again from kept maps, and its growth."""
+"""An evaluation from JPEGs to scored boxes beside its parts alone, and again from kept maps."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace

@@ -115,9 +115,9 @@ def test_kept_maps_give_the_same_boxes_without_the_network(three_pictures: Split
     batches = kept.keep(map_batches(three_pictures, "squash", methods, 2), methods)
     first = draw_boxes(batches, [PAPER, RELEASE], 224, three_pictures, ALONE)
     assert [kept.holds(method) for method in methods] == [True, True, False]  # as large as the picture: not kept
-    again = draw_boxes(kept.read(["cam", "gradcam"]), [PAPER, RELEASE], 224, three_pictures, ALONE)
+    again = draw_boxes(kept.read("cam"), [PAPER, RELEASE], 224, three_pictures, ALONE)
     for one, other in zip(again, first, strict=True):
-        assert np.array_equal(one.classes, other.classes) and len(one.boxes) == 4
+        assert np.array_equal(one.classes, other.classes) and len(one.boxes) == 2
         for key, boxes in one.boxes.items():
             assert np.array_equal(boxes, other.boxes[key])
             assert np.array_equal(one.true_class_box[key], other.true_class_box[key])
