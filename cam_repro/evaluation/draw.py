@@ -124,8 +124,8 @@ def draw_piece(
             for maps_of_class in [*maps[place].swapaxes(0, 1), of_true_class]:
                 heatmap = VIEWS[protocol.view].place(maps_of_class, picture, size, protocol.resize)
                 boxes.append(loose_and_tight(heatmap, protocol))
-            *of_classes, drawn.true_class_box[method, rule] = np.array(boxes, np.int32)
-            drawn.boxes[method, rule] = np.stack(of_classes)
+            of_each = np.array(boxes, np.int32)
+            drawn.boxes[method, rule], drawn.true_class_box[method, rule] = of_each[:-1], of_each[-1]
             if drawn.number in examples:
                 drawn.heatmaps[method, rule] = heatmap  # the last, of the true class
         found.append(drawn)

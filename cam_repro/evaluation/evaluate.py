@@ -7,7 +7,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,9 @@ def _draw(evaluation: Evaluation, jobs: list[Job], view: str, size: int) -> list
     examples = np.linspace(0, len(split) - 1, min(EXAMPLES, len(split)), dtype=int).tolist()
     options = {"examples": examples, "title": f"{trained.name}: {view}"}
     drawn, *more = (draw_boxes(batches, protocols, size, split, world, **options) for batches in passes)
-    for image, again in zip(drawn * len(more), chain(*more), strict=True):
-        image.add(again)
+    for other in more:
+        for image, again in zip(drawn, other, strict=True):
+            image.add(again)
     return drawn
 
 

@@ -26,7 +26,7 @@ RULES = {  # name: the protocol, and how many images take some seconds
 
 
 def small_maps() -> np.ndarray:
-    """Maps as a network's, of a few bright places on a noisy ground: (576,6,14,14) float32."""
+    """Maps as a network's, of a few bright places on a noisy ground: (IMAGES,6,14,14) float32."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:14, :14]
     maps = rng.random((IMAGES, 6, 14, 14)) * 0.3

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ALONE
 from PIL import Image
 from torch import nn
 
@@ -16,12 +17,10 @@ from cam_repro.config import DataConfig, ProtocolConfig
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import World
 from cam_repro.evaluation.draw import DrawnImage, draw_boxes, rule_of
 from cam_repro.evaluation.maps import KeptMaps, MapBatch, predict_split
 from cam_repro.networks.network import CamNetwork
 
-ALONE = World(0, 1, torch.device("cpu"))
 PAPER = ProtocolConfig(name="paper", threshold=0.5)
 RELEASE = ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110])
 SWEEP = ProtocolConfig(name="wsol", boxes="sweep")

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cam_repro.reporting.figures import write_curve, write_curve_csv
+from cam_repro.reporting.figures import SIDE, write_curve, write_curve_csv, write_sheet
 
 THRESHOLDS = np.arange(0, 1, 0.001)
 V1 = 70 * np.exp(-(((THRESHOLDS - 0.3) / 0.2) ** 2))
@@ -47,3 +47,13 @@ def test_the_csv_has_a_line_for_each_threshold(tmp_path: Path) -> None:
     write_curve_csv(tmp_path / "curve.csv", SWEEP)
     lines = (tmp_path / "curve.csv").read_text().splitlines()
     assert (lines[0], len(lines), lines[1 + 300]) == ("threshold,v1,v2", 1001, "0.300,70.0000,35.0000")
+
+
+def test_a_caption_stays_over_its_own_picture_whatever_its_letters(tmp_path: Path) -> None:
+    def sheet(caption: str) -> np.ndarray:
+        cells = [(caption, Image.new("RGB", (40, 30), "red")), ("", Image.new("RGB", (30, 40), "blue"))]
+        return np.array(Image.open(write_sheet(tmp_path / "sheet.png", cells, columns=2)))
+
+    empty, long, accent, plain = map(sheet, ("", "W" * 99, "é", "e"))
+    assert np.array_equal(empty[:, SIDE:], long[:, SIDE:]) and not np.array_equal(empty, long)
+    assert (accent < 128).sum() > (plain < 128).sum() and not np.array_equal(accent, sheet("ß"))
