@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NoReturn
@@ -15,11 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cam_repro import UserError
-from cam_repro.config import CONFIGS, Config, explained, keys_of, model_names, names_in, register_schema, validated
+from cam_repro.config import CONFIGS, Config, explained, keys_of, names_in, register_schema, validated
 from cam_repro.files import FULL, reason
 from cam_repro.mistakes import check_choice, shown
 
@@ -41,39 +40,41 @@ def command(work: str | Callable[[Config], object], needs_model: bool = False) -
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print as a page of its own
     sys.stdout, sys.stderr = map(_Lasting, (sys.stdout, sys.stderr))
-    words, code = [*map(_quoted, sys.argv[1:])], 2
-    sys.argv[1:] = words
+    words = sys.argv[1:] = [*map(_quoted, sys.argv[1:])]
+    composed: list[tuple[DictConfig, list[str]]] = []  # with the overrides of each: one, or several of a --multirun
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
-    def entry(raw: DictConfig) -> None:  # what leaves it as an exception, Hydra adds a line to
-        nonlocal code
-        try:
-            config = validated(raw)
-            config.name = config.name or _name_in_sweep(config, words)
-            if needs_model and config.model is None:
-                raise UserError(f"model= is needed; choose one of: {', '.join(model_names())}")
-            code = 1
-            _check_files(config)
-            (resolve_name(work) if isinstance(work, str) else work)(config)
-            code = 2  # of several (--multirun) the next is composed
-        except UserError as error:
-            _fail(str(error), code)
-        except OSError as error:
-            if error.errno not in DISK_TROUBLE:
-                raise
-            _fail(reason(error), 1)
-        except KeyboardInterrupt:
-            _fail("stopped; the same command begins again, a training where it was last saved", 130)
+    def compose(raw: DictConfig) -> None:  # and no more: to what leaves it as an exception, Hydra adds a line
+        composed.append((raw, OmegaConf.to_container(HydraConfig.get().overrides.task)))  # not resolved
 
     try:
         _check_words(words)
-        entry()
-    except (UserError, HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-        if code == 1:  # a fault of the work
-            raise
-        if isinstance(error, AssertionError):  # Hydra's, of an option within data.generate or data.download
-            error = UserError(f"{shown(' '.join(words))}: one of these sets a part that this data= does not have")
+        compose()
+        configs = [_checked(raw, words, task, needs_model) for raw, task in composed]
+    except AssertionError:  # Hydra's, of an option within data.generate or data.download
+        _fail(f"{shown(' '.join(words))}: one of these sets a part that this data= does not have", 2)
+    except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
         _fail(explained(error), 2)
+    try:
+        for config in configs:
+            (resolve_name(work) if isinstance(work, str) else work)(config)
+    except UserError as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        _fail(reason(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command begins again, a training where it was last saved", 130)
+
+
+def _checked(raw: DictConfig, words: list[str], task: list[str], needs_model: bool) -> Config:
+    """What was composed, typed and named; task: its own overrides, where `words` may sweep over several."""
+    config = validated(raw)
+    config.name = config.name or _name_in_sweep(config, words, task)
+    if needs_model and config.model is None:
+        raise UserError(f"model= is needed; choose one of: {', '.join(names_in('model'))}")
+    return config
 
 
 class _Lasting:
@@ -108,12 +109,11 @@ def _quoted(word: str) -> str:
     return f"{key}={','.join(QuotedString(choice, Quote.single).with_quotes() for choice in choices)}"
 
 
-def _name_in_sweep(config: Config, words: list[str]) -> str | None:
+def _name_in_sweep(config: Config, words: list[str], task: list[str]) -> str | None:
     """The network and what the job's training has of its own in a --multirun: `vgg_gap-recipe.lr_0.01`; else none."""
     parser = OverridesParser.create()
     typed = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
     swept = tuple(f"{one.get_key_element()}=" for one in typed if one.is_sweep_override())
-    task = HydraConfig.get().overrides.task
     own = [word for word in task if word.startswith(swept) and TRAINS.match(word.lstrip("+"))]
     if config.model is None or not own:
         return None
@@ -135,15 +135,4 @@ def _check_words(words: list[str]) -> None:
                 check_choice(group, name.strip(), names_in(group))
     inner = [word for word in words if word.startswith("model.")]
     if inner and not any(word.startswith("model=") for word in words):
-        raise UserError(f"model= is needed for {shown(inner[0])}; choose one of: {', '.join(model_names())}")
-
-
-def _check_files(config: Config) -> None:
-    """UserError for a file that is not there, before anything heavy is imported."""
-    for setting in fields(config):
-        path = getattr(config, setting.name)
-        if "file" not in setting.metadata or path is None or os.path.isfile(path):  # noqa: PTH113 (takes any text)
-            continue
-        if setting.name == "weights" and re.fullmatch(r"\w+", path):
-            continue  # published ones, which the network knows by name
-        raise UserError(f"{setting.name}={shown(path)} is not a file; give the path of one that is there")
+        raise UserError(f"model= is needed for {shown(inner[0])}; choose one of: {', '.join(names_in('model'))}")

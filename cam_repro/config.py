@@ -1,5 +1,6 @@
 """Every setting on one line: its type, its default, what it may be, what it means; checked without importing torch."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -41,9 +42,9 @@ def word(form: tuple[str, str], default: str | None = MISSING) -> Any:
     return field(default=default, metadata={"form": form})
 
 
-def file() -> Any:
-    """The path of a file that must be there before the work begins, or none."""
-    return field(default=None, metadata={"file": True})
+def file(or_name: str = "") -> Any:
+    """The path of a file that must be there before the work begins, or a name of this form; or none."""
+    return field(default=None, metadata={"file": or_name})
 
 
 @dataclass
@@ -152,7 +153,9 @@ class Config:
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
-    weights: str | None = file()  # or a name: IMAGENET1K_V1; none: random, or at evaluation the trained checkpoint
+    weights: str | None = file(
+        r"\w+"
+    )  # or a name: IMAGENET1K_V1; none: random, or at evaluation the trained checkpoint
     method: str | None = None  # none: cam; with protocol=all every one that the network can serve
     seed: int = number(0, 0, 2**32 - 1)
     deterministic: bool = False  # the same bits twice on the same machine
@@ -196,13 +199,9 @@ def names_in(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def model_names() -> list[str]:
-    return names_in("model")
-
-
 def model_config(name: str, **changes: Any) -> ModelConfig:
     """The network of `configs/model/<name>.yaml`. Raises UserError."""
-    check_choice("model", name, model_names())
+    check_choice("model", name, names_in("model"))
     return stored_model(OmegaConf.load(CONFIGS / "model" / f"{name}.yaml"), changes)
 
 
@@ -280,7 +279,10 @@ def _check_values(settings: Any, prefix: str) -> None:
         if value is None:
             continue
         if isinstance(value, str) and value.startswith("~"):
-            setattr(settings, setting.name, str(Path(value).expanduser()))
+            value = str(Path(value).expanduser())
+            setattr(settings, setting.name, value)
+        if "file" in allowed and not (os.path.isfile(value) or re.fullmatch(allowed["file"], value)):  # noqa: PTH113
+            raise UserError(f"{option}={shown(value)} is not a file; give the path of one that is there")
         if "choices" in allowed:
             check_choice(option, value, allowed["choices"])
         if "form" in allowed and not re.fullmatch(allowed["form"][0], value):

@@ -75,12 +75,6 @@ METHODS = {
 }
 
 
-def method_table() -> str:
-    """Every method as a row of a Markdown table, in the first words of its function."""
-    says = {name: method.function.__doc__.splitlines()[0].replace("|", "\\|") for name, method in METHODS.items()}
-    return "\n".join(f"| {name} | {said} |" for name, said in says.items())
-
-
 @dataclass
 class Prediction:
     """What a network says of P pictures, float32.

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from cam_repro.config import ModelConfig, model_config
 from cam_repro.networks.network import CamNetwork, assemble, class_count, initialise_from_scratch, scale_head
-from cam_repro.networks.table import check_size, network_table
+from cam_repro.networks.sizes import check_size
 from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import Weights, load_backbone, load_checkpoint, published, read_weights
 
 __all__ = [
-    "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "network_table", "published",
-    "read_weights",
+    "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "published", "read_weights",
 ]  # fmt: skip
 
 

@@ -11,13 +11,13 @@ from conftest import weights_of
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.config import model_config, model_names
+from cam_repro.config import model_config, names_in
 from cam_repro.localization import class_activation_maps
 from cam_repro.networks import build_network, initialise_from_scratch
 from cam_repro.networks.trunks import BACKBONES, backbone
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", names_in("model"))
 def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> None:
     """The maps come after a ReLU; the mean of a class's activation map is its score less its bias, but where the
     largest value is pooled; a score's gradient reaches maps and picture."""

@@ -1,4 +1,4 @@
-"""What each network gives, computed from the network itself without any weight: no list of it is kept."""
+"""What maps a network gives of pictures of some size, found on the network itself without any weight."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -6,12 +6,11 @@ from itertools import count
 import torch
 
 from cam_repro import UserError
-from cam_repro.config import CONFIGS, ModelConfig, model_config, model_names
+from cam_repro.config import ModelConfig
 from cam_repro.mistakes import shown
 from cam_repro.networks.network import CamNetwork, assemble
 from cam_repro.networks.trunks import backbone
 
-HEADINGS = ("model=", "network", "maps K×h×w", "at input", "parameters (M)", "CAM")
 LARGEST = 2048  # pixels a side that a network is tried with
 
 
@@ -39,17 +38,3 @@ def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) 
             f"{key}={shown(sizes)} is too small for model={model.name}: {model.backbone}{' as it is' * model.native} "
             f"takes {smallest} pixels a side or more"
         )
-
-
-def network_table() -> str:
-    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own input size."""
-    rows = [HEADINGS, ["---"] * len(HEADINGS)]
-    for name in model_names():
-        config, first_line = model_config(name), (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0]
-        title = first_line.removeprefix("# ").partition(":")[0]  # each file opens with "# <title>: <what it is>"
-        network = without_numbers(config)
-        maps = "×".join(map(str, maps_of(network, config.input_size)))
-        millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-        cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
-        rows.append([name, title, maps, str(config.input_size), f"{millions:.1f}", cam])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
