@@ -25,8 +25,7 @@ from cam_repro.cores import available_cores, in_threads
 from cam_repro.data import Split, load_split
 from cam_repro.data.check import ILSVRC_IMAGES
 from cam_repro.data.ilsvrc import MAPPING
-from cam_repro.data.images import decoder
-from cam_repro.data.loaders import Batch, on_device, training_batches
+from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations, localization_jobs
@@ -59,12 +58,10 @@ def rehearse(config: Config) -> None:
                 write_pictures(Path(work) / "tree", STEPS * recipe.batch_size, VAL)
             work = Path(world.broadcast(work))
             data = replace(config.data, name="rehearsal", root=str(work / "tree"), layout="ilsvrc", generate=None)
-            where = {key: str(work / key) for key in ("runs", "results", "cache")}
-            short = replace(config, model=model, recipe=recipe, data=data, weights="none", method=None, **where)
-            world.say(
-                f"{world.size} process(es) on {device_name(str(world.device))}, {available_cores()} cores each; torch "
-                f"{torch.__version__}; {decoder()}"
-            )
+            places = {key: str(work / key) for key in ("runs", "results", "cache")}
+            short = replace(config, model=model, recipe=recipe, data=data, weights="none", method=None, **places)
+            where = f"{device_name(str(world.device))}, {available_cores()} cores each; torch {torch.__version__}"
+            world.say(f"{world.size} process(es) on {where}")
             rates, saving = _measure(short, world)
         resuming = _stop_and_resume(short, world)
         rates |= _evaluation_rates(short)
@@ -130,7 +127,7 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
         return steps * recipe.batch_size / seconds(batches, steps)
 
     with closing(_batches(many, config, world, config.data.workers)) as batches:
-        loaded = on_device(batches, world.device)
+        loaded = (batch.to(world.device) for batch in batches)
         rates[STEPS_ALONE] = rate(repeat(next(loaded)))
         rates[WITH_DATA] = rate(loaded)
     state, folder, began = snapshot(network, optimizer, progress, world), Path(config.cache) / "saved", time.monotonic()

@@ -41,7 +41,7 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
-        """With pixels and labels on the device; the rest is asked for on the host."""
+        """With pixels and labels on the device; from pinned memory the copy is only asked for, and the host goes on."""
         pixels, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
         return replace(self, pixels=pixels, labels=labels)
 
@@ -126,32 +126,13 @@ def training_batches(
 
 def evaluation_batches(
     split: Split, size: int, batch_size: int,
-    *, view: str = "squash", limit: int | None = None, rank: int = 0, world_size: int = 1, workers: int | None = None,
-    pin: bool = False,
+    *, view: str = "squash", rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
     """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
-    mine = np.arange(len(split) if limit is None else min(limit, len(split)))[rank::world_size]
+    mine = np.arange(len(split))[rank::world_size]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
     shown = _Batches(split, size, lambda picture, _: VIEWS[view].take(picture, size))
     for batch in _load(shown, batches, workers, pin):
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
-        yield batch
-
-
-def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Each batch on the device, copied by a stream of its own while the network is at work on the one before."""
-    streams = torch.get_device_module(device)  # a processor's do nothing
-    copying = streams.Stream()
-
-    def copied() -> Batch | None:
-        batch = next(batches, None)
-        copying.wait_stream(streams.current_stream())  # the network may still read the memory that is used again
-        with streams.stream(copying):
-            return None if batch is None else batch.to(device)
-
-    ready = copied()
-    while ready is not None:
-        streams.current_stream().wait_stream(copying)
-        batch, ready = ready, copied()
         yield batch

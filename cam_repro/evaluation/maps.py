@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.data import Split
-from cam_repro.data.loaders import evaluation_batches, on_device
+from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import World
 from cam_repro.files import replacing
@@ -71,8 +71,9 @@ def predict_split(
         split, size, pictures, view=view,
         rank=world.rank, world_size=world.size, workers=workers, pin=world.device.type == "cuda",
     )  # fmt: skip
-    with closing(on_device(batches, world.device)) as batches_on_device:
-        for batch in batches_on_device:
+    with closing(batches):
+        for batch in batches:
+            batch = batch.to(world.device)
             found = predict(network, normalise(batch.pixels), batch.labels, methods=methods, crops=crops)
             yield MapBatch(
                 # Copies: views would keep the memory shared with the workers, and every class's order.

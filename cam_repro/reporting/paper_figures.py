@@ -1,7 +1,7 @@
 """The paper's figures of one's own networks, as PNGs at print size: maps of a class (Fig. 3), of the five best classes
 (Fig. 4), of several networks and methods (Fig. 5), boxes beside backprop's (Fig. 6), a class's units (Fig. 12)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.data.images import CorruptImage, read_image
-from cam_repro.data.views import normalise, resize_map, squash
+from cam_repro.data.images import read_image
+from cam_repro.data.loaders import Batch, evaluation_batches
+from cam_repro.data.views import normalise, resize_map
 from cam_repro.distributed import float32
 from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation, evaluations
@@ -109,17 +110,16 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
     pool = np.random.default_rng(evaluation.config.seed).permutation(len(split))[:POOL]
     weights = network.classifier_weight[label].detach()
     units = [unit for unit in weights.argsort(descending=True)[:5].tolist() if weights[unit] > 0]
-    maps, cells = [], []
-    for start in tqdm(range(0, len(pool), BATCH), f"{evaluation.trained.name}: units", leave=False, disable=None):
-        with torch.inference_mode(), float32():
-            shown = _pixels(evaluation, _pictures(evaluation, pool[start : start + BATCH].tolist()))
-            maps.append(network.forward_with_maps(shown)[1][:, units])
-    of_units = torch.cat(maps).cpu()
+    shown, cells = _batches(evaluation, pool.tolist()), []
+    bar = tqdm(shown, f"{evaluation.trained.name}: units", -(-len(pool) // BATCH), leave=False, disable=None)
+    with torch.inference_mode(), float32():
+        maps = [network.forward_with_maps(normalise(batch.pixels))[1][:, units].cpu() for batch in bar]
+    of_units = torch.cat(maps)
     for place, unit in enumerate(units):
         best = of_units[:, place].numpy().max((1, 2)).argsort(kind="stable")[::-1][:COLUMNS]
-        for rank, (number, picture) in enumerate(zip(best, _pictures(evaluation, pool[best].tolist()), strict=True)):
+        for rank, number in enumerate(best):
             caption = f"unit {unit}, w = {weights[unit]:.3f}" if rank == 0 else ""
-            cells.append((caption, _overlaid(picture, of_units[number, place])))
+            cells.append((caption, _overlaid(read_image(split.path(pool[number])), of_units[number, place])))
     return cells
 
 
@@ -127,25 +127,18 @@ def _word(evaluation: Evaluation, label: int) -> str:
     return first_name(evaluation.split.words[label])
 
 
-def _pictures(evaluation: Evaluation, images: Sequence[int]) -> list[np.ndarray]:
-    try:
-        return [read_image(evaluation.split.path(image)) for image in images]
-    except CorruptImage as error:
-        raise UserError(f"corrupt image {error}; fetch it again") from None
-
-
-def _pixels(evaluation: Evaluation, pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    """The whole pictures as the network sees them, (N,3,H,W)."""
-    size = evaluation.config.protocol.size or evaluation.trained.model.input_size
-    pixels = torch.from_numpy(np.stack([squash(picture, size) for picture in pictures])).permute(0, 3, 1, 2)
-    return normalise(pixels.to(evaluation.world.device))
+def _batches(evaluation: Evaluation, images: list[int]) -> Iterator[Batch]:
+    """The whole pictures as the network sees them, on its device. Raises UserError for a corrupt one."""
+    config, size = evaluation.config, evaluation.config.protocol.size or evaluation.trained.model.input_size
+    for batch in evaluation_batches(evaluation.split.subset(images), size, BATCH, workers=config.data.workers):
+        yield batch.to(evaluation.world.device)
 
 
 def _predicted(evaluation: Evaluation, images: list[int], methods: list[str]) -> tuple[list[np.ndarray], Prediction]:
-    """The pictures (H,W,3), and what the network says of them, asked for each one's true class too."""
-    pictures, labels = _pictures(evaluation, images), torch.from_numpy(evaluation.split.labels[images])
-    asked = labels.to(evaluation.world.device)
-    return pictures, predict(evaluation.trained.network, _pixels(evaluation, pictures), asked, methods=methods)
+    """At most BATCH pictures (H,W,3), and what the network says of them, asked for each one's true class too."""
+    (batch,) = _batches(evaluation, images)
+    found = predict(evaluation.trained.network, normalise(batch.pixels), batch.labels, methods=methods)
+    return [read_image(evaluation.split.path(image)) for image in images], found
 
 
 def _enlarged(maps: torch.Tensor, picture: np.ndarray) -> np.ndarray:

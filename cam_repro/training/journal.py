@@ -11,24 +11,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from cam_repro.config import Config
-from cam_repro.data.images import decoder, read_image
-from cam_repro.data.loaders import Batch
+from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import normalise, resize_map, squash
+from cam_repro.data.views import normalise, resize_map
 from cam_repro.distributed import World
 from cam_repro.files import write_text
-from cam_repro.localization.maps import class_activation_maps
+from cam_repro.localization.methods import predict
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
 from cam_repro.provenance import device_name, git_state, versions
 from cam_repro.training.state import Progress
 
+MAPS = 8  # val images whose maps are shown
 SAY_EVERY = 180.0  # seconds between lines where no terminal shows a bar
 
 
@@ -89,21 +88,17 @@ class Journal:
             f"{record['images_per_second']:.0f} images/s"
         )
 
-    @torch.inference_mode()
-    def maps(self, network: CamNetwork, split: Split, size: int, count: int = 8) -> None:
+    def maps(self, network: CamNetwork, split: Split, size: int) -> None:
         """The true class's activation map over val images spread over the split, where the network has such maps."""
         if not self.board or network.cam_obstacle:
             return
-        network.eval()
-        chosen = np.linspace(0, len(split) - 1, min(count, len(split)), dtype=int)
-        pixels = np.stack([squash(read_image(split.path(i)), size) for i in chosen])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.world.device)
-        _, maps = network.forward_with_maps(normalise(images))
-        labels = torch.from_numpy(split.labels[chosen])[:, None].to(self.world.device)
-        cams = class_activation_maps(maps, network.classifier_weight, labels)[:, 0].cpu().numpy()
-        heatmaps = [resize_map(cam, size, size) for cam in cams]
-        shown = np.stack([overlay(picture, heatmap) for picture, heatmap in zip(pixels, heatmaps, strict=True)])
-        self.board.add_images("class activation maps", shown, self.progress.step, dataformats="NHWC")
+        chosen = np.linspace(0, len(split) - 1, min(MAPS, len(split)), dtype=int).tolist()
+        (batch,) = evaluation_batches(split.subset(chosen), size, len(chosen), workers=0)
+        shown = batch.to(self.world.device)
+        cams = predict(network.eval(), normalise(shown.pixels), shown.labels).true_class_maps["cam"][:, 0].cpu().numpy()
+        pictures = batch.pixels.permute(0, 2, 3, 1).numpy()
+        drawn = [overlay(picture, resize_map(cam, size, size)) for picture, cam in zip(pictures, cams, strict=True)]
+        self.board.add_images("class activation maps", np.stack(drawn), self.progress.step, dataformats="NHWC")
 
     def flush(self) -> None:
         if self.board:
@@ -119,7 +114,6 @@ def describe(folder: Path, config: Config, world: World) -> None:
         "command": " ".join(sys.argv),
         "commit": commit + (" with uncommitted changes" if dirty else ""),
         "device": f"{world.size} × {device_name(str(world.device))}",
-        "decoder": decoder(),
         **versions(),
     }
     write_text(folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items()))

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cam_repro import UserError
 from cam_repro.config import Config, RecipeConfig, run_folder
 from cam_repro.data import Split, load_split
-from cam_repro.data.loaders import Batch, on_device, steps_per_epoch, training_batches
+from cam_repro.data.loaders import Batch, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
@@ -86,7 +86,8 @@ def train(config: Config) -> Path:
         stopping.listen()
         try:
             size = crop_size(recipe, progress.epoch)  # first what comes after an epoch, so that it breaks now or never
-            validate(network, val_split, config, size, world, stopping, batches_each=2)
+            first_images = list(range(min(len(val_split), 2 * config.eval_batch_size * world.size)))
+            validate(network, val_split.subset(first_images), config, size, world, stopping)
             if not progress.step:
                 journal.maps(network, val_split, size)
                 journal.write({})
@@ -97,9 +98,9 @@ def train(config: Config) -> Path:
                     rank=world.rank, world_size=world.size, workers=config.data.workers, pin=on_gpu,
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
-                for batch in journal.watch(on_device(batches, world.device), title, first_step - epoch * steps, steps):
+                for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
                     lr = set_learning_rate(optimizer, recipe, progress.step / (steps * recipe.epochs))
-                    progress.add(take_step(forward, optimizer, batch, recipe, len(train_split), world))
+                    progress.add(take_step(forward, optimizer, batch.to(world.device), recipe, len(train_split), world))
                     due = progress.step == 1 or progress.step % LOG_EVERY == 0
                     if due and progress.step < (epoch + 1) * steps:
                         curves = journal.curves(lr)

@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cam_repro.config import Config
-from cam_repro.data.loaders import evaluation_batches, on_device
+from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast
@@ -19,22 +19,21 @@ from cam_repro.training.stopping import Stopping
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, split: Split, config: Config, size: int, world: World, stopping: Stopping,
-    batches_each: int | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """Mean cross-entropy, top-1 and top-5 error in percent over the split, or over its first batches alone.
+    network: nn.Module, split: Split, config: Config, size: int, world: World, stopping: Stopping
+) -> dict[str, float]:
+    """Mean cross-entropy, top-1 and top-5 error in percent over the split.
 
     All processes must call it. Raises Stop, in all of them, where one is asked to stop.
     """
     network.eval()
-    batch_size, pin = config.eval_batch_size, world.device.type == "cuda"
-    images = len(split) if batches_each is None else min(len(split), batches_each * batch_size * world.size)
+    batch_size, pin, images = config.eval_batch_size, world.device.type == "cuda", len(split)
     counts = torch.zeros(3, dtype=torch.float64)  # loss, top-1 right, top-5 right
     place = {"rank": world.rank, "world_size": world.size, "workers": config.data.workers, "pin": pin}
-    batches = on_device(evaluation_batches(split, size, batch_size, limit=images, **place), world.device)
+    batches = evaluation_batches(split, size, batch_size, **place)
     most = math.ceil(images / (batch_size * world.size))  # rank 0's; others may have one less
     for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
         if (batch := next(batches, None)) is not None:
+            batch = batch.to(world.device)
             with autocast(world.device):
                 # forward itself is never the compiled one: each short batch would compile it anew, for training too
                 logits = network.forward(normalise(batch.pixels)).float()

@@ -21,7 +21,7 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
-from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, on_device, training_batches
+from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, training_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS
 
@@ -77,16 +77,6 @@ def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
     batch = next(iter(evaluation_batches(val, 32, 20, workers=0)))
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
     assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_the_way_to_the_device_keeps_every_batch_in_its_order(val: Split) -> None:
-    nothing = torch.zeros(0, dtype=torch.int64)
-    empty = Batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), nothing, nothing, nothing.reshape(0, 2), ["corrupt"])
-    batches = [*evaluation_batches(val, 32, 7, workers=0), empty, *evaluation_batches(val, 32, 9, workers=0)]
-    there = list(on_device(iter(batches), torch.device("cpu")))
-    assert images_of(there) == images_of(batches)
-    assert all(torch.equal(ours.pixels, batch.pixels) for ours, batch in zip(there, batches, strict=True))
-    assert list(on_device(iter([]), torch.device("cpu"))) == []
 
 
 def test_the_loader_pins_what_goes_to_a_gpu(val: Split, monkeypatch: pytest.MonkeyPatch) -> None:
