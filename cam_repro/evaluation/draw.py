@@ -141,5 +141,5 @@ def loose_and_tight(heatmap: np.ndarray, protocol: ProtocolConfig) -> tuple[Box,
 def _sweep(heatmap: np.ndarray, true_boxes: np.ndarray, picture: tuple[int, int], interpolation: str) -> np.ndarray:
     """The true class's map (h,w) of a picture of (width, height) -> (4,125) uint8: `right_by_threshold`, in bits."""
     enlarged = resize_map(heatmap, MAP_SIDE, MAP_SIDE, interpolation)
-    right = right_by_threshold(normalised(enlarged), boxes_on_map(true_boxes, picture, (MAP_SIDE, MAP_SIDE)))
+    right = right_by_threshold(normalised(enlarged), boxes_on_map(true_boxes, picture))
     return np.packbits(right, axis=-1)  # an eighth of the memory: there are 4,000 for each image

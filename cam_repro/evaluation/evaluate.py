@@ -16,7 +16,6 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
-from cam_repro.data.images import decoder
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.draw import DrawnImage, draw_boxes, rule_of
@@ -24,15 +23,10 @@ from cam_repro.evaluation.maps import KeptMaps, predict_split
 from cam_repro.evaluation.predictions import guesses_of
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.boxes import LOOSE, TIGHT
-from cam_repro.localization.errors import (
-    ScoredImages,
-    centre_boxes,
-    read_blacklist,
-    score_images,
-    whole_image_boxes,
-)
+from cam_repro.localization.errors import FLOORS, ScoredImages, centred_boxes, read_blacklist, score_images
+from cam_repro.localization.iou import best_iou
 from cam_repro.localization.methods import METHODS, refusal
-from cam_repro.localization.wsol import accuracies, boxes_on_map, floor_accuracies
+from cam_repro.localization.wsol import IOU_V1, IOUS_V2, accuracies, boxes_on_map
 from cam_repro.provenance import code_of, device_name, versions
 
 # The code from a picture to its maps: with a change in it kept maps are no longer those of the network.
@@ -87,7 +81,7 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
         check_choice("protocol.view", protocol.view, VIEWS)
     if config.method is not None:
         check_choice("method", config.method, METHODS)
-    blacklist = read_blacklist(config.blacklist) if config.blacklist else frozenset()
+    blacklist = read_blacklist(config.blacklist)
     with join_world(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
@@ -185,8 +179,7 @@ def _kept_maps(evaluation: Evaluation, view: str, size: int) -> KeptMaps:
     identity = {
         "network": repr(trained.model), "weights": trained.weights.sha256, "data": evaluation.fingerprint,
         "view": view, "size": size, "batch": config.eval_batch_size, "deterministic": config.deterministic,
-        "decoder": decoder(), "versions": versions(), "device": device_name(str(evaluation.world.device)),
-        "code": code_of(CODE_OF_THE_MAPS),
+        "versions": versions(), "device": device_name(str(evaluation.world.device)), "code": code_of(CODE_OF_THE_MAPS),
     }  # fmt: skip
     return KeptMaps(Path(config.cache) / "maps", identity)
 
@@ -221,7 +214,9 @@ def sweep_floors(split: Split, sizes: np.ndarray) -> dict[str, float]:
     """MaxBoxAcc of the two boxes that ignore the picture, on the same maps; in percent."""
     truth = [boxes_on_map(split.true_boxes(image), sizes[image]) for image in range(len(split))]
     floors = {}
-    for name, boxes in (("whole_image", whole_image_boxes(sizes)), ("centre_box", centre_boxes(sizes))):
-        on_map = np.concatenate([boxes_on_map(box, size) for box, size in zip(boxes, sizes, strict=True)])
-        floors[f"floor_{name}"], floors[f"floor_{name}_v2"] = floor_accuracies(on_map, truth)
+    for name, side in FLOORS.items():
+        boxes = map(boxes_on_map, centred_boxes(sizes, side), sizes)
+        best = np.concatenate([best_iou(box, of_image) for box, of_image in zip(boxes, truth, strict=True)])
+        for version, ious in (("", [IOU_V1]), ("_v2", IOUS_V2)):
+            floors[f"floor_{name}{version}"] = 100.0 * float(np.mean([best >= iou for iou in ious]))
     return floors

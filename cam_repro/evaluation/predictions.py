@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cam_repro import UserError
-from cam_repro.config import check_choice
 from cam_repro.data import imagenet_classes
-from cam_repro.files import read_text, write_text
+from cam_repro.files import read_text, replacing
 from cam_repro.localization.boxes import LOOSE, TIGHT
 
 GUESSES = 5
@@ -36,7 +35,6 @@ def guesses_of(classes: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple
     Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3). Guesses of classes that
     a data set of fewer than five does not have are left out.
     """
-    check_choice("protocol.guesses", result_set, RESULT_SETS)
     places, which = np.array([guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]).T
     return classes[:, places], boxes[:, places, which]
 
@@ -59,28 +57,19 @@ def label_order(labels: str, wnids: Sequence[str], devkit: str | None = None) ->
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:
     """Write labels (N, K), 0-based class indices, and boxes (N, K, 4), K ≤ 5, as a submission, whole or not at all."""
-    labels, boxes = np.asarray(labels), np.asarray(boxes)
-    if labels.ndim != 2 or labels.shape[1] > GUESSES or boxes.shape != (*labels.shape, 4):
-        raise ValueError(f"expected labels (N, ≤ 5) and boxes (N, ≤ 5, 4), got {labels.shape} and {boxes.shape}")
-    rows = np.concatenate([labels[..., None] + 1, boxes], axis=-1).reshape(len(labels), -1)
-    lines = (" ".join(f"{number:.10g}" for number in row) + "\n" for row in rows.tolist())
-    write_text(Path(path), "".join(lines))
+    rows = np.concatenate([np.asarray(labels)[..., None] + 1, boxes], axis=-1).reshape(len(labels), -1)
+    with replacing(Path(path)) as temporary:
+        np.savetxt(temporary, rows, "%.10g")
 
 
-def read_predictions(
-    path: str | Path, images: int, classes: int, sizes: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read and check a submission for N = `images` images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
+def read_predictions(path: str | Path, classes: int, sizes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Read and check a submission for N images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
 
-    classes: how many there are. sizes (N, 2): the images' (width, height) in pixels; without them only a corner
-    below 0 is known to be outside.
+    classes: how many there are. sizes (N, 2): the images' (width, height) in pixels.
     UserError naming file, line and reason: wrong counts, labels out of range, reversed or out-of-image boxes.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as predictions: {error}") from None
+    path, sizes = Path(path), np.asarray(sizes)
+    lines, images = read_text(path).splitlines(), len(sizes)
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
         raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
@@ -103,18 +92,18 @@ def _parsed(path: Path, line_number: int, line: str, guesses: int) -> list[float
         raise UserError(f"{path}, line {line_number}: {error}") from None
 
 
-def _refuse_odd_guess(path: Path, labels: np.ndarray, boxes: np.ndarray, classes: int, sizes: ArrayLike | None) -> None:
+def _refuse_odd_guess(path: Path, labels: np.ndarray, boxes: np.ndarray, classes: int, sizes: np.ndarray) -> None:
     """UserError for the first guess that has no such label, or no such box in its image."""
     wrong_label = ~((labels >= 1) & (labels <= classes) & (labels == np.floor(labels)))
-    last = np.full((len(boxes), 2), np.inf) if sizes is None else np.asarray(sizes) - 1
+    last = sizes - 1
     first_corner, last_corner = boxes[..., :2], boxes[..., 2:]
     reversed_box = ~(first_corner <= last_corner).all(-1)
-    outside = ~((first_corner >= 0) & (last_corner <= last[:, None]) & np.isfinite(last_corner)).all(-1)
+    outside = ~((first_corner >= 0) & (last_corner <= last[:, None])).all(-1)
     for image, guess in np.argwhere(wrong_label | reversed_box | outside)[:1]:
         where = f"{path}, line {image + 1}, guess {guess + 1}"
         if wrong_label[image, guess]:
             raise UserError(f"{where}: label {labels[image, guess]:g}, expected 1…{classes}")
         box = " ".join(f"{number:g}" for number in boxes[image, guess])
-        limit = "" if sizes is None else f", whose last pixel is {last[image, 0]} {last[image, 1]}"
-        reason = "is reversed" if reversed_box[image, guess] else f"leaves the image{limit}"
+        edge = "leaves the image, whose last pixel is {} {}".format(*last[image])
+        reason = "is reversed" if reversed_box[image, guess] else edge
         raise UserError(f"{where}: box {box} {reason}; expected x1 ≤ x2 and y1 ≤ y2 inside it")

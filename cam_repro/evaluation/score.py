@@ -27,10 +27,10 @@ def score(config: Config) -> dict[str, float]:
         raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
     classes = label_order(config.predictions_labels, split.wnids, config.devkit)
     split = split.answered_by(classes, classes)
-    labels, boxes = read_predictions(config.predictions, len(split), len(classes), sizes)
+    labels, boxes = read_predictions(config.predictions, len(classes), sizes)
     scored = score_images(
         labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))], sizes=sizes,
-        blacklist=read_blacklist(config.blacklist) if config.blacklist else (), image_numbers=split.devkit_numbers(),
+        blacklist=read_blacklist(config.blacklist), image_numbers=split.devkit_numbers(),
     )  # fmt: skip
     metrics, intervals, counts = summarise(scored), bootstrap_intervals(scored), scored.counts()
     left_out = f"{counts['blacklisted']} blacklisted and {counts['without_true_box']} without a box left out"

@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike
 
 from cam_repro import UserError
 from cam_repro.localization.failures import KINDS, kind_of_guess
-from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, box_iou
+from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, best_iou
+from cam_repro.localization.iou import box_iou as box_iou
 from cam_repro.localization.wsol import boxes_on_map as boxes_on_map
 from cam_repro.localization.wsol import max_box_accuracy as max_box_accuracy
 
-SIDE_OF_THE_CENTRE_BOX = 0.75  # of width and of height: the best centred box on ILSVRC val
+# The boxes that never look, as a share of width and of height; 0.75: the best centred box on ILSVRC val.
+FLOORS = {"whole_image": 1.0, "centre_box": 0.75}
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def score_images(
 
     one_box_each = {"gt_known_right": gt_known_boxes}
     if sizes is not None:
-        one_box_each |= {"whole_image_right": whole_image_boxes(sizes), "centre_box_right": centre_boxes(sizes)}
+        one_box_each |= {f"{name}_right": centred_boxes(sizes, side) for name, side in FLOORS.items()}
     others = {name: np.asarray(of)[:, None] for name, of in one_box_each.items() if of is not None}
-    right = _right_boxes(np.concatenate([boxes, *others.values()], axis=1), true_boxes)  # all of them in one comparison
+    judged = np.concatenate([boxes, *others.values()], axis=1)
+    best = np.array([best_iou(of_image, truth) for of_image, truth in zip(judged, true_boxes, strict=True)])
+    right = best.reshape(judged.shape[:2]) >= IOU_OF_A_RIGHT_BOX
 
     counted, names = np.array([len(of_image) > 0 for of_image in true_boxes], bool) & ~blacklisted, [*KINDS]
     kinds = np.full(len(labels), -1, np.int8)
@@ -128,17 +132,6 @@ def score_images(
     )
 
 
-def _right_boxes(boxes: np.ndarray, true_boxes: Sequence[ArrayLike]) -> np.ndarray:
-    """boxes (N, K, 4), true_boxes N × (M, 4) -> (N, K) bool: IoU ≥ 0.5 with any true box of the image."""
-    truths = [np.asarray(of_image, dtype=np.float64).reshape(-1, 4) for of_image in true_boxes]
-    image_of_box = np.repeat(np.arange(len(truths)), np.array([len(truth) for truth in truths], np.int64))
-    overlaps = box_iou(boxes[image_of_box], np.concatenate([np.empty((0, 4)), *truths])[:, None])
-    true_box, guess = np.nonzero(overlaps >= IOU_OF_A_RIGHT_BOX)
-    right = np.zeros(boxes.shape[:2], dtype=bool)
-    right[image_of_box[true_box], guess] = True
-    return right
-
-
 def summarise(scored: ScoredImages) -> dict[str, float]:
     """Percentages over images (the metrics of a result file).
 
@@ -151,18 +144,15 @@ def summarise(scored: ScoredImages) -> dict[str, float]:
     return {name: 100.0 * float(part.sum() / whole.sum()) for name, (part, whole) in shares if whole.any()}
 
 
-def bootstrap_intervals(
-    scored: ScoredImages, metrics: Iterable[str] | None = None, *, seed: int = 0, samples: int = 1000
-) -> dict[str, list[float]]:
+def bootstrap_intervals(scored: ScoredImages, *, seed: int = 0, samples: int = 1000) -> dict[str, list[float]]:
     """95 % percentile intervals {metric: [low, high]}, in percent, over `samples` redrawings of the images.
 
-    metrics: some keys of `summarise`, by default all. The two counts of a ratio are redrawn together; a
-    drawing in which it is undefined is passed over. KeyError for a metric that `summarise` does not have.
+    Of every key of `summarise`. The two counts of a ratio are redrawn together; a drawing in which it is undefined is
+    passed over.
     """
-    shares = scored.shares()
-    names = list(summarise(scored) if metrics is None else metrics)
-    drawn = _redrawn([column for name in names for column in shares[name]], seed, samples)
-    return {name: _interval(drawn[:, 2 * i], drawn[:, 2 * i + 1]) for i, name in enumerate(names)}
+    shares, names = scored.shares(), list(summarise(scored))
+    drawn = _redrawn([shares[name] for name in names], seed, samples)
+    return dict(zip(names, np.nanpercentile(drawn, (2.5, 97.5), axis=0).T.tolist(), strict=True))
 
 
 def differences(
@@ -175,69 +165,52 @@ def differences(
     training or several of other seeds, whose mean it is; several are redrawn too. metrics: some keys of `summarise`,
     by default all; one that a judgement does not have is left out. ValueError for other images.
     """
-    judged = [*ones, *twos]
+    judged, is_two = [*ones, *twos], np.repeat([False, True], [len(ones), len(twos)])
     if any(not np.array_equal(judged[0].counted, other.counted) for other in judged):
         raise ValueError("the judgements do not count the same images")
-    found, is_two, shares_of_each = {}, np.arange(len(judged)) >= len(ones), [scored.shares() for scored in judged]
+    rng = np.random.default_rng((seed, 1))
+    runs = np.hstack([rng.choice(np.flatnonzero(side), (samples, side.sum())) for side in (~is_two, is_two)])
+    shares_of_each, found = [scored.shares() for scored in judged], {}
     for name in shares_of_each[0] if metrics is None else metrics:
         shares = [shares_of_one.get(name) for shares_of_one in shares_of_each]
         if any(share is None or not share[1].any() for share in shares):
             continue
-        columns = [column for share in shares for column in share]
-        value = 100 * _mean_difference(np.array([[column.sum() for column in columns]]), is_two)
-        drawn = _redrawn(columns, seed, samples)
-        rng = np.random.default_rng((seed, 1))
-        runs = np.hstack([rng.choice(np.flatnonzero(side), (samples, side.sum())) for side in (~is_two, is_two)])
-        counts = np.take_along_axis(drawn.reshape(samples, -1, 2), runs[..., None], axis=1).reshape(samples, -1)
-        low, high = np.nanpercentile(100 * _mean_difference(counts, is_two), (2.5, 97.5))
-        found[name] = float(value[0]), float(low), float(high)
+        measured = np.array([100 * part.sum() / whole.sum() for part, whole in shares])
+        drawn = np.take_along_axis(_redrawn(shares, seed, samples), runs, axis=1)
+        low, high = np.nanpercentile(drawn[:, is_two].mean(1) - drawn[:, ~is_two].mean(1), (2.5, 97.5))
+        found[name] = float(measured[is_two].mean() - measured[~is_two].mean()), float(low), float(high)
     return found
-
-
-def _mean_difference(counts: np.ndarray, is_two: np.ndarray) -> np.ndarray:
-    """(samples,2R) counts of part and whole of R runs -> (samples,): the twos' mean share minus the others'."""
-    with np.errstate(invalid="ignore"):
-        shares = counts[:, ::2] / counts[:, 1::2]
-    return shares[:, is_two].mean(1) - shares[:, ~is_two].mean(1)
-
-
-def _redrawn(columns: list[np.ndarray], seed: int, samples: int) -> np.ndarray:
-    """K columns (N,) bool over images -> (samples,K): how many are true in each redrawing of the N images."""
-    # Images judged alike are interchangeable: drawing how many of each kind is cheaper than drawing images.
-    kinds, images_of_kind = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
-    images = images_of_kind.sum()
-    return np.random.default_rng(seed).multinomial(images, images_of_kind / images, size=samples) @ kinds.astype(int)
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, samples: int = 1000) -> list[float]:
     """95 % percentile interval [low, high], in percent, of the mean of values (N,) in 0…1 over redrawn images."""
-    kinds, images_of_kind = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    values = np.asarray(values, dtype=np.float64)
+    return np.percentile(_redrawn([(values, np.ones_like(values))], seed, samples), (2.5, 97.5)).tolist()
+
+
+def _redrawn(shares: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, samples: int) -> np.ndarray:
+    """M shares (part, whole) of N images -> (samples,M): percent in each redrawing of the images; NaN: undefined."""
+    # Images judged alike are interchangeable: drawing how many of each kind is cheaper than drawing images.
+    columns = np.stack([column for share in shares for column in share], axis=1)
+    kinds, images_of_kind = np.unique(columns, axis=0, return_counts=True)
     images = images_of_kind.sum()
-    drawn = np.random.default_rng(seed).multinomial(images, images_of_kind / images, size=samples) @ kinds
-    return _interval(drawn, np.full(samples, images))
+    chosen = np.random.default_rng(seed).multinomial(images, images_of_kind / images, size=samples)
+    counts = chosen @ kinds.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return 100.0 * counts[:, ::2] / counts[:, 1::2]
 
 
-def _interval(part: np.ndarray, whole: np.ndarray) -> list[float]:
-    """Of part / whole over the redrawings in which it is defined."""
-    share = part[whole > 0] / whole[whole > 0]
-    return [float(bound) for bound in np.percentile(100.0 * share, (2.5, 97.5))]
-
-
-def whole_image_boxes(sizes: ArrayLike) -> np.ndarray:
-    """The lower floor: sizes (N, 2) as (width, height) -> (N, 4) boxes of the whole images."""
-    sizes = np.asarray(sizes)
-    return np.concatenate([np.zeros_like(sizes), sizes - 1], axis=1)
-
-
-def centre_boxes(sizes: ArrayLike, side: float = SIDE_OF_THE_CENTRE_BOX) -> np.ndarray:
-    """The higher floor: sizes (N, 2) as (width, height) -> (N, 4) boxes of `side` times both."""
+def centred_boxes(sizes: ArrayLike, side: float) -> np.ndarray:
+    """Sizes (N, 2) as (width, height) -> (N, 4) boxes in the middle of the images, of `side` times both."""
     sizes = np.asarray(sizes, dtype=np.float64)
     corner = (1 - side) / 2 * sizes
     return np.concatenate([corner, corner + side * sizes - 1], axis=1)
 
 
-def read_blacklist(path: str | Path) -> frozenset[int]:
-    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line."""
+def read_blacklist(path: str | Path | None) -> frozenset[int]:
+    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line; of none nobody."""
+    if path is None:
+        return frozenset()
     try:
         return frozenset(int(number) for number in Path(path).read_text().split())
     except (OSError, ValueError) as error:

@@ -16,6 +16,12 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
+def best_iou(boxes: ArrayLike, true_boxes: ArrayLike) -> np.ndarray:
+    """Boxes (n, 4) held against an image's true boxes (M, 4) -> (n,) the best IoU of each; 0 without a true box."""
+    truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
+    return box_iou(np.asarray(boxes)[:, None], truth).max(axis=1, initial=0)
+
+
 def intersection(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Pixels in both of a (…, 4) and b (…, 4)."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)

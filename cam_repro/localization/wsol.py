@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cam_repro.localization.boxes import checked_heatmap
-from cam_repro.localization.iou import box_iou
+from cam_repro.localization.iou import best_iou
 
 THRESHOLDS = np.arange(0, 1, 0.001)
 IOU_V1 = 0.5
@@ -37,7 +37,6 @@ def accuracies(right: np.ndarray) -> dict[str, object]:
 
     v1, v2 and the thresholds that reach them, threshold_v1, threshold_v2 (the lowest of equals);
     v1_at_20, v2_at_20: at the fixed 20 % of the maximum, the paper's;
-    v2_threshold_per_iou: V2 as the benchmark's code prints it, each IoU at a best threshold of its own;
     thresholds, curve_v1, curve_v2 (1000,): the accuracy at each threshold;
     right_v1, right_v2, right_v1_at_20, right_v2_at_20 (N,): what each image adds there, 0…1, for a bootstrap.
     """
@@ -49,15 +48,7 @@ def accuracies(right: np.ndarray) -> dict[str, object]:
         said |= {name: float(curve[best]), f"threshold_{name}": float(THRESHOLDS[best]), f"curve_{name}": curve}
         said |= {f"right_{name}": right[:, rows, best].mean(axis=1), f"{name}_at_20": float(curve[AT_20])}
         said |= {f"right_{name}_at_20": right[:, rows, AT_20].mean(axis=1)}
-    return said | {"v2_threshold_per_iou": float(curves[VERSIONS["v2"]].max(axis=1).mean())}
-
-
-def floor_accuracies(boxes: np.ndarray, true_boxes: Iterable[ArrayLike]) -> tuple[float, float]:
-    """MaxBoxAcc V1 and V2, in percent, of boxes (N, 4) that never look, each beside its image's true boxes (M, 4)."""
-    truths = (np.asarray(of_image, dtype=np.float64).reshape(-1, 4) for of_image in true_boxes)
-    best = np.array([_best_iou(box[None], truth)[0] for box, truth in zip(boxes, truths, strict=True)])
-    v1, v2 = best >= IOU_V1, np.stack([best >= iou for iou in IOUS_V2])
-    return 100.0 * float(v1.mean()), 100.0 * float(v2.mean())
+    return said
 
 
 def normalised(heatmap: np.ndarray) -> np.ndarray:
@@ -69,10 +60,9 @@ def normalised(heatmap: np.ndarray) -> np.ndarray:
     return np.clip((heatmap - low) / (high - low), 0, 1)
 
 
-def boxes_on_map(boxes: ArrayLike, image_size: tuple[int, int], map_size: tuple[int, int] = (224, 224)) -> np.ndarray:
-    """Boxes (M, 4) of an image on its map, sizes as (width, height), cut to integers as the benchmark does."""
-    scale = np.tile(np.asarray(map_size, dtype=np.float64), 2)
-    return (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale / np.tile(image_size, 2)).astype(np.int64)
+def boxes_on_map(boxes: ArrayLike, image_size: tuple[int, int]) -> np.ndarray:
+    """Boxes (M, 4) of an image of (width, height) on its map, cut to integers as the benchmark does."""
+    return (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * MAP_SIDE / np.tile(image_size, 2)).astype(np.int64)
 
 
 def right_by_threshold(heatmap: np.ndarray, true_boxes: ArrayLike) -> np.ndarray:
@@ -97,13 +87,7 @@ def right_by_threshold(heatmap: np.ndarray, true_boxes: ArrayLike) -> np.ndarray
             boxes.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
         if not contours:
             boxes.append(NO_CONTOUR)
-    truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
-    overlap = _best_iou(np.array(boxes), truth)
+    overlap = best_iou(np.array(boxes), true_boxes)
     of_largest, of_any = overlap[largest], np.maximum.reduceat(overlap, first_of_cut)
     right = np.stack([of_largest >= IOU_V1, *(of_any >= iou for iou in IOUS_V2)])
     return right[:, cut_of_threshold]
-
-
-def _best_iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) against true boxes (M, 4) -> (n,) the best IoU of each; 0 when there is no true box."""
-    return box_iou(boxes[:, None], truth).max(axis=1, initial=0)
