@@ -1,6 +1,6 @@
 """One page to look at: pictures with maps, boxes and a threshold to move, why guesses fail, errors and their origin.
 
-The page is one file that fetches nothing. It holds the small maps, as float16, and enlarges, cuts and boxes them itself
+The page is one file that fetches nothing. It holds the small maps, and enlarges, cuts and boxes them itself
 (page/report.js), by the rules of `data.views.resize_map` and `localization.boxes.paper_box`.
 """
 
@@ -42,9 +42,10 @@ from cam_repro.reporting.tables import tables_of
 PAGE = Path(__file__).parent / "page"
 LARGEST_SIDE = 1024  # pixels: a larger picture is judged at this size, since the page enlarges its maps to it
 STORED_SIDE, QUALITY = 400, 80  # of the JPEGs in the page
-ERRORS = {  # the charts, in their order
+CHARTS = {
     "cls_top1_error": "Top-1 classification error", "loc_top1_error": "Top-1 localization error",
     "loc_top5_error": "Top-5 localization error",
+    "gt_known_loc": "Localization accuracy of the true class’s box (GT-known; higher is better)",
 }  # fmt: skip
 FLOORS = {"a centred box": "floor_centre_box", "the whole image": "floor_whole_image"}
 
@@ -69,11 +70,8 @@ def make_report(config: Config) -> Path:
                 )
         images = chosen_images(config.report.images, split, config.seed)
         pictures, runs = [_picture(split, image) for image in images], []
-        for weights in dict.fromkeys((run.name, run.provenance["weights"]) for run in in_gallery):
-            of_network = [run for run in in_gallery if (run.name, run.provenance["weights"]) == weights]
-            evaluation = opened(config, of_network[0], split, fingerprint, world)
-            for run in tqdm(of_network, weights[0], leave=False, disable=None):
-                runs.append(_run(evaluation, run, images, pictures))
+        for run in tqdm(in_gallery, "networks and methods", leave=False, disable=None):
+            runs.append(_run(opened(config, run, split, fingerprint, world), run, images, pictures))
     path = write_text(folder / "report.html", page(results, pictures, runs))
     print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
@@ -164,10 +162,10 @@ def _picture(split: Split, image: int) -> dict[str, Any]:
 
 
 def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: list[dict[str, Any]]) -> dict[str, Any]:
-    """A network and method as the page has them: maps, each divided by its largest absolute value, with the guesses.
+    """A network and method as the page has them: maps, float32, with the guesses.
 
     right: the place of the true class among a picture's guesses, -1 where it is not; release: the loose and the tight
-    box of every map, from the stored values.
+    box of every map.
     """
     config, trained, subset = evaluation.config, evaluation.trained, evaluation.split.subset(images)
     batches = [*predict_split(
@@ -177,17 +175,15 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
     classes = np.concatenate([batch.classes for batch in batches])
     of_guesses = np.concatenate([batch.maps[result.method][:, 0] for batch in batches])
     of_true_class = np.concatenate([batch.true_class_maps[result.method] for batch in batches])
-    maps = np.concatenate([of_guesses, of_true_class], axis=1)
-    scale = np.abs(maps).max((2, 3), keepdims=True)
-    stored = (maps / np.where(scale > 0, scale, 1)).astype("<f2")
+    maps = np.concatenate([of_guesses, of_true_class], axis=1).astype("<f4")
     words, labels = trained.words, subset.labels
     release, protocol = [], written_protocols()["release"]
-    for of_picture, picture in zip(stored.astype(np.float32), pictures, strict=True):
+    for of_picture, picture in zip(maps, pictures, strict=True):
         enlarged = [resize_map(one, picture["width"], picture["height"]) for one in of_picture]
         release.append([loose_and_tight(heatmap, protocol) for heatmap in enlarged])
     return {
         "network": result.name, "method": result.method, "side": maps.shape[2:],
-        "maps": b64encode(stored.tobytes()).decode(),
+        "maps": b64encode(maps.tobytes()).decode(),
         "guesses": [[first_name(words[label]) for label in of_picture] for of_picture in classes],
         "right": [[*of].index(label) if label in of else -1 for of, label in zip(classes, labels, strict=True)],
         "release": release,
@@ -234,21 +230,15 @@ def _said(protocol: dict[str, Any]) -> str:
 def _errors(table2: Table) -> str:
     """Table 2's results as charts; the paper's number is on them where it was measured on the same images."""
     results = [(run, row.published if table2.is_full_val else {}) for row in table2.rows for run in row.results]
-    charts = [
-        interval_chart(title, [
-            Measured(_named(run), run.metrics[metric], *run.interval(metric), published.get(metric))
-            for run, published in results
-        ])
-        for metric, title in ERRORS.items()
-    ]  # fmt: skip
-    known = []
-    for run, _ in results:
-        low, high = run.interval("gt_known_loc")
-        ends = (None, None) if low is None else (100 - high, 100 - low)
-        known.append(Measured(_named(run), 100 - run.metrics["gt_known_loc"], *ends))
-    floors = {name: 100 - results[0][0].metrics[metric] for name, metric in FLOORS.items()}
-    title = "Localization error of the true class’s box (100 − GT-known)"
-    return "".join(charts) + interval_chart(title, known, floors)
+    charts = ""
+    for metric, title in CHARTS.items():
+        rows = [
+            Measured(_named(run), value, *run.interval(metric), published.get(metric))
+            for run, published in results if (value := run.metrics[metric]) is not None  # as top-5 of three classes
+        ]  # fmt: skip
+        floors = {name: results[0][0].metrics[of] for name, of in FLOORS.items()} if metric == "gt_known_loc" else {}
+        charts += interval_chart(title, rows, floors)
+    return charts
 
 
 def _curve(sweeps: Sequence[Result], data: str) -> str:

@@ -3,17 +3,8 @@
 /* From a stored map to its box, as Python does: `enlarge` is OpenCV's bicubic resize (data/views.py), `paperBox` is
    localization/boxes.py, `kindOfGuess` is localization/failures.py. Boxes are [x1, y1, x2, y2], both corners inside. */
 
-/** Little-endian float16 in base64 -> Float32Array. */
-function decoded(base64) {
-  const bytes = Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, place) => {
-    const bits = view.getUint16(2 * place, true);
-    const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
-    const size = exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14;
-    return bits >> 15 ? -size : size;
-  });
-}
+/** Little-endian float32 in base64 -> Float32Array. */
+const decoded = (base64) => new Float32Array(Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0)).buffer);
 
 /** For each of `to` pixels the four of `from` that it is made of, the edge's repeated, and their weights. */
 function taps(from, to) {
