@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cam_repro.config import REPOSITORY
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "hydra-core")
+PACKAGES = (  # whose versions may move a number
+    "torch", "torchvision", "timm", "numpy", "scipy", "simplejpeg", "pillow", "opencv-python-headless", "hydra-core",
+)  # fmt: skip
 SOURCES = ("cam_repro", "configs", "scripts")  # a new file in them takes part, whether git knows it or not
 
 

@@ -4,16 +4,11 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
-
-try:
-    import simplejpeg
-except ImportError:  # optional: the same pixels, 1.4 times faster
-    simplejpeg = None
 
 # Damaged EXIF tags and palettes with transparency: the pixels are fine.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -26,12 +21,6 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 class CorruptImage(Exception):
     """A file that is no readable picture; its text names file and reason in one line."""
-
-
-def decoder() -> str:
-    """Which library decodes and which resizes, for a result's provenance."""
-    name = "pillow" if simplejpeg is None else "simplejpeg"
-    return f"{name} {version(name)}, resized by torch {version('torch')}"
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -77,7 +66,7 @@ def examine(path: Path) -> tuple[tuple[int, int], dict[str, str]]:
 def _decode(data: bytes) -> tuple[np.ndarray, str]:
     """(H,W,3) uint8 RGB, and what libjpeg complained of where Pillow reads on."""
     doubt = ""
-    if simplejpeg is not None and data[:2] == b"\xff\xd8":
+    if data[:2] == b"\xff\xd8":
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
             if height * width <= LARGEST_PICTURE:

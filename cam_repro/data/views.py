@@ -62,13 +62,6 @@ def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
     return resize(image_hwc, new_width, new_height)[top : top + size, left : left + size]
 
 
-def center_crop_window(width: int, height: int, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of what `center_crop` shows of a (height,width) picture, in the picture's pixels."""
-    new_width, new_height, left, top = _center_crop_geometry(width, height, size)
-    x_scale, y_scale = width / new_width, height / new_height
-    return left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale
-
-
 def _center_crop_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
     """Width and height of the resized picture, then left and top of the crop in it; rounded as torchvision does."""
     short = round(size * 256 / 224)
@@ -80,7 +73,9 @@ def _center_crop_geometry(width: int, height: int, size: int) -> tuple[int, int,
 def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
     """What lies outside the crop was not seen and is 0: not salient. The crop's edges go to whole pixels."""
     width, height = picture
-    left, top, right, bottom = (round(edge) for edge in center_crop_window(width, height, size))
+    new_width, new_height, left, top = _center_crop_geometry(width, height, size)
+    left, right = (round(x * width / new_width) for x in (left, left + size))
+    top, bottom = (round(y * height / new_height) for y in (top, top + size))
     placed = np.zeros((height, width), maps.dtype)
     placed[top:bottom, left:right] = resize_map(maps[0], right - left, bottom - top, interpolation)
     return placed

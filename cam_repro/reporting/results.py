@@ -13,7 +13,6 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import ProtocolConfig, written_protocols
 from cam_repro.data import imagenet_classes
-from cam_repro.data.images import decoder
 from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.evaluation.evaluate import Evaluation, Job, Outcome
 from cam_repro.evaluation.predictions import write_predictions
@@ -113,7 +112,6 @@ def origin(evaluation: Evaluation) -> dict[str, Any]:
         "data": evaluation.fingerprint,
         "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
         "blacklist": _hash(sorted(evaluation.blacklist)) if evaluation.blacklist else None,
-        "decoder": decoder(),
         "precision": "float32",
         "versions": versions(),
         "device": device_name(str(evaluation.world.device)),

@@ -10,7 +10,6 @@ from small_tree import IMAGES, SIZE, checked, write_list, write_small_tree, writ
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
-from cam_repro.data import images
 from cam_repro.data.check import check
 
 TURNED = "<size><width>30</width><height>40</height></size>"
@@ -86,7 +85,6 @@ def test_a_split_that_is_not_there_is_noted_and_none_at_all_refused(root: Path) 
         check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root)))
 
 
-@pytest.mark.skipif(images.simplejpeg is None, reason="Pillow alone does not notice it")
 def test_damage_in_the_middle_that_decoders_read_past_is_noted(root: Path) -> None:
     path = root / IMAGES / "val/b.JPEG"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(path)

@@ -71,7 +71,6 @@ def test_maps_are_enlarged_as_torch_does(width: int, height: int, interpolation:
 def test_the_center_crop_shows_the_middle_and_what_it_cuts_off_has_no_heat(
     picture: tuple[int, int], window: tuple[int, ...]
 ) -> None:
-    assert tuple(round(edge) for edge in views.center_crop_window(*picture, 224)) == window
     placed = VIEWS["center_crop"].place(np.full((1, 13, 13), 3.0, np.float32), picture, 224, "bicubic")
     left, top, right, bottom = window
     np.testing.assert_allclose(placed[top:bottom, left:right], 3, rtol=1e-5)
