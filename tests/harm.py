@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from conftest import REPOSITORY, under
 from processes import Program, settings
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
+from torch.distributed import run as torchrun
 
 OF_THE_CLOCK = "images_per_second"
 RUN = Path("runs/shapes/alexnet_gap")
@@ -32,12 +31,11 @@ def start_two(folder: Path, *options: str, **more: Any) -> list[Program]:
     return [start(folder, *options, **place, **more) for place in places()]
 
 
-def start_torchrun(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
-    """The same by two processes that torchrun starts, and once again when one of them fails."""
-    several = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command = [sys.executable, "-m", *several, str(IMPATIENT), *_words(folder, options)]
-    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        return subprocess.Popen(command, stdout=out, stderr=err, env=settings(**environment), cwd=REPOSITORY)
+def start_torchrun(folder: Path, *options: str, **environment: str) -> Program:
+    """The same by two processes that torchrun forks, and once again when one of them fails."""
+    several = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", "--run-path", "--start-method=fork"]
+    words, said = [*several, str(IMPATIENT), *_words(folder, options)], (folder / "out", folder / "err")
+    return Program(Path(torchrun.__file__), words, *said, settings(**environment), REPOSITORY)
 
 
 def places() -> list[dict[str, str]]:
