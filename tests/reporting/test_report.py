@@ -222,6 +222,12 @@ def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Pat
         assert re.findall(r'class="floor(?: lower)?" x1="([\d.]+)%" x2="\1%" y1="-8"', text) == ["21.6", "8.8"]
 
 
+def test_what_fewer_than_five_classes_leave_undefined_has_no_point_on_the_charts(tmp_path: Path, write: Writer) -> None:
+    write("alexnet_gap", "cam", metrics={"cls_top5_error": None, "loc_top5_error": None})
+    text = report.page(read_results(tmp_path / "shapes"), [], [])
+    assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "63.4%"]
+
+
 def refusal(config: Config) -> str:
     with pytest.raises(UserError) as caught:
         make_report(config)

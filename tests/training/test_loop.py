@@ -64,6 +64,15 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(
     assert capsys.readouterr().out.count("skipped: ") == 56  # of 60, in whole batches of 8
 
 
+def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(tiny_shapes: Path, tmp_path: Path) -> None:
+    root, settings = shutil.copytree(tiny_shapes, tmp_path / "tree"), config(tmp_path, tmp_path / "tree")
+    settings.eval_batch_size = 2  # the last picture is not among the first batches, but its map is shown
+    (root / "ILSVRC/Data/CLS-LOC/val/shapes_val_00000020.JPEG").write_bytes(b"\xff\xd8")
+    with pytest.raises(UserError, match="corrupt image .*shapes_val_00000020"):
+        train(settings)
+    assert not (tmp_path / "runs/tiny/alexnet_gap/checkpoint.pt").exists()
+
+
 def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
     train(config(tmp_path, tiny_shapes))
     with pytest.raises(UserError, match=r"other settings: recipe.label_smoothing 0.0 → 0.3;"):
