@@ -39,6 +39,7 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+@cache
 def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALA
 from torch.distributed import run as torchrun
 
 OF_THE_CLOCK = "images_per_second"
-RUN = Path("runs/shapes/alexnet_gap")
+RUN = Path("runs/shapes/squeezenet_gap")
 IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 
 

@@ -219,7 +219,7 @@ def test_no_number_is_taken_however_large() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([*KEYS]), st.sampled_from(ODD)), max_size=3), st.sampled_from(PROTOCOLS))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_command_line_is_right_or_refused_in_one_line_that_names_a_key(
     words: list[tuple[str, str]], protocol: str
 ) -> None:

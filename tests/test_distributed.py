@@ -32,7 +32,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     """Though no number divides by two, and one process has no picture at all to learn from in the first step."""
     root = write_uneven_shapes(tmp_path / "shapes")
     sizes = ("data.generate.train=13", "data.generate.val=7", "model.input_size=64", "eval_batch_size=3")
-    options = [f"data.root={root}", *TINY, *sizes, "model=alexnet_gap", "device=cpu"]
+    options = [f"data.root={root}", *TINY, *sizes, "model=squeezenet_gap", "device=cpu"]
     one, two = tmp_path / "one", tmp_path / "two"
     train(composed([*under(one), *options]))
     finish(two, *start_two(two, *options))
@@ -45,7 +45,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     (alone,) = evaluated(composed([*under(one), *options, weights]))
     localize = REPOSITORY / "scripts/eval_localization.py"
     finish(two, *start_two(two, *options, weights, file=localize))
-    together = json.loads((two / "results/shapes/alexnet_gap/localization-cam-paper.json").read_text())
+    together = json.loads((two / "results/shapes/squeezenet_gap/localization-cam-paper.json").read_text())
     assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
 
@@ -68,7 +68,7 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     A process fails, torchrun starts both again, one of them alone is stopped within a validation, then within an epoch.
     """
     options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
-               "model=alexnet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
+               "model=squeezenet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     finish(one, *start_two(one, *options))
     assert "2 process(es) × 4 on cpu" in (one / "out").read_text()

@@ -15,6 +15,7 @@ from conftest import TINY, Settings, evaluated, run_script, succeeds, tiny_confi
 from PIL import Image
 
 from cam_repro import UserError
+from cam_repro.data.shapes import make_shapes
 from cam_repro.evaluation import maps
 from cam_repro.evaluation.evaluate import Job, evaluate, evaluations, localization_jobs
 from cam_repro.evaluation.predictions import label_order
@@ -29,9 +30,9 @@ PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 
 @pytest.fixture(scope="session")
 def trained(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose runs/ holds AlexNet-GAP after an epoch on the tiny data set; tests must not change it."""
+    """A folder whose runs/ holds SqueezeNet-GAP after an epoch on the tiny data set; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained")
-    train(tiny_config(folder, tiny_shapes, "model=alexnet_gap", "model.input_size=64", "recipe.epochs=1"))
+    train(tiny_config(folder, tiny_shapes, "model=squeezenet_gap", "model.input_size=64", "recipe.epochs=1"))
     return folder
 
 
@@ -62,16 +63,17 @@ def crops_seen(predict: mock.Mock) -> int:
 def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
     config: Settings, here: Path, predict: mock.Mock
 ) -> None:
-    records = evaluated(config("protocol=all"))
-    folder = here / "results/shapes/alexnet_gap"
+    few = ["data.generate.train=1", "data.generate.val=6", f"data.root={make_shapes(here / 'few', train=1, val=6)}"]
+    records = evaluated(config("protocol=all", *few))
+    folder = here / "results/shapes/squeezenet_gap"
     ways = {(record["method"], record["protocol"]["name"]) for record in records}
     in_all = [name for name, method in METHODS.items() if method.in_all]
     assert ways == {(method, protocol) for method in in_all for protocol in PROTOCOLS}
     files = [folder / f"localization-{record['method']}-{record['protocol']['name']}.json" for record in records]
     assert sorted(folder.glob("localization-*.json")) == sorted(files)
-    assert crops_seen(predict) == 20 + 10 * 20  # squash for paper and wsol, ten crops for the three of the release
-    again = evaluated(config("protocol=all"))
-    assert crops_seen(predict) == 220 and again == records == [json.loads(file.read_text()) for file in files]
+    assert crops_seen(predict) == 6 + 10 * 6  # squash for paper and wsol, ten crops for the three of the release
+    again = evaluated(config("protocol=all", *few))
+    assert crops_seen(predict) == 66 and again == records == [json.loads(file.read_text()) for file in files]
 
 
 def test_another_rule_scores_the_kept_maps_without_the_network(
@@ -80,7 +82,7 @@ def test_another_rule_scores_the_kept_maps_without_the_network(
     (first,) = evaluated(config())
     stricter, _ = evaluated(config("protocol.threshold=0.5"))
     assert stricter["protocol"]["name"] == "paper-threshold0.5"
-    folder = here / "results/shapes/alexnet_gap"
+    folder = here / "results/shapes/squeezenet_gap"
     boxes = [(folder / f"predictions{of}.txt").read_text() for of in ("", "-cam-paper-threshold0.5")]
     assert crops_seen(predict) == 20 and boxes[0] != boxes[1]
     _, again = evaluated(config("force=true"))
@@ -125,7 +127,7 @@ def test_one_method_under_all_protocols(config: Settings) -> None:
 
 def test_score_prints_the_errors_that_the_evaluation_printed(config: Settings, here: Path, tiny_shapes: Path) -> None:
     (record,) = evaluated(config())
-    predictions = here / "results/shapes/alexnet_gap/predictions.txt"
+    predictions = here / "results/shapes/squeezenet_gap/predictions.txt"
     out = succeeds(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"))
     for metric in ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "floor_centre_box"):
         assert f"{metric:20} {record['metrics'][metric]:6.2f} %" in out
@@ -136,7 +138,7 @@ def test_score_prints_the_errors_that_the_evaluation_printed(config: Settings, h
 
 def test_labels_may_count_the_devkits_classes(config: Settings, here: Path, tiny_shapes: Path) -> None:
     (record,) = evaluated(config())
-    predictions, devkit = here / "results/shapes/alexnet_gap/predictions.txt", here / "devkit.txt"
+    predictions, devkit = here / "results/shapes/squeezenet_gap/predictions.txt", here / "devkit.txt"
     wnids = [line.split()[0] for line in (tiny_shapes / "LOC_synset_mapping.txt").read_text().splitlines()]
     table = ["n00000000", *reversed(wnids)]
     devkit.write_text("".join(f"{number} {wnid} some words\n" for number, wnid in enumerate(table, 1)))
@@ -162,16 +164,16 @@ def test_what_is_no_run_of_the_data_is_passed_over_and_what_people_read_is_not_p
     config: Settings, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = here / "runs/shapes"
-    shutil.copytree(runs / "alexnet_gap", runs / "alexnet_gap_old")
-    shutil.copytree(runs / "alexnet_gap", runs / "damaged")
+    shutil.copytree(runs / "squeezenet_gap", runs / "squeezenet_gap_old")
+    shutil.copytree(runs / "squeezenet_gap", runs / "damaged")
     (runs / "damaged/checkpoint.pt").write_bytes(b"nothing")
-    state = torch.load(runs / "alexnet_gap/checkpoint.pt", weights_only=True)
+    state = torch.load(runs / "squeezenet_gap/checkpoint.pt", weights_only=True)
     (runs / "of_other_data").mkdir()
     torch.save({**state, "wnids": [f"n{number}" for number in range(10)]}, runs / "of_other_data/checkpoint.pt")
-    (runs / "alexnet_gap/metrics.jsonl").write_bytes(b"{\xff\n")
-    (runs / "alexnet_gap/config.yaml").write_text("recipe: {}\n")
+    (runs / "squeezenet_gap/metrics.jsonl").write_bytes(b"{\xff\n")
+    (runs / "squeezenet_gap/config.yaml").write_text("recipe: {}\n")
     records = evaluated(config())
-    assert [record.get("name") for record in records] == [None, "alexnet_gap_old"]
+    assert [record.get("name") for record in records] == [None, "squeezenet_gap_old"]
     said = capsys.readouterr().out
     assert "damaged is passed over: " in said and "of_other_data is passed over: the network does not know" in said
     with pytest.raises(UserError, match="cannot be read"):
@@ -180,7 +182,7 @@ def test_what_is_no_run_of_the_data_is_passed_over_and_what_people_read_is_not_p
 
 def test_the_curve_of_every_threshold_is_kept_and_drawn(config: Settings, here: Path) -> None:
     (record,) = evaluated(config("protocol=wsol"))
-    path = here / "results/shapes/alexnet_gap/localization-cam-wsol.csv"
+    path = here / "results/shapes/squeezenet_gap/localization-cam-wsol.csv"
     thresholds, v1, v2 = np.loadtxt(path, delimiter=",", skiprows=1, unpack=True)
     assert len(thresholds) == 1000
     best, metrics = record["thresholds"], record["metrics"]
@@ -198,5 +200,5 @@ def test_of_all_trained_networks_those_without_class_maps_are_left_out(
     network = build_network(settings.model, len(wnids))
     write_checkpoint(here / "runs/shapes/alexnet/checkpoint.pt", settings.model, network, wnids)
     records = evaluated(config())
-    assert [record["model"] for record in records] == ["alexnet_gap"]
+    assert [record["model"] for record in records] == ["squeezenet_gap"]
     assert "alexnet is left out: method=cam cannot serve this network" in capsys.readouterr().out

@@ -14,7 +14,8 @@ import pytest
 from conftest import REPOSITORY, TINY
 from harm import RUN, assert_same, begun, finish, result, signal_when, start
 
-OPTIONS = (*TINY, "recipe.epochs=6", "recipe.batch_size=8", "model=alexnet_gap", "model.units=8", "model.dropout=0.5")
+OPTIONS = (*TINY, "recipe.epochs=6", "recipe.batch_size=8", "model=squeezenet_gap", "model.units=8",
+           "model.dropout=0.5")  # fmt: skip
 
 
 def inode(path: Path) -> int:

@@ -33,7 +33,7 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(rehearsal, "SECONDS", 0.2)
     monkeypatch.setattr(rehearsal, "VAL", 6)
-    tiny = ("recipe.batch_size=8", "recipe.sizes=[32]", "model=alexnet_gap", "model.input_size=64", "model.units=8")
+    tiny = ("recipe.batch_size=8", "recipe.sizes=[32]", "model=squeezenet_gap", "model.input_size=64", "model.units=8")
     rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *under(tmp_path)]))
     out = capsys.readouterr().out
     for part in ("decoding, one core", "decoding, all cores", "steps, images in memory", "steps with data",
@@ -41,7 +41,7 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
         assert re.search(rf"{part} +[\d,]+\.\d images/s", out), out
     assert re.search(r"to write, [\d.]+ s to read, \d+ MB", out)
     assert re.search(r"stop and resume +stopped and saved at step 2; then the same weights, bit for bit", out)
-    assert "alexnet_gap on ILSVRC, recipe finetune: 8 epochs" in out and "Traceback" not in out
+    assert "squeezenet_gap on ILSVRC, recipe finetune: 8 epochs" in out and "Traceback" not in out
     assert not any((tmp_path / "cache").iterdir()) and not (tmp_path / "runs").exists()
 
 

@@ -58,16 +58,16 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     script: Script, tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = succeeds(script("train", "model=alexnet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"))
+    out = succeeds(script("train", "model=squeezenet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"))
     assert out.count("trained 1 epochs") == 2
-    names = [f"alexnet_gap-recipe.lr_{rate}" for rate in ("0.0001", "0.001")]
+    names = [f"squeezenet_gap-recipe.lr_{rate}" for rate in ("0.0001", "0.001")]
     assert sorted(path.name for path in (tmp_path / "runs/shapes").iterdir()) == names
     config = partial(tiny_config, tmp_path, tiny_shapes)
     records = evaluated(config())
-    assert [(record["model"], record["name"]) for record in records] == [("alexnet_gap", name) for name in names]
+    assert [(record["model"], record["name"]) for record in records] == [("squeezenet_gap", name) for name in names]
     assert evaluated(config(f"name={names[0]}", "force=true"))[0]["metrics"] == records[0]["metrics"]
     table1, *_ = write_tables(tmp_path / "results", "shapes")
-    assert all(f"AlexNet-GAP ({name})" in table1.read_text() for name in names)
+    assert all(f"squeezenet_gap ({name})" in table1.read_text() for name in names)
 
     a, b = (tmp_path / f"results/shapes/{name}/localization-cam-paper.json" for name in names)
     for metric, (difference, low, high) in compare(config(f"a={a}", f"b={b}")).items():
@@ -84,11 +84,11 @@ def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
 
 
 def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:
-    options = " ".join([*under(tmp_path), *TINY, f"data.root={tiny_shapes}", "model=alexnet_gap", "model.units=8"])
+    options = " ".join([*under(tmp_path), *TINY, f"data.root={tiny_shapes}", "model=squeezenet_gap", "model.units=8"])
     piped = f"{sys.executable} scripts/train.py {options} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, cwd=REPOSITORY, timeout=240)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
-    run = tmp_path / "runs/shapes/alexnet_gap"
+    run = tmp_path / "runs/shapes/squeezenet_gap"
     assert (run / "checkpoint.pt").is_file() and len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 

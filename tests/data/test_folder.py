@@ -66,10 +66,10 @@ def test_what_is_no_folder_of_classes_is_said_in_one_line(tmp_path: Path, given:
 def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
     """Two classes without boxes: trained, classified, looked at, tabulated; localization says what is missing."""
     small = [option for option in TINY if "generate" not in option]
-    options = ["data=folder", f"data.root={root}", "model=alexnet_gap", "model.units=8", "recipe=scratch", *small]
+    options = ["data=folder", f"data.root={root}", "model=squeezenet_gap", "model.units=8", "recipe=scratch", *small]
     done = run_script("train", tmp_path, *options, "model.input_size=64")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs/pets/alexnet_gap/checkpoint.pt").is_file()
+    assert (tmp_path / "runs/pets/squeezenet_gap/checkpoint.pt").is_file()
     where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
     config = composed([*options, *where, "data.workers=0", "device=cpu", f"out={tmp_path / 'out'}"])
     (record,) = evaluated(config, "classification")

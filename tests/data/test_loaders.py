@@ -148,6 +148,7 @@ def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
     val: Split, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(VIEWS, "squash", replace(VIEWS["squash"], take=fails))
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds until a death is noticed
     with pytest.raises(UserError, match="a decoding process failed") as caught:
         list(evaluation_batches(val, 224, 10, workers=2))
     text = str(caught.value)

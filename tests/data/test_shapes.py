@@ -21,7 +21,7 @@ from cam_repro.localization.errors import box_iou
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shapes(tmp_path_factory.mktemp("shapes") / "set", train=30, val=200)
+    return make_shapes(tmp_path_factory.mktemp("shapes") / "set", train=30, val=120)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations
     error, report = checked(tree)
     assert error is None and "errors: 0\nnotes: 0\n" in report
     rows = [line.split()[:3] for line in report.splitlines() if line.startswith("n9")]
-    assert rows == [[f"n{90000001 + label}", "3", "20"] for label in range(10)]
+    assert rows == [[f"n{90000001 + label}", "3", "12"] for label in range(10)]
 
 
 def test_pictures_are_named_and_numbered_as_ilsvrcs(tree: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_picture_depends_on_seed_split_and_index_alone(tree: Path, tmp_path: P
     assert {n: d for n, d in smaller.items() if n.endswith((".JPEG", ".xml"))}.items() <= pictures.items()
     other = files_of(make_shapes(tmp_path / "other", seed=1, train=10, val=10))
     assert not any(pictures[name] == data for name, data in other.items() if name.endswith(".JPEG"))
-    assert len({data for name, data in pictures.items() if name.endswith(".JPEG")}) == 230
+    assert len({data for name, data in pictures.items() if name.endswith(".JPEG")}) == 150
 
 
 def start_making(root: Path, train: int) -> subprocess.Popen[bytes]:
@@ -140,8 +140,8 @@ def complaint(root: Path, **parameters: int) -> str:
 
 
 def test_other_parameters_are_refused_with_both_and_the_way_out(tree: Path) -> None:
-    before, text = files_of(tree), complaint(tree, train=31, val=200)
-    for parameters in ("'seed': 0, 'train': 30, 'val': 200", "'seed': 0, 'train': 31, 'val': 200", "data.root="):
+    before, text = files_of(tree), complaint(tree, train=31, val=120)
+    for parameters in ("'seed': 0, 'train': 30, 'val': 120", "'seed': 0, 'train': 31, 'val': 120", "data.root="):
         assert parameters in text
     assert files_of(tree) == before
 

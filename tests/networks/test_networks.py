@@ -79,7 +79,7 @@ def test_he_initialisation_keeps_the_scale_of_networks_without_batch_norm(name: 
 
 @pytest.mark.parametrize(
     ("name", "factor"),
-    [("alexnet_gap", 1.0), ("alexnet_gap", 10000.0), ("alexnet_star_gap", 100.0), ("googlenet_gmp", 100.0)],
+    [("alexnet_gap", 10000.0), ("alexnet_star_gap", 100.0), ("googlenet_gmp", 1.0)],
 )
 def test_a_new_head_starts_near_the_loss_of_guessing_whatever_the_scale_of_the_trunks_maps(
     name: str, factor: float

@@ -27,7 +27,7 @@ NAMES = (checkpoint.CHECKPOINT, checkpoint.PREVIOUS)
 
 
 def config(**changes: object) -> Config:
-    return Config(model=model_config("alexnet_gap"), data=DataConfig(name="shapes"), **changes)
+    return Config(model=model_config("squeezenet_gap"), data=DataConfig(name="shapes"), **changes)
 
 
 def a_run(width: int = 50) -> tuple[nn.Module, torch.optim.Optimizer]:

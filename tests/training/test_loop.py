@@ -23,7 +23,7 @@ from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate
 
 
-def config(folder: Path, root: Path, model: str = "alexnet_gap", **recipe: object) -> Config:
+def config(folder: Path, root: Path, model: str = "squeezenet_gap", **recipe: object) -> Config:
     tiny = {"epochs": 1, "batch_size": 8, "sizes": [64], "optimizer": "sgd", "lr": 1e-3, "weight_decay": 0.0}
     return Config(
         model=replace(model_config(model), input_size=64), data=DataConfig(name="tiny", root=str(root), workers=0),
@@ -41,7 +41,7 @@ def broken(tiny_shapes: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("model", ["alexnet_gap", "resnet18"])
+@pytest.mark.parametrize("model", ["squeezenet_gap", "resnet18"])
 def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     broken: Path, tmp_path: Path, model: str
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(tiny_s
     (root / "ILSVRC/Data/CLS-LOC/val/shapes_val_00000020.JPEG").write_bytes(b"\xff\xd8")
     with pytest.raises(UserError, match="corrupt image .*shapes_val_00000020"):
         train(settings)
-    assert not (tmp_path / "runs/tiny/alexnet_gap/checkpoint.pt").exists()
+    assert not (tmp_path / "runs/tiny/squeezenet_gap/checkpoint.pt").exists()
 
 
 def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
