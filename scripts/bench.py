@@ -18,11 +18,11 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
 import torch
 
 from benchmarks import box_rows, evaluation_rows, input_rows, map_rows, scale_rows, training_rows
-from benchmarks.pictures import make_tree
 from benchmarks.timing import Row
 from cam_repro.config import REPOSITORY
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
+from cam_repro.rehearsal import write_pictures
 from cam_repro.reporting.table import aligned
 
 PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {  # each of a tree of PICTURES and a folder to work in
@@ -42,7 +42,7 @@ def main(parts: list[str]) -> int:
         return 2
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        tree = make_tree(Path(work) / "tree", PICTURES)
+        write_pictures(tree := Path(work) / "tree", 10, PICTURES)
         for row in chain.from_iterable(PARTS[part](tree, Path(work)) for part in parts or PARTS):
             rows.append(row)
             print(_line(row), flush=True)

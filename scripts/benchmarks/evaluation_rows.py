@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from benchmarks.pictures import CLASSES, make_tree, wnid
 from benchmarks.timing import Row, by_turns, quiet, row, seconds
 from cam_repro.config import CONFIGS, Config, ProtocolConfig, register_schema, validated
+from cam_repro.data import load_classes
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.views import normalise
 from cam_repro.evaluation.evaluate import Evaluation, evaluate, evaluations, localization_jobs
 from cam_repro.networks import build_network
+from cam_repro.rehearsal import write_pictures
 from cam_repro.reporting.results import write_outcome
 from cam_repro.training.checkpoint import CHECKPOINT
 
@@ -56,7 +57,8 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
 
 def _from_kept_maps(work: Path) -> Row:
     """Of the paper's main network."""
-    config = configured(make_tree(work / "few", FEW), work, "model=vgg_gap", "data.name=few")
+    write_pictures(work / "few", 10, FEW)
+    config = configured(work / "few", work, "model=vgg_gap", "data.name=few")
     _checkpoint(config)
     (evaluation,) = evaluations(config)
     fresh = min(seconds(lambda: _localized(evaluation, force=True)) for _ in range(2))
@@ -87,7 +89,7 @@ def configured(tree: Path, work: Path, *overrides: str) -> Config:
 
 def _checkpoint(config: Config) -> None:
     """A network as training leaves one, with the weights it started from."""
-    wnids = [wnid(label) for label in range(CLASSES)]
+    wnids, _ = load_classes(config.data)
     path = Path(config.runs) / config.data.name / config.model.name / CHECKPOINT
     path.parent.mkdir(parents=True)
     network = build_network(config.model, len(wnids))

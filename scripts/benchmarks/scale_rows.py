@@ -10,12 +10,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from PIL import Image
 from torch import nn
 
 from benchmarks.evaluation_rows import configured
-from benchmarks.pictures import make_tree, wnid
 from benchmarks.timing import Row, by_turns, row, seconds
-from cam_repro.data import load_split
+from cam_repro.data import ilsvrc, load_split
+from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import draw_boxes
 from cam_repro.evaluation.maps import predict_split
@@ -34,7 +35,7 @@ def rows(work: Path) -> Iterator[Row]:
 
 
 def _growth(work: Path) -> Iterator[Row]:
-    tree = _links(make_tree(work / "links", 8, scale=8), MANY)
+    tree = _links(_small_tree(work / "links"), MANY)
     (few, few_mb), (half, _), (many, many_mb) = _in_a_process(tree, work)
     grown = many_mb - few_mb
     first, second = (HALF - FEW) / (half - few), (MANY - HALF) / (many - half)  # images/s, without the start
@@ -49,10 +50,20 @@ def _growth(work: Path) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def _small_tree(root: Path) -> Path:
+    """Ten train and eight val pictures of 64×48 pixels, without lists, so that whatever lies there counts."""
+    make_shapes(root, 0, train=10, val=8)
+    for image_set in ilsvrc.IMAGE_SETS.values():
+        (root / image_set).unlink()
+    for path in root.glob(f"{ilsvrc.IMAGES}/**/*.JPEG"):
+        Image.open(path).resize((64, 48)).save(path)
+    return root
+
+
 def _links(tree: Path, images: int) -> Path:
     """The tree with as many val images, all links to its eight."""
-    pictures = sorted(tree.glob("ILSVRC/Data/CLS-LOC/val/*.JPEG"))
-    annotations = sorted(tree.glob("ILSVRC/Annotations/CLS-LOC/val/*.xml"))
+    pictures = sorted(tree.glob(f"{ilsvrc.IMAGES}/val/*.JPEG"))
+    annotations = sorted(tree.glob(f"{ilsvrc.ANNOTATIONS}/*.xml"))
     for number in range(len(pictures), images):
         for file in (pictures[number % 8], annotations[number % 8]):
             os.link(file, file.with_name(f"ILSVRC2012_val_{number + 1:08d}{file.suffix}"))
@@ -90,11 +101,10 @@ def _peak_megabytes() -> float:
 
 
 def _index(work: Path) -> Iterator[Row]:
-    tree = make_tree(work / "index", 8, scale=8)
-    for label in range(10):
-        folder = tree / "ILSVRC/Data/CLS-LOC/train" / wnid(label)
+    tree = _small_tree(work / "index")
+    for folder in (tree / ilsvrc.IMAGES / "train").iterdir():
         for number in range(FILES // 10 - 1):
-            os.close(os.open(folder / f"{wnid(label)}_{number + 2}.JPEG", os.O_CREAT | os.O_WRONLY))
+            os.close(os.open(folder / f"{folder.name}_{number + 2}.JPEG", os.O_CREAT | os.O_WRONLY))
     config = configured(tree, work, "data.name=index")
 
     def load() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.evaluation_rows import configured
 from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
-from cam_repro.data.loaders import Batch, on_device, training_batches
+from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.distributed import join_world
 from cam_repro.training.loop import starting_network, take_step
 from cam_repro.training.solver import build_optimizer
@@ -39,7 +39,7 @@ def _row(work: Path, size: int, steps: int) -> Row:
             return sum(took[first:])
 
         def loaded(epoch: int) -> Iterator[Batch]:
-            return on_device(training_batches(split, config.recipe, size, seed=0, epoch=epoch), world.device)
+            return training_batches(split, config.recipe, size, seed=0, epoch=epoch)
 
         in_memory = repeat(next(loaded(0)))
         times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]
