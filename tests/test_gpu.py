@@ -95,8 +95,8 @@ def test_products_are_whole_float32_where_maps_are_made() -> None:
 @pytest.mark.parametrize("model", ["alexnet_gap", "googlenet", "efficientnet_lite0"])
 @pytest.mark.parametrize("view", ["squash", "ten_crop"])
 def test_maps_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str, view: str) -> None:
-    """To 1e-3 of the largest value; the pixels' gradient, which jumps where a ReLU opens, in its direction."""
-    torch.manual_seed(0)  # random weights: the largest value of a map through a ReLU may lie near zero
+    """To 1e-4 of the split's largest value; the pixels' gradient, which jumps where a ReLU opens, in its direction."""
+    torch.manual_seed(0)
     settings = config(tmp_path, tiny_shapes, f"model={model}")
     split, network = load_split(settings.data, "val", tmp_path, CPU), build_network(settings.model, 10)
     methods = ["cam", "gradcam", "layercam", "backprop"]
@@ -104,10 +104,12 @@ def test_maps_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str, 
         [batch.true_class_maps for batch in predict_split(network.to(world.device), split, view, 64, methods, world)]
         for world in (GPU, CPU)
     )
-    for of_gpu, of_cpu in zip(there, here, strict=True):
-        for method in methods[:3]:
-            assert np.abs(of_gpu[method] - of_cpu[method]).max() <= 1e-3 * np.abs(of_cpu[method]).max(), method
-        assert np.corrcoef(of_gpu["backprop"].ravel(), of_cpu["backprop"].ravel())[0, 1] > 0.999
+    for method in methods:  # of all pictures: of a few, a ReLU may leave next to nothing
+        of_gpu, of_cpu = (np.concatenate([maps[method].ravel() for maps in of_all]) for of_all in (there, here))
+        if method == "backprop":
+            assert np.corrcoef(of_gpu, of_cpu)[0, 1] > 0.999
+        else:
+            assert np.abs(of_gpu - of_cpu).max() <= 1e-4 * np.abs(of_cpu).max(), method
 
 
 def test_an_evaluation_gives_the_processors_boxes(tiny_shapes: Path, tmp_path: Path) -> None:
