@@ -129,6 +129,8 @@ def _check_words(words: list[str]) -> None:
     """UserError for what Hydra would not name: a file of configs/ that is not there, a network's option without one."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
     for word in words:
+        if word.lstrip("+").startswith("hydra/launcher="):  # its jobs would compose elsewhere and do nothing
+            raise UserError(f"{shown(word)}: a sweep's jobs run here, one after another; start each by itself instead")
         group, equals, names = word.partition("=")
         if equals and group in groups and re.fullmatch(r"[\s\w.,-]*", names):  # else a list, or Hydra's glob(…)
             for name in names.split(","):

@@ -90,6 +90,11 @@ def test_a_sweep_does_the_work_for_each_choice_or_for_none(tmp_path: Path, monke
     assert done.code == 2 and not done.given and done.err.count("\n") == 1 and "recipe.lr=0.0" in done.err
 
 
+def test_a_launcher_which_would_do_the_work_nowhere_is_refused() -> None:
+    done = run("--multirun", "model=vgg_gap,nin", "hydra/launcher=joblib")
+    assert (done.code, done.given) == (2, []) and "hydra/launcher=joblib: a sweep's jobs run here" in done.err
+
+
 def test_a_fault_of_the_work_keeps_its_traceback() -> None:
     for fault in (ValueError("wrong"), AssertionError("never"), OSError("no disk trouble")):
         with pytest.raises(type(fault), match=str(fault)):
