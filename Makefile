@@ -76,7 +76,7 @@ rehearse: override data := ilsvrc
 rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
 	@$(RUN) scripts/rehearse.py $(CHOSEN)
 
-bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (10 minutes, needs no data)
+bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (17 minutes on 2 cores, needs no data)
 	@$(RUN) scripts/bench.py $(args)
 
 test: $(READY) ## the whole test suite (5 minutes on 2 cores)

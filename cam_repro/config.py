@@ -153,9 +153,7 @@ class Config:
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
-    weights: str | None = file(
-        r"\w+"
-    )  # or a name: IMAGENET1K_V1; none: random, or at evaluation the trained checkpoint
+    weights: str | None = file(r"\w+")  # or a name: IMAGENET1K_V1; none: random, in evaluations what was trained
     method: str | None = None  # none: cam; with protocol=all every one that the network can serve
     seed: int = number(0, 0, 2**32 - 1)
     deterministic: bool = False  # the same bits twice on the same machine

@@ -208,7 +208,7 @@ def centred_boxes(sizes: ArrayLike, side: float) -> np.ndarray:
 
 
 def read_blacklist(path: str | Path | None) -> frozenset[int]:
-    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line; of none nobody."""
+    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line; no path, no image."""
     if path is None:
         return frozenset()
     try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -70,8 +71,11 @@ def make_report(config: Config) -> Path:
                 )
         images = chosen_images(config.report.images, split, config.seed)
         pictures, runs = [_picture(split, image) for image in images], []
-        for run in tqdm(in_gallery, "networks and methods", leave=False, disable=None):
-            runs.append(_run(opened(config, run, split, fingerprint, world), run, images, pictures))
+        for (name, _), group in groupby(in_gallery, lambda run: (run.name, run.provenance["weights"])):
+            of_network = list(group)
+            evaluation = opened(config, of_network[0], split, fingerprint, world)
+            for run in tqdm(of_network, name, leave=False, disable=None):
+                runs.append(_run(evaluation, run, images, pictures))
     path = write_text(folder / "report.html", page(results, pictures, runs))
     print(f"{len(pictures)} pictures, {len(runs)} networks and methods, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
