@@ -94,9 +94,14 @@ def ten_crop_side(size: int) -> int:
 
 
 def ten_crop_places(size: int) -> list[tuple[int, int]]:
-    """(left, top) of the five crops in the warped square, in the release's order."""
+    """(left, top) of the five crops in the warped square, in the release's order.
+
+    The release counts from 1 and has the middle one at floor((far + 1) / 2) + 1: counted from 0
+    that is 16 of 32, and 15 of 29.
+    """
     far = ten_crop_side(size) - size
-    return [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
+    middle = (far + 1) // 2
+    return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
 @lru_cache(maxsize=8)

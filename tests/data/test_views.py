@@ -30,7 +30,7 @@ def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: 
     assert np.abs(ours.astype(int) - of_a_pillow_image).max() <= 1
 
 
-@pytest.mark.parametrize(("size", "far", "middle"), [(224, 32, 16), (227, 29, 14)])
+@pytest.mark.parametrize(("size", "far", "middle"), [(224, 32, 16), (227, 29, 15)])
 def test_ten_crops_are_cut_where_the_release_does_from_the_warped_picture_then_mirrored(
     size: int, far: int, middle: int
 ) -> None:
