@@ -113,25 +113,36 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.
 
 def training_batches(
     split: Split, recipe: RecipeConfig, size: int, seed: int, epoch: int,
-    *, first_step: int = 0, rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
+    *, interpolation: str = "bilinear", first_step: int = 0,
+    rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
-    """This process's share of each remaining global batch of the epoch."""
+    """This process's share of each remaining global batch of the epoch.
+
+    interpolation: the filter that shrinks the images; a network has its own as an attribute.
+    """
     order = epoch_order(len(split), recipe.batch_size, seed, epoch)[first_step:]
 
     def take(picture: np.ndarray, image: int) -> np.ndarray:
-        return training_crop(picture, size, recipe, np.random.default_rng((seed, epoch, image)))[None]
+        rng = np.random.default_rng((seed, epoch, image))
+        return training_crop(picture, size, recipe, rng, interpolation)[None]
 
     return _load(_Batches(split, size, take), [batch[rank::world_size] for batch in order], workers, pin)
 
 
 def evaluation_batches(
     split: Split, size: int, batch_size: int,
-    *, view: str = "squash", rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
+    *, view: str = "squash", interpolation: str = "bilinear",
+    rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
-    """Every image of the split exactly once over all processes, whatever the remainder; refuses corrupt files."""
+    """Every image of the split exactly once over all processes, whatever the remainder.
+
+    Raises UserError for a corrupt file.
+
+    interpolation: the filter that shrinks the images; a network has its own as an attribute.
+    """
     mine = np.arange(len(split))[rank::world_size]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    shown = _Batches(split, size, lambda picture, _: VIEWS[view].take(picture, size))
+    shown = _Batches(split, size, lambda picture, _: VIEWS[view].take(picture, size, interpolation))
     for batch in _load(shown, batches, workers, pin):
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")

@@ -26,23 +26,34 @@ class View:
     """A part of the picture, or several, that an evaluation shows to the network, and the way back from there.
 
     crops: how many it takes of a picture.
-    take(image (H,W,3), size) -> (crops,size,size,3) uint8.
+    take(image (H,W,3), size, interpolation) -> (crops,size,size,3) uint8; interpolation is the
+    filter that shrinks the image, "bilinear" or "bicubic"; not given: bilinear.
     place(a class's maps (crops,h,w) of crops of `size` pixels, (width, height), size, interpolation) ->
     (height,width); one class at a time, since larger arrays cost more to make than to fill.
     """
 
     crops: int
-    take: Callable[[np.ndarray, int], np.ndarray]
+    take: Callable[..., np.ndarray]
     place: Callable[[np.ndarray, tuple[int, int], int, str], np.ndarray]
 
 
-def resize(image_hwc: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture, or a window of one, as (height,width,3) uint8: bilinear with antialiasing.
+def resize(
+    image_hwc: np.ndarray,
+    width: int,
+    height: int,
+    interpolation: str = "bilinear",
+) -> np.ndarray:
+    """An image, or a window of one, as (height,width,3) uint8, by a filter with antialiasing.
 
-    torch's integer arithmetic, as torchvision resizes tensors; Pillow's pixels but for ±1 in 2 of 1,000 (bench).
+    torch's integer arithmetic, as torchvision resizes tensors. Of photographs the values are
+    Pillow's, but for ±1 in 2 of 100. A bicubic filter overshoots at edges; what of that is cut off
+    between its two passes depends on which is first. It is the one along the rows, here and in
+    Pillow before 13; Pillow 13 shrinks the columns of a tall image first, and up to 5 of 100,000
+    values differ by more (tests/data/test_views.py).
     """
     pixels = torch.from_numpy(image_hwc)[None].permute(0, 3, 1, 2)  # as they lie: else torch would turn them over
-    return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    shrunk = F.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
+    return shrunk[0].permute(1, 2, 0).numpy()
 
 
 def resize_map(heatmap: np.ndarray, width: int, height: int, interpolation: str = "bicubic") -> np.ndarray:
@@ -50,16 +61,17 @@ def resize_map(heatmap: np.ndarray, width: int, height: int, interpolation: str 
     return cv2.resize(heatmap, (width, height), interpolation=INTERPOLATIONS[interpolation])
 
 
-def squash(image_hwc: np.ndarray, size: int) -> np.ndarray:
+def squash(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """The whole picture warped to (size,size,3)."""
-    return resize(image_hwc, size, size)
+    return resize(image_hwc, size, size, interpolation)
 
 
-def center_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
+def center_crop(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as torchvision's recipe."""
     height, width = image_hwc.shape[:2]
     new_width, new_height, left, top = _center_crop_geometry(width, height, size)
-    return resize(image_hwc, new_width, new_height)[top : top + size, left : left + size]
+    resized = resize(image_hwc, new_width, new_height, interpolation)
+    return resized[top : top + size, left : left + size]
 
 
 def _center_crop_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
@@ -81,9 +93,9 @@ def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, in
     return placed
 
 
-def ten_crop(image_hwc: np.ndarray, size: int) -> np.ndarray:
+def ten_crop(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """The release's ten crops (10,size,size,3) of the whole picture warped to a square: five places, then mirrored."""
-    warped = squash(image_hwc, ten_crop_side(size))
+    warped = squash(image_hwc, ten_crop_side(size), interpolation)
     crops = [warped[y : y + size, x : x + size] for x, y in ten_crop_places(size)]
     return np.stack(crops + [crop[:, ::-1] for crop in crops])
 
@@ -134,19 +146,34 @@ def _average_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
     return sum_ten_crops(maps, size) / ten_crop_coverage(size)
 
 
+def _one_crop(take: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A view's `take`, of a function that takes a single crop (size,size,3)."""
+
+    def take_one(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
+        return take(image_hwc, size, interpolation)[None]
+
+    return take_one
+
+
 VIEWS = {
-    "squash": View(1, lambda image, size: squash(image, size)[None], _over_the_picture(lambda maps, size: maps[0])),
-    "center_crop": View(1, lambda image, size: center_crop(image, size)[None], _place_center_crop),
+    "squash": View(1, _one_crop(squash), _over_the_picture(lambda maps, size: maps[0])),
+    "center_crop": View(1, _one_crop(center_crop), _place_center_crop),
     "ten_crop": View(10, ten_crop, _over_the_picture(sum_ten_crops)),
     "ten_crop_averaged": View(10, ten_crop, _over_the_picture(_average_ten_crops)),
 }
 
 
-def training_crop(image_hwc: np.ndarray, size: int, recipe: RecipeConfig, rng: np.random.Generator) -> np.ndarray:
+def training_crop(
+    image_hwc: np.ndarray,
+    size: int,
+    recipe: RecipeConfig,
+    rng: np.random.Generator,
+    interpolation: str = "bilinear",
+) -> np.ndarray:
     """One random crop of the recipe's kind, (size,size,3), mirrored half of the time."""
     height, width = image_hwc.shape[:2]
     left, top, right, bottom = random_window(width, height, recipe, rng, size)
-    crop = resize(image_hwc[top:bottom, left:right], size, size)
+    crop = resize(image_hwc[top:bottom, left:right], size, size, interpolation)
     return torch.from_numpy(crop).flip(1).numpy() if recipe.mirror and rng.random() < 0.5 else crop
 
 
