@@ -6,12 +6,15 @@ import atexit
 import os
 import runpy
 import sys
-from multiprocessing import get_context, set_start_method
+from multiprocessing import forkserver, get_context, set_start_method
 from pathlib import Path
+
+from cam_repro.cores import PRELOADED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when the server imports torch
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
+CONTEXT.set_forkserver_preload([PRELOADED, "torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
+forkserver.ensure_running()  # before a test asks `worker_context` for a server, which then is this one
 
 
 def settings(**changes: str) -> dict[str, str]:
