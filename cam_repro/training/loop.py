@@ -23,7 +23,13 @@ from cam_repro.networks import CamNetwork, build_network, initialise_from_scratc
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, describe
-from cam_repro.training.solver import build_optimizer, crop_size, freeze_batch_norm, set_learning_rate
+from cam_repro.training.solver import (
+    begins_at,
+    build_optimizer,
+    crop_size,
+    freeze_batch_norm,
+    set_learning_rate,
+)
 from cam_repro.training.state import EPOCH, Progress, restore, seed_process, snapshot
 from cam_repro.training.stopping import Stop, Stopping
 from cam_repro.training.validation import validate
@@ -99,7 +105,7 @@ def train(config: Config) -> Path:
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
                 for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
-                    lr = set_learning_rate(optimizer, recipe, progress.step / (steps * recipe.epochs))
+                    lr = set_learning_rate(optimizer, recipe, progress.step, steps * recipe.epochs)
                     progress.add(take_step(forward, optimizer, batch.to(world.device), recipe, len(train_split), world))
                     due = progress.step == 1 or progress.step % LOG_EVERY == 0
                     if due and progress.step < (epoch + 1) * steps:
@@ -123,7 +129,8 @@ def train(config: Config) -> Path:
                 journal.end_epoch(record, curves)
                 progress.end_epoch()
                 save()
-                if epoch >= recipe.warmup * recipe.epochs and record["train_loss"] > 0.99 * chance:
+                warm = epoch >= begins_at(recipe.warmup, recipe.epochs)
+                if warm and record["train_loss"] > 0.99 * chance:
                     world.say(
                         f"the training loss has not left ln {classes} = {chance:.3g}, that of a guess: the network "
                         "learns nothing so far; try another recipe.lr= or other weights="

@@ -1,4 +1,4 @@
-"""The recipe's optimizer and its schedules, each a function of how much of training is done (0 … 1)."""
+"""The recipe's optimizer and its schedules: fractions of training, counted in whole steps or epochs."""
 
 from __future__ import annotations
 
@@ -34,29 +34,45 @@ def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> to
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: RecipeConfig, done: float) -> float:
-    """Give every parameter group the learning rate due when the share `done` of training lies behind."""
-    lr = recipe.lr * schedule(recipe, done)
+def begins_at(fraction: float, count: int) -> int:
+    """The first of `count` steps or epochs, from 0, before which this fraction of them is over.
+
+    In floating point 0.28 · 25 = 7.000000000000001: what is whole but for such an error is whole.
+    """
+    return math.ceil(round(fraction * count, 6))
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer,
+    recipe: RecipeConfig,
+    step: int,
+    steps: int,
+) -> float:
+    """Give every parameter group the learning rate of a step, counted from 0, of all `steps`."""
+    lr = recipe.lr * schedule(recipe, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
     return lr
 
 
-def schedule(recipe: RecipeConfig, done: float) -> float:
-    """The factor on the learning rate."""
-    if done < recipe.warmup:
+def schedule(recipe: RecipeConfig, step: int, steps: int) -> float:
+    """The factor on the learning rate in a step, counted from 0, of all `steps`."""
+    done = step / steps
+    if step < begins_at(recipe.warmup, steps):
         return (done + 1e-3) / (recipe.warmup + 1e-3)
     if recipe.schedule == "step":
-        return 0.1 ** sum(done >= milestone for milestone in recipe.milestones)
+        passed = [one for one in recipe.milestones if step >= begins_at(one, steps)]
+        return 0.1 ** len(passed)
     return 0.5 + 0.5 * math.cos(math.pi * (done - recipe.warmup) / max(1e-9, 1 - recipe.warmup))
 
 
 def crop_size(recipe: RecipeConfig, epoch: int) -> int:
     """Pixels a side of the training crops in an epoch (counted from 0)."""
-    begun = [
-        size for start, size in zip(recipe.size_starts, recipe.sizes, strict=True) if epoch >= start * recipe.epochs
-    ]
-    return begun[-1]
+    begun = recipe.sizes[0]
+    for start, size in zip(recipe.size_starts, recipe.sizes, strict=True):
+        if epoch >= begins_at(start, recipe.epochs):
+            begun = size
+    return begun
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
