@@ -74,17 +74,27 @@ class Journal:
                 self.board.add_scalar(name, value, self.progress.step)
         self.progress.logged()
 
-    def end_epoch(self, record: dict[str, float | int], curves: dict[str, float]) -> None:
-        """The epoch's line of metrics.jsonl, its curves with those of its last steps, and a line to read."""
+    def end_epoch(self, record: dict[str, float | int | None], curves: dict[str, float]) -> None:
+        """The epoch's line of metrics.jsonl, its curves with those of its last steps, a line to read.
+
+        What is None in the record, the top-5 error of fewer than five classes, has no curve.
+        """
         if self.board:
             with self.metrics.open("a") as file:
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-        self.write(curves | {name: value for name, value in record.items() if name.startswith(("train_", "val_"))})
+        values = dict(curves)
+        for name, value in record.items():
+            if name.startswith(("train_", "val_")) and value is not None:
+                values[name] = value
+        self.write(values)
+        val_error = f"top-1 {record['val_top1_error']:.1f} %"
+        if record["val_top5_error"] is not None:
+            val_error += f" top-5 {record['val_top5_error']:.1f} %"
         self.world.say(
-            f"{self.title}  loss {record['train_loss']:.3f}  train error {record['train_top1_error']:.1f} %  "
-            f"val error top-1 {record['val_top1_error']:.1f} % top-5 {record['val_top5_error']:.1f} %  "
+            f"{self.title}  loss {record['train_loss']:.3f}  "
+            f"train error {record['train_top1_error']:.1f} %  val error {val_error}  "
             f"{record['images_per_second']:.0f} images/s"
         )
 

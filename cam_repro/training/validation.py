@@ -14,15 +14,17 @@ from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast
 from cam_repro.localization.maps import top_classes
+from cam_repro.networks import CamNetwork
 from cam_repro.training.stopping import Stopping
 
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, split: Split, config: Config, size: int, world: World, stopping: Stopping
-) -> dict[str, float]:
+    network: CamNetwork, split: Split, config: Config, size: int, world: World, stopping: Stopping
+) -> dict[str, float | None]:
     """Mean cross-entropy, top-1 and top-5 error in percent over the split.
 
+    The top-5 error is None of a network with fewer than five classes, which has no five answers.
     All processes must call it. Raises Stop, in all of them, where one is asked to stop.
     """
     network.eval()
@@ -42,4 +44,8 @@ def validate(
             counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum()]).cpu()
         stopping.after_step()
     loss, top1, top5 = (world.sum(counts) / images).tolist()
-    return {"val_loss": loss, "val_top1_error": 100 * (1 - top1), "val_top5_error": 100 * (1 - top5)}
+    return {
+        "val_loss": loss,
+        "val_top1_error": 100 * (1 - top1),
+        "val_top5_error": 100 * (1 - top5) if network.num_classes >= 5 else None,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,23 @@ def test_a_half_written_line_of_metrics_is_taken_back(tmp_path: Path) -> None:
     metrics.write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
     Journal(tmp_path, progress(epoch=1, step=5), 8, ALONE)
     assert metrics.read_text() == '{"epoch": 1, "step": 3}\n'
+
+
+@pytest.mark.parametrize(
+    ("top5", "said"),
+    [(12.5, "val error top-1 50.0 % top-5 12.5 %  "), (None, "val error top-1 50.0 %  ")],
+)
+def test_an_epochs_line_and_curves_have_a_top_5_error_where_there_is_one(
+    tmp_path: Path, top5: float | None, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    log = Journal(tmp_path, progress(), 8, ALONE)
+    log.title = "epoch 1/1"
+    record = {"epoch": 1, "train_loss": 1.0, "train_top1_error": 60.0, "images_per_second": 9.0}
+    log.end_epoch(record | {"val_top1_error": 50.0, "val_top5_error": top5}, {"loss": 1.0})
+    log.flush()
+    assert said in capsys.readouterr().out
+    assert json.loads(log.metrics.read_text())["val_top5_error"] == top5
+    assert curves(tmp_path).get("val_top5_error") == (None if top5 is None else [(0, 12.5)])
 
 
 def test_without_a_terminal_a_line_every_few_minutes_says_the_loss_and_the_speed(

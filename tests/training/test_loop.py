@@ -106,6 +106,18 @@ def test_a_training_that_does_not_learn_is_said(
     assert "the first loss is" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("classes", "has_top5"), [(4, False), (5, True)])
+def test_fewer_than_five_classes_have_no_top_5_error(
+    tiny_shapes: Path, tmp_path: Path, classes: int, has_top5: bool
+) -> None:
+    settings = config(tmp_path, tiny_shapes)
+    split = open_split(settings.data, "val", tmp_path)
+    network = build_network(settings.model, classes)
+    few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
+    found = validate(network, few, settings, 64, ALONE, Stopping(ALONE))
+    assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
+
+
 def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_path: Path) -> None:
     """So that a compiled network is compiled for the batches of training alone, which all have one size."""
     settings, counter = config(tmp_path, tiny_shapes), CompileCounter()
