@@ -37,6 +37,11 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+def choice_or_none(*choices: str) -> Any:
+    """One of these words; none by default."""
+    return field(default=None, metadata={"choices": choices})
+
+
 def word(form: tuple[str, str], default: str | None = MISSING) -> Any:
     """A word of a form: the regular expression of the whole value, and what a wrong one is told."""
     return field(default=default, metadata={"form": form})
@@ -135,6 +140,7 @@ class ProtocolConfig:
     jpeg: bool = False  # release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
     size: int | None = number(None, 1, 2048)  # pixels a side of what the network sees; none: the network's own
+    interpolation: str | None = choice_or_none("bilinear", "bicubic")  # none: the weights' own
 
 
 @dataclass
@@ -216,10 +222,11 @@ def written_protocols() -> dict[str, ProtocolConfig]:
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
-    """The protocol itself, or for `all` every other one, with the same `size`."""
+    """The protocol itself, or for `all` every other one, with its `size` and `interpolation`."""
     if protocol.name != "all":
         return [protocol]
-    return [replace(written, size=protocol.size) for written in written_protocols().values()]
+    shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
+    return [replace(written, **shown_by) for written in written_protocols().values()]
 
 
 def validated(raw: DictConfig) -> Config:
@@ -302,7 +309,9 @@ def _check_recipe(recipe: RecipeConfig) -> None:
 
 
 def _check_protocol(protocol: ProtocolConfig) -> None:
-    boxes, unset = protocol.boxes, ProtocolConfig(name=protocol.name, size=protocol.size)
+    boxes = protocol.boxes
+    shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
+    unset = ProtocolConfig(name=protocol.name, **shown_by)
     if protocol.name == "all":
         if changed := [key for key, value in asdict(protocol).items() if value != getattr(unset, key)]:
             raise UserError(f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one")

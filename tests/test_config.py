@@ -149,6 +149,7 @@ MISTAKES = [
     ("protocol.thresholds=[20]", "protocol.thresholds=[20] needs protocol.boxes=release, not paper"),
     ("protocol=release protocol.thresholds=[110,20]", "protocol.thresholds=[110,20] must be one or more and rise"),
     ("protocol=wsol protocol.view=ten_crop", "is defined on protocol.view=squash"),
+    ("protocol.interpolation=bicubi", "did you mean bicubic? choose one of: bilinear, bicubic"),
     ("protocol=all protocol.threshold=0.3", "leave protocol.threshold= out"),
 ]
 
@@ -191,11 +192,13 @@ def test_what_is_in_the_configuration_files_is_right() -> None:
 
 
 def test_all_stands_for_every_other_protocol_as_its_file_says() -> None:
-    everything = protocols_of(composed(["protocol=all", "protocol.size=96"]).protocol)
+    shown = ["protocol.size=96", "protocol.interpolation=bicubic"]
+    everything = protocols_of(composed(["protocol=all", *shown]).protocol)
     assert [protocol.name for protocol in everything] == [name for name in PROTOCOLS if name != "all"]
     for protocol in everything:
         alone = composed([f"protocol={protocol.name}"]).protocol
-        assert protocol == replace(alone, size=96) and protocols_of(alone) == [alone]
+        assert protocol == replace(alone, size=96, interpolation="bicubic")
+        assert protocols_of(alone) == [alone] and alone.interpolation is None
 
 
 def test_a_model_from_a_file_is_checked_like_one_from_the_command_line() -> None:

@@ -26,11 +26,15 @@ def build_network(
     the path of a backbone's state dict or .caffemodel or of one of our checkpoints, as trained or as exported, or what
     `read_weights` read. `new_classes` lets a checkpoint trained on other classes start a new classifier. What is
     still random is named in `network.untrained`.
+    `network.interpolation`, the filter that shrinks its images, comes with the weights: a network
+    trained here has kept it, published weights name theirs. Another program's file does not say:
+    the best guess is the filter that is usual for its backbone. Without weights it is bilinear.
     Raises UserError for an unknown name, settings that contradict each other, and weights of another network.
     """
     config = model_config(model) if isinstance(model, str) else model
     check_size(config, "model.input_size", config.input_size)
-    whole = backbone(config.backbone).build()
+    chosen = backbone(config.backbone)
+    whole = chosen.build()
     if weights is None or weights == "none":
         network = assemble(config, whole, num_classes)
         network.untrained = "every layer"
@@ -49,5 +53,6 @@ def build_network(
             scale_head(network)
     if file_classes != num_classes and not network.untrained:
         network.untrained = f"the classifier (the file has {file_classes} classes, the data {num_classes})"
+    network.interpolation = weights.interpolation or chosen.interpolation()
     weights.check_finite()
     return network

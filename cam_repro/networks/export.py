@@ -32,7 +32,13 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
         network = build_network(config, len(wnids), weights)
         if network.untrained:
             raise UserError(f"{weights.source} has nothing for {network.untrained} of {model}; train it first")
-        weights = replace(weights, tensors=network.state_dict(), model=config, wnids=wnids)
+        weights = replace(
+            weights,
+            tensors=network.state_dict(),
+            model=config,
+            wnids=wnids,
+            interpolation=network.interpolation,
+        )
     if weights.model.name != model:
         raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
     weights.check_finite()
@@ -47,7 +53,13 @@ def publish(weights: Weights, path: Path, data: str) -> str:
 
     data: the name of the data set that it was trained on.
     """
-    about = {"model": asdict(weights.model), "data": data, "wnids": weights.wnids, "training": weights.training}
+    about = {
+        "model": asdict(weights.model),
+        "data": data,
+        "wnids": weights.wnids,
+        "interpolation": weights.interpolation,
+        "training": weights.training,
+    }
     tensors = {key: tensor.contiguous() for key, tensor in weights.tensors.items()}
     # one entry: the library writes several in an order that changes from run to run
     content = safetensors.torch.save(tensors, {ABOUT: json.dumps(about, sort_keys=True)})

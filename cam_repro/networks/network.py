@@ -27,6 +27,7 @@ class CamNetwork(nn.Module):
     Attributes: `trunk` and `head` give the maps (N,K,H,W) after the last ReLU; `classifier` is linear on the
     pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet and NIN. With pool "none"
     it is every layer after the maps, as in AlexNet and VGG16: such a network has no class activation map.
+    `interpolation` is the filter, "bilinear" or "bicubic", that shrinks the images it is made for.
     """
 
     def __init__(self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Module | None, pool: str, dropout: float):
@@ -37,6 +38,7 @@ class CamNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = classifier if classifier is not None else nn.Identity()
         self.untrained = ""  # which layers are still random: an evaluation refuses any
+        self.interpolation = "bilinear"
 
     def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,3,H,W) normalised images → logits (N,C), maps (N,K,h,w) after the last ReLU."""

@@ -1,7 +1,6 @@
 """timm's convolutional networks as backbones, by name: `model.backbone=timm/resnet50`."""
 
 import difflib
-from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import distribution
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.mistakes import shown
 from cam_repro.networks.pixels import IMAGENET, Pixels
-from cam_repro.networks.trunks import Backbone, Layers
+from cam_repro.networks.trunks import Backbone, Layers, Published
 
 STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
 
@@ -45,6 +44,7 @@ def of_timm(name: str) -> Backbone:
         build=partial(timm.create_model, name),
         cut=partial(_cut, name),
         published=partial(_published, name, known),
+        interpolation=lambda: known["interpolation"],
         by_order=name in PACKAGED,
         pixels=None if pixels == IMAGENET else pixels,
     )
@@ -93,7 +93,7 @@ def _check_pooled_and_linear(name: str) -> None:
         )
 
 
-def _published(name: str, known: dict[str, str]) -> dict[str, Callable[[], Path]]:
+def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
     """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it keeps them."""
 
     def fetch() -> Path:
@@ -103,5 +103,6 @@ def _published(name: str, known: dict[str, str]) -> dict[str, Callable[[], Path]
 
     if name in PACKAGED:
         package = PACKAGED[name].partition("/")[0]
-        return {"DEFAULT": lambda: Path(distribution(package).locate_file(PACKAGED[name]))}
-    return {"DEFAULT": fetch} if known["hf_hub_id"] else {}
+        packaged = lambda: Path(distribution(package).locate_file(PACKAGED[name]))  # noqa: E731
+        return {"DEFAULT": Published(packaged, known["interpolation"])}
+    return {"DEFAULT": Published(fetch, known["interpolation"])} if known["hf_hub_id"] else {}

@@ -23,6 +23,17 @@ POOL5 = "3×3 max pooling, stride 1"
 
 
 @dataclass(frozen=True)
+class Published:
+    """Weights that a backbone's authors give away.
+
+    fetch: gets their file, once. interpolation: the filter that shrank the images they are for.
+    """
+
+    fetch: Callable[[], Path]
+    interpolation: str
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A whole network, its two cuts, and where its published weights are.
 
@@ -34,7 +45,8 @@ class Backbone:
 
     build: Callable[[], nn.Module]
     cut: Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]
-    published: Callable[[], dict[str, Callable[[], Path]]] = dict  # name → fetches its file; that of DEFAULT first
+    published: Callable[[], dict[str, Published]] = dict  # by name, that of DEFAULT first
+    interpolation: Callable[[], str] = lambda: "bilinear"  # usual for it; Caffe has no other
     by_order: bool = False  # a published file has the network's layers in their order, under names of its own
     pixels: Pixels | None = None  # if not IMAGENET; a network that says so converts at the start of its trunk
     extension: tuple[int | str, ...] = ()
@@ -77,13 +89,21 @@ def torchvision(name: str, surgery: str, native: str, build: dict[str, bool] | N
 
         return get_model(name, weights=None, **(build or {}))
 
-    def published() -> dict[str, Callable[[], Path]]:
+    def published() -> dict[str, Published]:
         from torchvision.models import get_model_weights
 
-        files = get_model_weights(name).__members__.items()  # DEFAULT among them, and VGG's made for other pixels
-        return {version: partial(_downloaded, of.url) for version, of in files if version.startswith("IMAGENET1K_V")}
+        found = {}
+        for version, of in get_model_weights(name).__members__.items():
+            if version.startswith("IMAGENET1K_V"):  # not DEFAULT, nor VGG's made for other pixels
+                interpolation = of.transforms().interpolation.value
+                found[version] = Published(partial(_downloaded, of.url), interpolation)
+        return found
 
-    return Backbone(without_weights, after(surgery, native), published, **more)
+    def interpolation() -> str:
+        first, *_ = published().values()
+        return first.interpolation
+
+    return Backbone(without_weights, after(surgery, native), published, interpolation, **more)
 
 
 def _downloaded(url: str) -> Path:

@@ -34,6 +34,7 @@ class Weights:
     sha256: str  # of the very bytes that were read
     training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
     path: Path | None = None  # the file that was read
+    interpolation: str | None = None  # the filter of its images; None: the file does not say
 
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
@@ -60,11 +61,11 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
     check_choice("weights", name, known)
     what = f"weights={name} of {backbone_name}"
     try:
-        path = known[name]()
+        path = known[name].fetch()
     except (OSError, RuntimeError, ImportError) as error:
         said = str(error).partition("\n")[0]
         raise UserError(f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>") from None
-    read = _read(path, f"{what} ({path.name})")
+    read = replace(_read(path, f"{what} ({path.name})"), interpolation=known[name].interpolation)
     if not chosen.by_order:
         return read
     with torch.device("meta"):
@@ -93,7 +94,9 @@ def _read(path: Path, source: str) -> Weights:
     if not tensors_alone or not all(isinstance(key, str) for key in tensors):
         raise UserError(f"{source} is no state dict: something in it is not a tensor with a name; {KINDS}")
     training = state.get("training") if model else None
-    return Weights(tensors, model, wnids, source, hashlib.sha256(content).hexdigest(), training, path)
+    interpolation = state.get("interpolation", "bilinear") if model else None
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Weights(tensors, model, wnids, source, sha256, training, path, interpolation)
 
 
 def _pickled(content: bytes) -> Any:

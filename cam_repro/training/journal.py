@@ -103,7 +103,13 @@ class Journal:
         if not self.board or network.cam_obstacle:
             return
         chosen = np.linspace(0, len(split) - 1, min(MAPS, len(split)), dtype=int).tolist()
-        (batch,) = evaluation_batches(split.subset(chosen), size, len(chosen), workers=0)
+        (batch,) = evaluation_batches(
+            split.subset(chosen),
+            size,
+            len(chosen),
+            interpolation=network.interpolation,
+            workers=0,
+        )
         shown = batch.to(self.world.device)
         cams = predict(network.eval(), normalise(shown.pixels), shown.labels).true_class_maps["cam"][:, 0].cpu().numpy()
         pictures = batch.pixels.permute(0, 2, 3, 1).numpy()

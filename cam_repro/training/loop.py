@@ -83,6 +83,7 @@ def train(config: Config) -> Path:
                 begun = {"seed": config.seed, "weights": config.weights, "commit": git_state()[0]}
                 checkpoint.save(folder, {
                     **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
+                    "interpolation": network.interpolation,
                     "settings": checkpoint.what_matters(config),
                     "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
                 })  # fmt: skip
@@ -102,6 +103,7 @@ def train(config: Config) -> Path:
                 batches = training_batches(
                     train_split, recipe, size, config.seed, epoch, first_step=first_step - epoch * steps,
                     rank=world.rank, world_size=world.size, workers=config.data.workers, pin=on_gpu,
+                    interpolation=network.interpolation,
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
                 for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
@@ -167,6 +169,7 @@ def starting_network(config: Config, classes: int, world: World, resumes: bool) 
         initialise_from_scratch(network)
     if not resumes:
         network.load_state_dict(world.broadcast(network.state_dict()))
+        network.interpolation = world.broadcast(network.interpolation)
     if not world.is_main:  # what dropout leaves out is each process's own
         seed_process(config.seed, world.rank)
     source = f"{weights.source}, sha256 {weights.sha256}" if weights else "random weights"
@@ -183,7 +186,7 @@ def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.
 
 
 def go_on(
-    config: Config, folder: Path, train_split: Split, network: nn.Module, optimizer: torch.optim.Optimizer,
+    config: Config, folder: Path, train_split: Split, network: CamNetwork, optimizer: torch.optim.Optimizer,
     progress: Progress, world: World,
 ) -> str:  # fmt: skip
     """Put the run's checkpoint, which rank 0 reads, back in all processes; in words, where it goes on."""
@@ -197,6 +200,7 @@ def go_on(
                 f"of {len(train_split.wnids)}, or others; give it the same data back, or train another with name="
             )
         restore(state, network, optimizer, progress, world, config.seed)
+        network.interpolation = state.get("interpolation", "bilinear")
 
     state = world.broadcast(checkpoint.load(folder, put_back) if world.is_main else None)
     if not world.is_main:

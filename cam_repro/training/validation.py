@@ -31,7 +31,8 @@ def validate(
     batch_size, pin, images = config.eval_batch_size, world.device.type == "cuda", len(split)
     counts = torch.zeros(3, dtype=torch.float64)  # loss, top-1 right, top-5 right
     place = {"rank": world.rank, "world_size": world.size, "workers": config.data.workers, "pin": pin}
-    batches = evaluation_batches(split, size, batch_size, **place)
+    shown_by = {"interpolation": network.interpolation, **place}
+    batches = evaluation_batches(split, size, batch_size, **shown_by)
     most = math.ceil(images / (batch_size * world.size))  # rank 0's; others may have one less
     for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
         if (batch := next(batches, None)) is not None:

@@ -16,6 +16,7 @@ from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
 from cam_repro.networks import build_network, published, read_weights
+from cam_repro.networks.trunks import backbone
 
 LITE0 = "timm/tf_efficientnet_lite0"
 SMALL = "timm/test_resnet"  # timm's own tiny network for tests
@@ -91,5 +92,13 @@ def test_lite0s_packaged_weights_are_timms_layers_in_their_order() -> None:
         torch.testing.assert_close(
             network(normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)), theirs(pixels * 2 - 1), rtol=1e-3, atol=1e-3
         )
-    assert network.untrained == ""
+    assert network.untrained == "" and network.interpolation == "bicubic"
     assert build_network("efficientnet_lite0_gap", 10, weights).untrained == "the new head"
+
+
+def test_timms_networks_name_the_filter_of_their_images() -> None:
+    for name in (SMALL, "timm/densenet121"):
+        theirs = timm.create_model(name.removeprefix("timm/"))
+        network = build_network(ModelConfig("any", name), 3, weights_of(theirs))
+        assert network.interpolation == theirs.pretrained_cfg["interpolation"]
+        assert backbone(name).published()["DEFAULT"].interpolation == network.interpolation

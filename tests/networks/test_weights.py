@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,8 @@ from torchvision import models
 from cam_repro import UserError
 from cam_repro.config import Config, model_config
 from cam_repro.networks import CamNetwork, build_network, published, read_weights
+from cam_repro.networks.export import publish
+from cam_repro.networks.trunks import BACKBONES, backbone, torchvision
 from scripts.fetch_weights import main as fetch_weights
 
 WHOLE: dict[str, Callable[[], nn.Module]] = {
@@ -93,6 +96,39 @@ def test_published_weights_are_fetched_beforehand_and_said(
     assert torch.equal(build_network("alexnet_gap", 9, "DEFAULT").trunk[0][0].weight, whole.features[0].weight)
     with pytest.raises(UserError, match="there are no published weights of nin"):
         fetch_weights(Config(model=model_config("nin")))
+
+
+def test_published_weights_name_the_filter_of_their_images() -> None:
+    both = torchvision("efficientnet_b1", surgery="features.8", native="features.8").published()
+    assert [of.interpolation for of in both.values()] == ["bicubic", "bilinear"]
+    assert backbone("resnet18").interpolation() == "bilinear"
+
+
+@pytest.fixture
+def bicubic_squeezenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone whose published weights are for images that a bicubic filter shrank."""
+    usual = replace(BACKBONES["squeezenet1_0"], interpolation=lambda: "bicubic")
+    monkeypatch.setitem(BACKBONES, "squeezenet1_0", usual)
+
+
+@pytest.mark.usefixtures("bicubic_squeezenet")
+def test_another_programs_file_has_the_filter_usual_for_its_backbone() -> None:
+    theirs = weights_of(WHOLE["squeezenet"]())
+    assert build_network("squeezenet", 1000, theirs).interpolation == "bicubic"
+    assert build_network("squeezenet", 1000).interpolation == "bilinear"
+
+
+@pytest.mark.parametrize(("kept", "interpolation"), [({"interpolation": "bicubic"}, "bicubic"), ({}, "bilinear")])
+@pytest.mark.usefixtures("bicubic_squeezenet")
+def test_a_checkpoint_keeps_its_filter_and_an_old_one_is_bilinear(
+    tmp_path: Path, kept: dict[str, str], interpolation: str
+) -> None:
+    model, file = model_config("squeezenet"), tmp_path / "checkpoint.pt"
+    write_checkpoint(file, model, build_network(model, 3), ["n0", "n1", "n2"], **kept)
+    assert build_network(model, 3, file).interpolation == interpolation
+    publish(read_weights(file, ""), tmp_path / "exported.safetensors", "shapes")
+    exported = build_network(model, 3, tmp_path / "exported.safetensors")
+    assert exported.interpolation == interpolation
 
 
 def test_weights_that_cannot_be_fetched_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

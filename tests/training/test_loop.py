@@ -6,13 +6,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import ALONE
+from conftest import ALONE, write_checkpoint
 from torch._dynamo.testing import CompileCounter
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
+from cam_repro.data import views
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import training_batches
 from cam_repro.data.shapes import make_shapes
@@ -93,6 +95,36 @@ def test_weights_are_said_and_not_read_again_where_a_checkpoint_is(
     weights.unlink()
     train(settings)
     assert "already trained (1 epochs)" in capsys.readouterr().out
+
+
+def test_a_training_shrinks_its_images_as_its_weights_do_and_keeps_that(
+    tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, filters = config(tmp_path, tiny_shapes), []
+
+    def resize(image: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
+        filters.append(interpolation)
+        return np.zeros((height, width, 3), np.uint8)
+
+    monkeypatch.setattr(views, "resize", resize)
+    network, wnids = build_network(settings.model, 3), ["n0", "n1", "n2"]
+    start = tmp_path / "start.pt"
+    write_checkpoint(start, settings.model, network, wnids, interpolation="bicubic")
+    settings.weights = str(start)
+    checkpoint = train(settings) / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    assert {*filters} == {"bicubic"} and state["interpolation"] == "bicubic"
+
+    def go_on(state: dict[str, object]) -> set[str]:
+        """The filters of a run that is ended once more from this state of its first step."""
+        torch.save(state | {"progress": {"epoch": 0, "step": 1, "written": 1}}, checkpoint)
+        filters.clear()
+        train(settings)
+        return {*filters}
+
+    assert go_on(state) == {"bicubic"}
+    del state["interpolation"]  # as before it was kept
+    assert go_on(state) == {"bilinear"}
 
 
 def test_a_training_that_does_not_learn_is_said(
