@@ -22,7 +22,7 @@ CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
 
 NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
 FOLDER = r"[^\0]+", "give a folder"
-DEVICE = r"auto|cpu|cuda(:\d{1,3})?", "choose auto, cpu, cuda or cuda:<number>"
+DEVICE = r"auto|cpu|mps|cuda(:\d{1,3})?", "choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"
 
 
 def number(default: Any, low: float, high: float) -> Any:

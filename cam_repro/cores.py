@@ -1,7 +1,9 @@
-"""The processor's cores that this process may use, and work for all of them in threads or in processes."""
+"""The processor's cores that this process may use, and threads and processes for them."""
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,7 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's quota: "<microseconds>
 CHUNK = 64  # items a thread takes at a time: a million futures would take a gigabyte
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 PRELOADED = "cam_repro.forkserver"  # the module that the server imports
+WRITE_STACKS = signal.SIGUSR1  # asks a worker where each of its threads is
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -68,8 +71,10 @@ def prepare_worker(*_: object) -> None:
 
     Ctrl-C and SIGTERM often reach a whole process group. A worker is in another one, so that it
     stays at work until its parent has ended its step and saved. It ends when the parent asks it to,
-    and with a parent that was killed.
+    and with a parent that was killed. To WRITE_STACKS it answers on stderr.
     """
     os.setpgid(0, 0)
+    if sys.stderr is not None:  # else it was closed
+        faulthandler.register(WRITE_STACKS)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

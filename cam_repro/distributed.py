@@ -42,7 +42,7 @@ class World:
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
-        total = numbers.detach().to("cpu", torch.float64, copy=True)
+        total = numbers.detach().cpu().to(torch.float64, copy=True)  # on the CPU: Apple's GPUs have no float64
         if self.size > 1:
             dist.all_reduce(total, group=self.group)
         return total
@@ -121,7 +121,16 @@ def float32() -> Iterator[None]:
 
 
 def _device(asked: str) -> torch.device:
-    """The device of this process. Raises UserError for one that is not there."""
+    """The device of this process. Raises UserError for one that is not there.
+
+    auto leaves Apple's GPUs (mps) alone: none of our maps or boxes was held against theirs.
+    """
+    if asked == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("device=mps: this machine, or this torch, has no GPU of Apple's; choose device=cpu")
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError("device=mps serves one process: start it without torchrun, or choose device=cpu")
+        return torch.device("mps")
     with warnings.catch_warnings(record=True) as said:  # why a driver that is there does not serve this torch
         warnings.simplefilter("always")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

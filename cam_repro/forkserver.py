@@ -1,9 +1,11 @@
-"""What the server imports that worker processes are forked from (`cores.worker_context`); nothing else imports this."""
+"""What the server imports that worker processes are forked from; nothing else imports this.
+
+See `cores.worker_context`.
+"""
 
 import os
 
-# In a process group of its own it outlives a signal to its parent's, and its workers are in this one too.
-os.setpgid(0, 0)
+os.setpgid(0, 0)  # out of its parent's process group: a signal to that one ends no server
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process that is forked has one thread
 
 import cam_repro.command  # noqa: E402  the scripts', which every worker imports anew

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +31,12 @@ TINY = (
 ALONE = World(0, 1, torch.device("cpu"))
 Script = Callable[..., subprocess.CompletedProcess[str]]
 Settings = Callable[..., Config]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server() -> None:
+    """Of all processes of the tests: before one asks `worker_context` for a server, which then is this one."""
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import atexit
 import os
 import runpy
 import sys
-from multiprocessing import forkserver, get_context, set_start_method
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 
 from cam_repro.cores import PRELOADED
@@ -14,7 +14,6 @@ from cam_repro.cores import PRELOADED
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when the server imports torch
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([PRELOADED, "torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
-forkserver.ensure_running()  # before a test asks `worker_context` for a server, which then is this one
 
 
 def settings(**changes: str) -> dict[str, str]:
@@ -49,7 +48,7 @@ def _run(file: str, arguments: list[str], out: Path, err: Path, settings: dict[s
     os.environ.clear()
     os.environ.update(settings)
     os.chdir(cwd)
-    set_start_method("fork", force=True)  # as in a process of its own
+    forkserver._forkserver.ensure_running = lambda: None  # nor a server of its own, which takes seconds: the tests'
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     sys.argv, sys.path[0] = [file, *arguments], str(Path(file).parent)

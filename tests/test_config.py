@@ -143,7 +143,7 @@ MISTAKES = [
     ("recipe.lr=nan", "recipe.lr=nan is out of range"),
     ("data.download.tries=3", "data.download.tries=3: one of these sets a part that this data= does not have"),
     ("data.name=../elsewhere", "data.name=../elsewhere is not allowed; it names a folder"),
-    ("device=gpu", "device=gpu is not allowed; choose auto, cpu, cuda or cuda:<number>"),
+    ("device=gpu", "device=gpu is not allowed; choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"),
     ("recipe.sizes=[]", "recipe.sizes=[] recipe.size_starts=[0.0]: one start for each size is needed"),
     ("recipe.milestones=[0.5,0.25]", "recipe.milestones=[0.5,0.25] must rise"),
     ("protocol.thresholds=[20]", "protocol.thresholds=[20] needs protocol.boxes=release, not paper"),

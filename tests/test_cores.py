@@ -14,7 +14,7 @@ from cam_repro.cores import cores_of_this_process, prepare_worker, worker_contex
 
 
 def place_of_a_worker() -> tuple[int, int, bool, bool]:
-    """Whom it works for, its process group, and whether it was forked from a server with everything imported."""
+    """Whom it works for; its group; whether that is its parent; whether all was imported."""
     imported = cores.PRELOADED in sys.modules
     return parent_process().pid, os.getpgrp(), os.getppid() == parent_process().pid, imported
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cam_repro import UserError
 from cam_repro.config import RecipeConfig
-from cam_repro.cores import available_cores
+from cam_repro.cores import available_cores, prepare_worker, worker_context
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS, training_crop
 
 AHEAD = 4  # batches that a decoding process keeps ready
+SHARED_MEMORY = Path("/dev/shm")  # through which the decoding processes give their batches on Linux
 
 
 @dataclass
@@ -41,63 +43,156 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
-        """With pixels and labels on the device; from pinned memory the copy is only asked for, and the host goes on."""
-        pixels, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
+        """With pixels and labels on the device.
+
+        From pinned memory a copy to a GPU is only asked for, and the host goes on.
+        """
+        in_passing = device.type == "cuda"  # on Apple's GPUs the memory might be used again before it is copied
+        pixels = self.pixels.to(device, non_blocking=in_passing)
+        labels = self.labels.to(device, non_blocking=in_passing)
         return replace(self, pixels=pixels, labels=labels)
 
 
-@dataclass
-class _Batches(Dataset):
-    """Item: the batch of a list of image numbers. take: of a picture (H,W,3) and its number in the split, the V crops
-    (V,size,size,3) that are shown."""
+@dataclass(frozen=True)
+class TrainingCrops:
+    """One random crop of a picture, which follows from seed, epoch and the picture's number in the split."""
 
-    split: Split
+    recipe: RecipeConfig
     size: int
-    take: Callable[[np.ndarray, int], np.ndarray]
+    seed: int
+    epoch: int
+    interpolation: str
 
-    def __getitem__(self, images: list[int]) -> Batch:
-        crops, whole, sizes, corrupt = [], [], [], []
-        for image in images:
-            try:
-                picture = read_image(self.split.path(image))
-            except CorruptImage as error:
-                corrupt.append(str(error))
-                continue
-            crops.append(torch.from_numpy(self.take(picture, image)))
-            whole.append(image)
-            sizes.append(picture.shape[1::-1])
-        # In a worker, default_collate writes straight into the memory that it shares.
-        pixels = default_collate(crops or [torch.zeros((1, self.size, self.size, 3), dtype=torch.uint8)]).flatten(0, 1)
-        numbers, sizes = (torch.tensor(of, dtype=torch.int64) for of in (whole, sizes))
-        labels = torch.from_numpy(self.split.labels[whole])
-        return Batch(pixels.permute(0, 3, 1, 2), labels, numbers, sizes.reshape(-1, 2), corrupt)
+    def take(self, picture: np.ndarray, image: int) -> np.ndarray:
+        """Of a picture (H,W,3) and its number -> (1,size,size,3)."""
+        rng = np.random.default_rng((self.seed, self.epoch, image))
+        return training_crop(picture, self.size, self.recipe, rng, self.interpolation)[None]
 
 
-def _load(dataset: _Batches, batches: list[np.ndarray], workers: int | None, pin: bool) -> Iterator[Batch]:
-    """The batches, decoded by processes of their own, four of them ahead in each."""
-    workers = min(available_cores() if workers is None else workers, len(batches))
-    loader = DataLoader(
-        dataset,
-        batch_size=None,  # an item is a batch already
-        sampler=[batch.tolist() for batch in batches],
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=AHEAD if workers else None,
-        # Ctrl-C and SIGTERM reach a whole process group, and the parent ends its step and saves before it leaves. In a
-        # group of its own a worker ends when the parent asks it to, as torch and Python do at exit and after an error.
-        worker_init_fn=lambda _: os.setpgid(0, 0),
-        generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
+@dataclass(frozen=True)
+class EvaluationCrops:
+    """The V crops of a view."""
+
+    view: str  # a key of VIEWS
+    size: int
+    interpolation: str
+
+    def take(self, picture: np.ndarray, image: int) -> np.ndarray:
+        """Of a picture (H,W,3) -> (V,size,size,3)."""
+        return VIEWS[self.view].take(picture, self.size, self.interpolation)
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A batch of N images with all that it depends on, so that any process can make it at any time.
+
+    folder and files (N,): as in the split; images (N,) their numbers there; labels (N,).
+    """
+
+    folder: Path
+    files: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    crops: TrainingCrops | EvaluationCrops
+
+    @classmethod
+    def of(cls, split: Split, images: np.ndarray, crops: TrainingCrops | EvaluationCrops) -> BatchRequest:
+        return cls(split.folder, split.files[images], images, split.labels[images], crops)
+
+
+def decode(request: BatchRequest) -> Batch:
+    """The batch that was asked for, less the files that are corrupt."""
+    crops = []
+    sizes = []
+    whole = []  # places in the request
+    corrupt = []
+    for place, file in enumerate(request.files):
+        try:
+            picture = read_image(request.folder / os.fsdecode(file))
+        except CorruptImage as error:
+            corrupt.append(str(error))
+            continue
+        taken = request.crops.take(picture, int(request.images[place]))
+        crops.append(torch.from_numpy(taken))
+        sizes.append(picture.shape[1::-1])
+        whole.append(place)
+    if not crops:
+        side = request.crops.size
+        crops.append(torch.zeros((1, side, side, 3), dtype=torch.uint8))
+    pixels = default_collate(crops)  # in a worker, straight into the memory that it shares
+    return Batch(
+        pixels=pixels.flatten(0, 1).permute(0, 3, 1, 2),
+        labels=torch.from_numpy(request.labels[whole]),
+        images=torch.from_numpy(request.images[whole]),
+        sizes=torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
+        corrupt=corrupt,
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ("killed by signal", "exited unexpectedly", "</torch_")):
-            raise
-        shared = shutil.disk_usage("/dev/shm").total // 10**6
-        raise UserError(
-            f"a decoding process failed ({str(error).splitlines()[-1][:150]}); {workers} of them share pictures in "
-            f"/dev/shm, which has {shared} MB: give a container --ipc=host, or choose data.workers={workers // 2}"
-        ) from error
+
+
+class _Decoded(Dataset):
+    """`decode` as what a DataLoader takes an item from, by the item's request in place of a number."""
+
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        return decode(request)
+
+
+class _Pass:
+    """The requests of the pass in hand, as what a DataLoader takes its items' numbers from."""
+
+    requests: Iterable[BatchRequest] = ()
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return iter(self.requests)
+
+
+class Decoders:
+    """Processes that decode batches, which live to the end of the `with` block; without any, this process does.
+
+    workers: how many; none: one a core. pin: into memory that a GPU can copy from by itself.
+    """
+
+    def __init__(self, workers: int | None = None, pin: bool = False) -> None:
+        self.workers = available_cores() if workers is None else workers
+        self.current = _Pass()
+        self.loader = DataLoader(
+            _Decoded(),
+            batch_size=None,  # an item is a batch already
+            sampler=self.current,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            multiprocessing_context=worker_context() if self.workers else None,
+            prefetch_factor=AHEAD if self.workers else None,
+            worker_init_fn=prepare_worker,
+            pin_memory=pin,
+            generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
+        )
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.loader  # which asks its workers to end, and waits for them
+
+    def batches(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
+        """The batch of each request in their order, some decoded ahead; one pass at a time."""
+        self.current.requests = requests
+        try:
+            yield from self.loader
+        except RuntimeError as error:
+            signs = ("killed by signal", "exited unexpectedly", "</torch_")
+            if not any(sign in str(error) for sign in signs):
+                raise
+            raise UserError(self._why_one_failed(str(error))) from error
+
+    def _why_one_failed(self, said: str) -> str:
+        what = f"a decoding process failed ({said.splitlines()[-1][:150]})"
+        if not SHARED_MEMORY.is_dir():  # macOS, which has no such limit
+            return f"{what}; choose data.workers={self.workers // 2}"
+        shared = shutil.disk_usage(SHARED_MEMORY).total // 10**6
+        return (
+            f"{what}; {self.workers} of them share pictures in {SHARED_MEMORY}, which has {shared} MB: "
+            f"give a container --ipc=host, or choose data.workers={self.workers // 2}"
+        )
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -112,38 +207,72 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.
 
 
 def training_batches(
-    split: Split, recipe: RecipeConfig, size: int, seed: int, epoch: int,
-    *, interpolation: str = "bilinear", first_step: int = 0,
-    rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
-) -> Iterator[Batch]:  # fmt: skip
+    split: Split,
+    recipe: RecipeConfig,
+    size: int,
+    seed: int,
+    epoch: int,
+    *,
+    interpolation: str = "bilinear",
+    first_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int | None = None,
+    pin: bool = False,
+    decoders: Decoders | None = None,
+) -> Iterator[Batch]:
     """This process's share of each remaining global batch of the epoch.
 
     interpolation: the filter that shrinks the images; a network has its own as an attribute.
+    decoders: those of a whole run; none: `workers` of them, for this pass alone.
     """
     order = epoch_order(len(split), recipe.batch_size, seed, epoch)[first_step:]
-
-    def take(picture: np.ndarray, image: int) -> np.ndarray:
-        rng = np.random.default_rng((seed, epoch, image))
-        return training_crop(picture, size, recipe, rng, interpolation)[None]
-
-    return _load(_Batches(split, size, take), [batch[rank::world_size] for batch in order], workers, pin)
+    crops = TrainingCrops(recipe, size, seed, epoch, interpolation)
+    mine = [batch[rank::world_size] for batch in order]
+    yield from _decoded(split, mine, crops, workers, pin, decoders)
 
 
 def evaluation_batches(
-    split: Split, size: int, batch_size: int,
-    *, view: str = "squash", interpolation: str = "bilinear",
-    rank: int = 0, world_size: int = 1, workers: int | None = None, pin: bool = False,
-) -> Iterator[Batch]:  # fmt: skip
+    split: Split,
+    size: int,
+    batch_size: int,
+    *,
+    view: str = "squash",
+    interpolation: str = "bilinear",
+    first: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int | None = None,
+    pin: bool = False,
+    decoders: Decoders | None = None,
+) -> Iterator[Batch]:
     """Every image of the split exactly once over all processes, whatever the remainder.
 
-    Raises UserError for a corrupt file.
-
-    interpolation: the filter that shrinks the images; a network has its own as an attribute.
+    interpolation and decoders: as for `training_batches`. first: of this process's images the first
+    that is still wanted. Raises UserError for a corrupt file.
     """
-    mine = np.arange(len(split))[rank::world_size]
+    mine = np.arange(len(split))[rank::world_size][first:]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    shown = _Batches(split, size, lambda picture, _: VIEWS[view].take(picture, size, interpolation))
-    for batch in _load(shown, batches, workers, pin):
+    crops = EvaluationCrops(view, size, interpolation)
+    for batch in _decoded(split, batches, crops, workers, pin, decoders):
         if batch.corrupt:
             raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
         yield batch
+
+
+def _decoded(
+    split: Split,
+    batches: list[np.ndarray],
+    crops: TrainingCrops | EvaluationCrops,
+    workers: int | None,
+    pin: bool,
+    decoders: Decoders | None,
+) -> Iterator[Batch]:
+    """The batches of these image numbers, by the decoders or by some of their own."""
+    requests = (BatchRequest.of(split, images, crops) for images in batches)
+    if decoders is not None:
+        yield from decoders.batches(requests)
+        return
+    needed = min(available_cores() if workers is None else workers, len(batches))
+    with Decoders(needed, pin) as own:
+        yield from own.batches(requests)

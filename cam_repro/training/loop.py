@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cam_repro import UserError
 from cam_repro.config import Config, RecipeConfig, run_folder
 from cam_repro.data import Split, load_split
-from cam_repro.data.loaders import Batch, steps_per_epoch, training_batches
+from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
@@ -43,6 +43,7 @@ def train(config: Config) -> Path:
     with (
         join_world(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
+        Decoders(config.data.workers, pin=world.device.type == "cuda") as decoders,
         Stopping(world) as stopping,
     ):
         # Data
@@ -94,7 +95,7 @@ def train(config: Config) -> Path:
         try:
             size = crop_size(recipe, progress.epoch)  # first what comes after an epoch, so that it breaks now or never
             first_images = list(range(min(len(val_split), 2 * config.eval_batch_size * world.size)))
-            validate(network, val_split.subset(first_images), config, size, world, stopping)
+            validate(network, val_split.subset(first_images), config, size, world, stopping, decoders)
             if not progress.step:
                 journal.maps(network, val_split, size)
                 journal.write({})
@@ -102,8 +103,7 @@ def train(config: Config) -> Path:
                 size, began, first_step = crop_size(recipe, epoch), time.monotonic(), progress.step
                 batches = training_batches(
                     train_split, recipe, size, config.seed, epoch, first_step=first_step - epoch * steps,
-                    rank=world.rank, world_size=world.size, workers=config.data.workers, pin=on_gpu,
-                    interpolation=network.interpolation,
+                    rank=world.rank, world_size=world.size, interpolation=network.interpolation, decoders=decoders,
                 )  # fmt: skip
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
                 for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
@@ -126,7 +126,7 @@ def train(config: Config) -> Path:
                     **train_metrics(progress, world), "images_per_second": round(rate, 1),
                 }  # fmt: skip
                 curves = journal.curves(record["lr"])
-                record |= validate(network, val_split, config, size, world, stopping)
+                record |= validate(network, val_split, config, size, world, stopping, decoders)
                 journal.maps(network, val_split, size)
                 journal.end_epoch(record, curves)
                 progress.end_epoch()
@@ -182,7 +182,7 @@ def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.
         return network
     devices = [world.device] if world.device.type == "cuda" else None
     copied = recipe.batch_norm != "frozen"  # statistics that are frozen need no copy from rank 0 at each step
-    return DistributedDataParallel(network, devices, broadcast_buffers=copied)
+    return DistributedDataParallel(network, devices, forward_sync_buffers=copied)
 
 
 def go_on(
@@ -216,7 +216,7 @@ def go_on(
 def take_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, recipe: RecipeConfig, images: int, world: World
 ) -> torch.Tensor:
-    """Forward, backward, update on a batch of the device; (4,) float64 there: summed loss, right answers, images,
+    """Forward, backward, update on a batch of the device; (4,) float32 there: summed loss, right answers, images,
     corrupt files.
 
     The loss is divided by the recipe's batch, or by the `images` of a data set that has no more, also where corrupt
@@ -236,7 +236,7 @@ def take_step(
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
     shown, corrupt = loss.new_full((), len(batch)), loss.new_full((), len(batch.corrupt))
-    return torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).sum(), shown, corrupt]).double()
+    return torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).sum(), shown, corrupt])
 
 
 def train_metrics(progress: Progress, world: World) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cam_repro.config import Config
-from cam_repro.data.loaders import evaluation_batches
+from cam_repro.data.loaders import Decoders, evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast
@@ -20,18 +20,19 @@ from cam_repro.training.stopping import Stopping
 
 @torch.inference_mode()
 def validate(
-    network: CamNetwork, split: Split, config: Config, size: int, world: World, stopping: Stopping
-) -> dict[str, float | None]:
+    network: CamNetwork, split: Split, config: Config, size: int, world: World, stopping: Stopping,
+    decoders: Decoders | None = None,
+) -> dict[str, float | None]:  # fmt: skip
     """Mean cross-entropy, top-1 and top-5 error in percent over the split.
 
     The top-5 error is None of a network with fewer than five classes, which has no five answers.
     All processes must call it. Raises Stop, in all of them, where one is asked to stop.
     """
     network.eval()
-    batch_size, pin, images = config.eval_batch_size, world.device.type == "cuda", len(split)
+    batch_size, images = config.eval_batch_size, len(split)
     counts = torch.zeros(3, dtype=torch.float64)  # loss, top-1 right, top-5 right
-    place = {"rank": world.rank, "world_size": world.size, "workers": config.data.workers, "pin": pin}
-    shown_by = {"interpolation": network.interpolation, **place}
+    place = {"rank": world.rank, "world_size": world.size, "workers": config.data.workers}
+    shown_by = {"interpolation": network.interpolation, "decoders": decoders, **place}
     batches = evaluation_batches(split, size, batch_size, **shown_by)
     most = math.ceil(images / (batch_size * world.size))  # rank 0's; others may have one less
     for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
@@ -42,7 +43,7 @@ def validate(
                 logits = network.forward(normalise(batch.pixels)).float()
             right = top_classes(logits) == batch.labels[:, None]
             loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
-            counts += torch.stack([loss.double(), right[:, 0].sum(), right.any(1).sum()]).cpu()
+            counts += torch.stack([loss, right[:, 0].sum(), right.any(1).sum()]).cpu()
         stopping.after_step()
     loss, top1, top5 = (world.sum(counts) / images).tolist()
     return {

@@ -5,10 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +19,14 @@ import torch
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.images import read_image
-from cam_repro.data.loaders import Batch, epoch_order, evaluation_batches, training_batches
+from cam_repro.data.loaders import Batch, BatchRequest, Decoders, epoch_order, evaluation_batches, training_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS, resize
 
@@ -34,7 +38,7 @@ def val(tiny_shapes: Path, tmp_path: Path) -> Split:
     return open_split(DataConfig(name="shapes", root=str(tiny_shapes)), "val", tmp_path)
 
 
-def trained(val: Split, epoch: int = 0, workers: int = 0, **options: int | str) -> list[Batch]:
+def trained(val: Split, epoch: int = 0, workers: int = 0, **options: Any) -> list[Batch]:
     return list(training_batches(val, RECIPE, 32, seed=1, epoch=epoch, workers=workers, **options))
 
 
@@ -50,6 +54,20 @@ def test_crops_depend_on_seed_epoch_and_image_alone(val: Split) -> None:
     one = pixels_of(trained(val))
     assert torch.equal(one, pixels_of(trained(val, workers=2)))
     assert not torch.equal(one, pixels_of(trained(val, epoch=1)))
+
+
+def test_the_same_processes_decode_a_whole_run_also_after_a_pass_that_was_left(val: Split) -> None:
+    seen = []
+    with Decoders(workers=2) as decoders:
+        for epoch in (0, 1):
+            together = pixels_of(trained(val, epoch=epoch, decoders=decoders))
+            assert torch.equal(together, pixels_of(trained(val, epoch=epoch)))
+            shown = images_of(evaluation_batches(val, 32, 7, decoders=decoders))
+            assert list(chain(*shown)) == list(range(len(val)))
+            next(evaluation_batches(val, 32, 1, decoders=decoders))  # and no more of it
+            seen.append({worker.pid for worker in active_children()})
+    assert len(seen[0]) == 2 and seen[1] == seen[0]
+    assert not seen[0] & {worker.pid for worker in active_children()}
 
 
 def test_resuming_in_an_epoch_continues_its_batches(val: Split) -> None:
@@ -115,18 +133,26 @@ import os, signal, sys
 from multiprocessing import active_children
 from pathlib import Path
 from cam_repro.config import DataConfig
+from cam_repro.cores import WRITE_STACKS
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import evaluation_batches
 split = open_split(DataConfig(name="shapes", root=sys.argv[1]), "val", Path(sys.argv[2]))
 batches = evaluation_batches(split, 32, 2, workers=2)
 next(batches)
-print(*(worker.pid for worker in active_children()))
+print(*(worker.pid for worker in active_children()), flush=True)
 """
 SIGNALLED = """
+for worker in active_children():
+    os.kill(worker.pid, WRITE_STACKS)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)  # as a training that notes it and finishes its step
     os.killpg(0, number)
 print(1 + len(list(batches)))
+"""
+KILLED = """
+worker = active_children()[0]
+print(Path(f"/proc/{worker.pid}/stat").read_text().split()[3], flush=True)  # its parent: the server
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -147,20 +173,40 @@ def test_workers_leave_a_signal_to_the_whole_group_to_their_parent(tiny_shapes: 
     done, workers = decode(DECODES + SIGNALLED, tiny_shapes, tmp_path)
     assert done.stdout.splitlines()[1:] == ["10"], done.stderr
     assert not any(worker.exists() for worker in workers)
+    assert done.stderr.count("in _worker_loop") >= 2  # they said where they were, and went on
 
 
-def out_of_memory(*_: object) -> None:
-    raise RuntimeError("unable to write to file </torch_12_34_0>: No space left on device (28)")
+def test_workers_and_their_server_end_with_a_killed_parent(tiny_shapes: Path, tmp_path: Path) -> None:
+    done, workers = decode(DECODES + KILLED, tiny_shapes, tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    theirs = [*workers, Path("/proc", done.stdout.splitlines()[1])]
+    deadline = time.monotonic() + 30
+    while any(process.exists() for process in theirs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [process for process in theirs if process.exists()]
 
 
-@pytest.mark.parametrize("fails", [out_of_memory, lambda *_: os.kill(os.getpid(), signal.SIGBUS)])
+@dataclass(frozen=True)
+class OutOfMemory:
+    """Crops that find too little shared memory: libc says so, or the kernel."""
+
+    size: int
+    killed: bool
+
+    def take(self, *_: object) -> np.ndarray:
+        if self.killed:
+            os.kill(os.getpid(), signal.SIGBUS)
+        raise RuntimeError("unable to write to file </torch_12_34_0>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("killed", [False, True])
 def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
-    val: Split, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    val: Split, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(VIEWS, "squash", replace(VIEWS["squash"], take=fails))
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds until a death is noticed
-    with pytest.raises(UserError, match="a decoding process failed") as caught:
-        list(evaluation_batches(val, 224, 10, workers=2))
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # seconds to notice it
+    request = BatchRequest.of(val, np.arange(10), OutOfMemory(224, killed))
+    with Decoders(workers=2) as decoders, pytest.raises(UserError, match="a decoding process failed") as caught:
+        list(decoders.batches([request, request]))
     text = str(caught.value)
     assert "\n" not in text and "2 of them share pictures in /dev/shm" in text
     assert "--ipc=host" in text and text.endswith("data.workers=1")

@@ -1,13 +1,18 @@
-"""When a run stops or saves in the middle."""
+"""When a run stops or saves in the middle, and what it says when it stands still."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from conftest import ALONE
+from processes import CONTEXT
 
+from cam_repro.cores import prepare_worker, worker_context
 from cam_repro.training import stopping
 from cam_repro.training.stopping import Stop, Stopping
 
@@ -22,6 +27,48 @@ def test_a_stop_waits_for_the_end_of_the_step_in_hand(number: signal.Signals) ->
         with pytest.raises(Stop):
             run.after_step()
     assert signal.getsignal(number) == before
+
+
+def never_end_a_step(saying: Callable[[], None]) -> None:
+    """A run that waits in a library which no signal interrupts."""
+    stopping.ONE_STOP = 0.1
+    with Stopping(ALONE) as run:
+        run.listen()
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping.STOPS)  # but not in the thread
+        saying()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_process_at_once(number: signal.Signals) -> None:
+    """But not one right after the first: torchrun passes on what its processes had themselves."""
+    ready = CONTEXT.Event()
+    run = CONTEXT.Process(target=never_end_a_step, args=(ready.set,))
+    run.start()
+    assert ready.wait(60)
+    for _ in range(2):
+        os.kill(run.pid, number)
+    run.join(0.5)
+    assert run.is_alive()
+    os.kill(run.pid, number)
+    run.join(30)
+    assert run.exitcode == 128 + number
+
+
+def test_a_run_that_stands_still_says_where_it_and_its_workers_are(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(stopping, "STANDSTILL", 0.3)
+    with ProcessPoolExecutor(1, worker_context(), prepare_worker) as pool, Stopping(ALONE) as run:
+        pool.submit(os.getpid).result(60)
+        run.listen()
+        time.sleep(0.5)
+        said = capfd.readouterr().err
+        assert "no step has ended for" in said and "(rank 0) and its workers" in said
+        assert "in test_a_run_that_stands_still_says_where_it_and_its_workers_are" in said
+        assert not run.after_step()
+        time.sleep(0.1)
+        assert "no step" not in capfd.readouterr().err
 
 
 def test_a_save_is_due_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
