@@ -1,6 +1,11 @@
-"""JPEG → pixels, with ILSVRC's oddities: CMYK, grey, PNGs named .JPEG, EXIF rotation (ignored, as its boxes do)."""
+"""Image files → pixels, with the oddities of ILSVRC's files and of one's own: CMYK, transparency, 16 bits, rotation.
+
+A camera notes in an image's EXIF tags how it was held. One's own images are turned upright by them, as every viewer
+shows them; ILSVRC's stay as they are stored, since its boxes were drawn on the stored pixels.
+"""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,25 +13,50 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, PngImagePlugin
 
 # Damaged EXIF tags and palettes with transparency: the pixels are fine.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")  # of files taken for pictures
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # of Pillow's others some run programs (EPS)
+# Of Pillow's other formats some run programs (EPS), and some know a file by so few bytes that noise is one (TGA).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
+SUFFIXES = (  # of files taken for images: every one that Pillow knows of these formats
+    ".jpeg", ".jpg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff",
+    ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+)  # fmt: skip
+MAY_BE_DEEP = (".png", ".apng", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx", ".pgm", ".pnm", ".pfm")
 LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels: where Pillow too takes it for a bomb, 179 million
+MUCH_TEXT = PngImagePlugin.MAX_TEXT_CHUNK  # bytes, beyond which Pillow would not read a PNG
+# A workflow or a protocol in a PNG may have megabytes: one text may be as long as Pillow lets all of them be (64 MB).
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 ORIENTATION = 0x0112  # the EXIF tag
+# The same with its type, its count of 1 and a value from 2 to 8, big-endian or little-endian.
+TURNING_TAG = re.compile(
+    rb"\x01\x12\x00[\x01\x03\x04]\x00\x00\x00\x01\x00*[\x02-\x08]"
+    rb"|\x12\x01[\x01\x03\x04]\x00\x01\x00\x00\x00[\x02-\x08]"
+)
+TURNS = {  # how an image of an orientation is turned upright (EXIF 2.3, §4.6.4)
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class CorruptImage(Exception):
-    """A file that is no readable picture; its text names file and reason in one line."""
+    """A file that is no readable image; its text names file and reason in one line."""
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The picture as stored, (H,W,3) uint8 RGB. Raises CorruptImage."""
+def read_image(path: Path, upright: bool = False) -> np.ndarray:
+    """The image as stored, or upright by its EXIF tag: (H,W,3) uint8 RGB. Raises CorruptImage.
+
+    What is transparent is laid on white, and values of more than 8 bits are scaled by their own range.
+    """
     with _refusing(path):
-        return _decode(path.read_bytes())[0]
+        return _decode(path.read_bytes(), upright)[0]
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
@@ -35,52 +65,121 @@ def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
     with _refusing(path), _open(path) as image:
         own_side = max(image.size)
         image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        upright.thumbnail((largest_side, largest_side))
-        return np.array(upright), own_side / max(upright.size)
+        shown = _rgb(_turned_upright(image))
+        shown.thumbnail((largest_side, largest_side))
+        return np.array(shown), own_side / max(shown.size)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the picture as stored, from its header alone. Raises CorruptImage."""
+def read_size(path: Path, upright: bool = False) -> tuple[int, int]:
+    """Width and height of what read_image gives, from the file's header alone. Raises CorruptImage."""
     with _refusing(path), _open(path) as image:
-        return image.size
+        width, height = image.size
+        sideways = upright and image.format != "TIFF" and _orientation(image) >= 5  # Pillow itself turns a TIFF
+        return (height, width) if sideways else (width, height)
 
 
-def examine(path: Path) -> tuple[tuple[int, int], dict[str, str]]:
-    """Size (width, height) as stored, and what is odd about a picture that read_image reads. Raises CorruptImage."""
+def is_deep(path: Path) -> bool:
+    """Whether read_image scales the image's values, since they have more than 8 bits; false for an unreadable one."""
+    with suppress(CorruptImage), _refusing(path), _open(path) as image:
+        return _has_deep_values(image)
+    return False
+
+
+def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[str, str]]:
+    """Size (width, height) of what read_image gives, and what is odd about the file. Raises CorruptImage."""
     with _refusing(path):
         data = path.read_bytes()
-        image, orientation = _open(io.BytesIO(data)), 1
-        doubt = _decode(data)[1]
-        with suppress(Exception):  # damaged tags, which are no damage to the pixels
-            orientation = image.getexif().get(ORIENTATION, 1)
+        pixels, doubt = _decode(data, upright)
+        image = _open(io.BytesIO(data))
+        orientation = _orientation(image)
+        texts = getattr(image, "text", {})
         oddities = {
             "doubtful JPEG data": doubt,
-            "EXIF rotation": f"orientation {orientation}, ignored" if orientation in range(2, 9) else "",
             "not RGB": "" if image.mode == "RGB" else image.mode,
             "not a JPEG": "" if image.format in ("JPEG", "MPO") else f"{image.format}",
         }
-        return image.size, {kind: what for kind, what in oddities.items() if what}
+        if orientation != 1:
+            oddities["EXIF rotation"] = f"orientation {orientation}, " + ("turned upright" if upright else "ignored")
+        if image.has_transparency_data:
+            oddities["transparency"] = f"{image.mode}, laid on white"
+        if _has_deep_values(image):
+            oddities["more than 8 bits"] = f"{image.mode}, scaled to 8 bits by its own range"
+        if sum(map(len, texts.values())) > MUCH_TEXT:
+            oddities["much text"] = f"{sum(map(len, texts.values())) / 1e6:.1f} MB"
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            oddities["several frames"] = f"the first of {image.n_frames}"
+        height, width = pixels.shape[:2]
+        return (width, height), {kind: what for kind, what in oddities.items() if what}
 
 
-def _decode(data: bytes) -> tuple[np.ndarray, str]:
+def _decode(data: bytes, upright: bool) -> tuple[np.ndarray, str]:
     """(H,W,3) uint8 RGB, and what libjpeg complained of where Pillow reads on."""
     doubt = ""
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == b"\xff\xd8" and not (upright and _may_be_turned(data)):
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
             if height * width <= LARGEST_PICTURE:
                 return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), ""
         except ValueError as error:  # Pillow reads it all the same, or names what is wrong with it
             doubt = str(error).strip() or "damaged"
-    return np.array(_open(io.BytesIO(data)).convert("RGB")), doubt
+    image = _open(io.BytesIO(data))
+    if upright:
+        image = _turned_upright(image)
+    return np.array(_rgb(image)), doubt
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:
-    image = Image.open(file, formats=FORMATS)
-    if image.mode[0] in "IF":  # 16 or 32 bits: Pillow would cut them off at 255
-        raise ValueError(f"{image.mode} pixels, expected 8 bits a channel")
-    return image
+    return Image.open(file, formats=FORMATS)
+
+
+def _may_be_turned(jpeg: bytes) -> bool:
+    """False where a JPEG's tags leave it as it is, as most do: Pillow would take as long as a small one's decoding."""
+    first_scan = jpeg.find(b"\xff\xda")  # or that of a thumbnail, which lies behind the tags of the image
+    if jpeg.find(b"tiff:Orientation", 0, first_scan) >= 0:  # of XMP
+        return True
+    exif = jpeg.find(b"Exif\0\0", 0, first_scan)
+    return exif >= 0 and TURNING_TAG.search(jpeg, exif, first_scan) is not None
+
+
+def _turned_upright(image: Image.Image) -> Image.Image:
+    image.load()  # before its tags are asked: a TIFF is turned by that, and has no orientation left
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF counts; 1, upright, where there is none."""
+    with suppress(Exception):  # damaged tags, which are no damage to the pixels
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if orientation in TURNS:
+            return orientation
+    return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Three channels of 8 bits; what is transparent is laid on white."""
+    if _has_deep_values(image):
+        return _scaled(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _has_deep_values(image: Image.Image) -> bool:
+    """Grey of 16 or 32 bits, which Pillow would cut off at 255; it brings other modes to 8 bits as it reads them."""
+    return image.mode[0] in "IF"
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """8 bits of grey: the image's least value black, its greatest white; what is no number is black."""
+    values = np.asarray(image).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    share = (values - least) / max(greatest - least, np.finfo(np.float32).tiny)
+    levels = np.nan_to_num(255 * share, nan=0.0, posinf=255.0, neginf=0.0)
+    return Image.fromarray(np.rint(levels).astype(np.uint8))
 
 
 @contextmanager
@@ -90,4 +189,4 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split("<_io")[0].split())
-        raise CorruptImage(f"{path}: {reason or 'not a picture'}") from None
+        raise CorruptImage(f"{path}: {reason or 'not an image'}") from None

@@ -33,7 +33,6 @@ UNREADABLE = {
     "noise after the marker": b"\xff\xd8" + bytes(range(256)) * 4,
     "PostScript, which Pillow would run": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\nshowpage\n",
     "half a PNG": encoded(kind="PNG")[:900],
-    "16 bits a channel": encoded(Image.new("I;16", (40, 30)), "PNG"),
 }
 
 
@@ -78,6 +77,8 @@ def test_what_is_no_file_is_refused_by_name(root: Path) -> None:
 ODD = {
     "not RGB\n          b.JPEG: CMYK": encoded(Image.new("CMYK", (40, 30))),
     "not a JPEG\n          b.JPEG: PNG": encoded(kind="PNG"),
+    "more than 8 bits\n          b.JPEG: I;16, scaled": encoded(Image.new("I;16", (40, 30)), "PNG"),
+    "transparency\n          b.JPEG: RGBA, laid on white": encoded(Image.new("RGBA", (40, 30)), "PNG"),
     "EXIF rotation\n          b.JPEG: orientation 6": encoded(exif=ROTATED),
     "errors: 0": encoded().replace(b"\xff\xd9", b"\xff\xd9rubbish after the end"),
 }
