@@ -29,6 +29,7 @@ from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations, localization_jobs
+from cam_repro.networks import check_size
 from cam_repro.provenance import device_name
 from cam_repro.training import checkpoint
 from cam_repro.training.loop import data_parallel, run_folder, starting_network, take_step, train
@@ -51,6 +52,7 @@ def rehearse(config: Config) -> None:
         with join_world(config.device) as world:
             model = config.model or model_config("vgg_gap" if world.device.type == "cuda" else "alexnet_gap")
             recipe = replace(config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0])
+            check_size(model, "recipe.sizes", config.recipe.sizes)
             work = None
             if world.is_main:  # below cache=, which every machine sees
                 Path(config.cache).mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def build_network(
     elif not config.native:
         network.untrained = "the new head"
         if config.conv_init == "he":
-            scale_head(network)
+            scale_head(network, backbone(config.backbone).input_size)
     if file_classes != num_classes and not network.untrained:
         network.untrained = f"the classifier (the file has {file_classes} classes, the data {num_classes})"
     network.interpolation = weights.interpolation or chosen.interpolation()

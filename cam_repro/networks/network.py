@@ -93,7 +93,8 @@ def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetw
     if config.native:
         return _as_it_is(config, trunk, classifier, num_classes)
     with torch.no_grad():  # a copy without numbers says how many maps there are
-        channels = deepcopy(trunk).to("meta").eval()(torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
+        image = torch.zeros(1, 3, chosen.input_size, chosen.input_size, device="meta")
+        channels = deepcopy(trunk).to("meta").eval()(image).shape[1]
     classifier = fresh_linear(config.units, num_classes)
     return CamNetwork(trunk, _new_head(config, channels), classifier, config.pool, config.dropout)
 
@@ -153,15 +154,16 @@ def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) 
         nn.init.constant_(convolution.bias, bias)
 
 
-def scale_head(network: CamNetwork) -> None:
+def scale_head(network: CamNetwork, size: int) -> None:
     """Divide the head's first convolution so that the pooled maps start with a root mean square near 1.
 
     A trained trunk's maps have any scale (SqueezeNet's on photographs are around 45), which He initialisation keeps:
     the first loss would be far above ln C. ReLU passes a factor on, so one division is enough, whatever the pooling.
     The scale is that of four pictures of coloured noise, in blobs of 8 pixels: within a factor of 2 of photographs'.
+    size: pixels a side of these, which the network takes.
     """
     noise = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    noise = nn.functional.interpolate(noise / noise.std(), size=224, mode="bicubic")
+    noise = nn.functional.interpolate(noise / noise.std(), size=size, mode="bicubic")
     with torch.no_grad():
         maps = network.eval().forward_with_maps(noise)[1]
         network.head[0].weight /= POOLS[network.pool](maps).square().mean().sqrt().clamp(min=1e-6)

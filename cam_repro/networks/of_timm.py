@@ -47,6 +47,7 @@ def of_timm(name: str) -> Backbone:
         interpolation=lambda: known["interpolation"],
         by_order=name in PACKAGED,
         pixels=None if pixels == IMAGENET else pixels,
+        input_size=known["input_size"][-1],
     )
 
 

@@ -50,6 +50,7 @@ class Backbone:
     by_order: bool = False  # a published file has the network's layers in their order, under names of its own
     pixels: Pixels | None = None  # if not IMAGENET; a network that says so converts at the start of its trunk
     extension: tuple[int | str, ...] = ()
+    input_size: int = 224  # pixels a side of the images that the whole network was made for
 
 
 def after(surgery: str, native: str) -> Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]:

@@ -20,6 +20,7 @@ from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_ba
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
 from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
+from cam_repro.networks.sizes import check_batch_norm, check_size
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, describe
@@ -40,6 +41,7 @@ LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the d
 def train(config: Config) -> Path:
     """Train, or go on training, the configured network; returns the run's folder. Raises UserError."""
     recipe, folder = config.recipe, run_folder(config)
+    check_size(config.model, "recipe.sizes", recipe.sizes)
     with (
         join_world(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
@@ -51,6 +53,8 @@ def train(config: Config) -> Path:
         if recipe.batch_size % world.size:
             raise UserError(f"recipe.batch_size={recipe.batch_size} must be a multiple of the {world.size} processes")
         train_split, val_split = (load_split(config.data, name, Path(config.cache), world) for name in ("train", "val"))
+        smallest_share = max(1, min(recipe.batch_size, len(train_split)) // world.size)
+        check_batch_norm(config.model, recipe, smallest_share)
         steps, classes = steps_per_epoch(len(train_split), recipe.batch_size), len(train_split.wnids)
         chance = math.log(classes) if classes > 1 else math.inf  # the loss of a guess
 
@@ -223,7 +227,8 @@ def take_step(
     files leave fewer: so it is the same over any number of processes, and a share without any image still takes part.
     """
     network.train()
-    if recipe.batch_norm == "frozen" or not len(batch):
+    one_is_left = len(batch) == 1 and len(batch.corrupt) > 0  # of it there may be no variance
+    if recipe.batch_norm == "frozen" or not len(batch) or one_is_left:
         freeze_batch_norm(network)
     with autocast(world.device):
         logits = network(normalise(batch.pixels))[: len(batch)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cam_repro import UserError
-from cam_repro.config import ModelConfig
-from cam_repro.networks import build_network, check_size
+from cam_repro.config import ModelConfig, RecipeConfig
+from cam_repro.networks import build_network
+from cam_repro.networks.sizes import check_batch_norm, check_size
 
 SMALLEST = {  # pixels a side, cut for a new head and as it is
     "alexnet": (31, 63),
@@ -29,6 +31,35 @@ def test_a_picture_that_is_too_small_is_answered_with_the_smallest(name: str, na
         line = rf"recipe.sizes=\[{smallest - 1},300\] is too small .* takes {smallest} pixels a side or more"
         with pytest.raises(UserError, match=line):
             check_size(model, "recipe.sizes", [smallest - 1, 300])
+
+
+@pytest.mark.parametrize(("name", "size"), [("visformer_tiny", 112), ("coatnet_0_rw_224", 256)])
+def test_of_a_network_of_a_fixed_size_that_size_is_named(name: str, size: int) -> None:
+    """At another one timm's forward raises an AssertionError in the one, a RuntimeError in the other."""
+    model = ModelConfig("any", f"timm/{name}")
+    check_size(model, "protocol.size", 224)
+    with pytest.raises(UserError, match=f"protocol.size={size} does not fit .* type protocol.size=224$"):
+        check_size(model, "protocol.size", size)
+    with pytest.raises(UserError, match=r"type recipe.sizes=\[224\] recipe.size_starts=\[0\]$"):
+        check_size(model, "recipe.sizes", [size, 224])
+
+
+def test_a_network_made_for_another_size_than_224_is_built_at_that_size() -> None:
+    model = ModelConfig("any", "timm/botnet26t_256")
+    with pytest.raises(UserError, match="model.input_size=224 does not fit .* type model.input_size=256$"):
+        build_network(model)
+    network = build_network(replace(model, input_size=256), 10)
+    assert network.num_classes == 10
+
+
+def test_a_step_that_leaves_batch_norm_one_value_a_channel_is_refused() -> None:
+    model = ModelConfig("any", "resnet18", native=True)  # maps of 1×1 at 32 pixels
+    recipe = RecipeConfig("any", sizes=[64, 32], size_starts=[0.0, 0.5])
+    check_batch_norm(model, recipe, 2)
+    check_batch_norm(model, replace(recipe, sizes=[64, 48]), 1)
+    check_batch_norm(model, replace(recipe, batch_norm="frozen"), 1)
+    with pytest.raises(UserError, match="1×1 maps at 32 pixels a side .* recipe.batch_size= .*batch_norm=frozen"):
+        check_batch_norm(model, recipe, 1)
 
 
 @pytest.mark.parametrize(

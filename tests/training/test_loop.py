@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import ALONE, write_checkpoint
+from PIL import Image
 from torch._dynamo.testing import CompileCounter
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data import views
 from cam_repro.data.ilsvrc import open_split
-from cam_repro.data.loaders import training_batches
+from cam_repro.data.loaders import epoch_order, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.networks import build_network
 from cam_repro.training.loop import take_step, train
@@ -56,6 +58,35 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     optimizer = build_optimizer(network, settings.recipe, fused=False)
     assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [0, 0, 0, 8]
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_batch_of_which_one_picture_can_be_read_is_a_step_all_the_same(broken: Path, tmp_path: Path) -> None:
+    """At 32 pixels ResNet-18's last maps are 1×1: of one picture its batch norm has no variance."""
+    settings = config(tmp_path, broken, "resnet18", sizes=[32])
+    split, network = open_split(settings.data, "train", tmp_path), build_network(settings.model, 10)
+    first = split.path(epoch_order(len(split), 8, seed=0, epoch=0)[0][0])
+    Image.new("RGB", (40, 30), "red").save(first, "JPEG")
+    batch = next(training_batches(split, settings.recipe, 32, seed=0, epoch=0, workers=0))
+    assert len(batch) == 1 and len(batch.corrupt) == 7
+    optimizer = build_optimizer(network, settings.recipe, fused=False)
+    loss, _, shown, corrupt = take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist()
+    assert loss > 0 and (shown, corrupt) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": [16]}, r"recipe.sizes=\[16\] is too small for model=alexnet: alexnet as it is takes 63 pixels"),
+        ({"sizes": [64, 16], "size_starts": [0.0, 0.5]}, r"recipe.sizes=\[64,16\] is too small"),
+        ({"sizes": [32], "batch_size": 1, "model": "resnet18"}, "the batch norm of model=resnet18 has no variance"),
+    ],
+)
+def test_crops_that_the_network_does_not_take_are_refused_before_the_first_step(
+    tiny_shapes: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(config(tmp_path, tiny_shapes, **({"model": "alexnet"} | settings)))
+    assert not list((tmp_path / "runs").rglob("*.jsonl"))
 
 
 def test_an_epoch_without_a_readable_picture_ends_the_run(
