@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
+from cam_repro.cam import class_number
 from cam_repro.config import Config
 from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, evaluation_batches
@@ -21,7 +22,6 @@ from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import Prediction, predict, refusal
 from cam_repro.localization.overlay import overlay
 from cam_repro.reporting.figures import Cell, first_name, panel, write_sheet
-from cam_repro.reporting.pictures import class_number
 from cam_repro.reporting.report import chosen_images
 
 COLUMNS = 5  # pictures side by side

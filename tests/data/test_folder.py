@@ -7,9 +7,9 @@ from conftest import TINY, composed, evaluated, run_script
 from PIL import Image
 
 from cam_repro import UserError
+from cam_repro.cam import show_images
 from cam_repro.config import DataConfig
 from cam_repro.data.folder import open_split, read_classes
-from cam_repro.reporting.pictures import show_pictures
 from cam_repro.reporting.tables import write_tables
 
 
@@ -79,4 +79,4 @@ def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_pa
     table, _ = write_tables(tmp_path / "results", "pets")
     assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()
     config.image = str(write(tmp_path / "new", {"dog": 3}) / "dog")
-    assert len(show_pictures(config)) == 3 == len([*(tmp_path / "out").iterdir()])
+    assert len(show_images(config)) == 3 == len([*(tmp_path / "out").iterdir()])

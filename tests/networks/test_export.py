@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from cam_repro import UserError
+from cam_repro.cam import show_images
 from cam_repro.config import Config, model_config
 from cam_repro.networks import build_network, read_weights
 from cam_repro.networks.export import publish
-from cam_repro.reporting.pictures import show_pictures
 from scripts.export_weights import main as export_weights
 
 WNIDS = [f"n0000000{label}" for label in range(6)]
@@ -51,7 +51,7 @@ def test_an_exported_network_is_used_like_its_checkpoint(
 
     answers = []
     for weights in ([], [f"weights={published}"]):
-        show_pictures(options(tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights))
+        show_images(options(tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights))
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1] and answers[0].count("box") == 5
 

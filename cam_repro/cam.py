@@ -25,7 +25,7 @@ CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
 
 
-def show_pictures(config: Config) -> list[Path]:
+def show_images(config: Config) -> list[Path]:
     """Print the five best classes of each picture, with their boxes in its own pixels, and draw the best ones' maps.
 
     config.image is a picture, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or number) is drawn in
