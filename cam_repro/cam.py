@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config, check_choice
 from cam_repro.data import load_classes
+from cam_repro.data.classes import class_number
 from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
@@ -18,7 +19,7 @@ from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.trained import Classes, load_for_pictures
 from cam_repro.localization.boxes import LOOSE
 from cam_repro.localization.methods import predict
-from cam_repro.mistakes import did_you_mean, shown
+from cam_repro.mistakes import shown
 from cam_repro.reporting.figures import first_name, panel, write_sheet
 
 CLASSES = 5  # that are printed
@@ -91,17 +92,3 @@ def pictures_of(image: str | None) -> list[Path]:
         return found
     what = "a folder without a picture in it" if path.is_dir() else "not there"
     raise UserError(f"image={shown(image)} is {what}; give a picture, a folder of them or a pattern as 'photos/*.jpg'")
-
-
-def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
-    """The class that a person means by a wnid, a number or one of its names. Raises UserError with the nearest name."""
-    word, names = asked.strip().lower(), {}
-    for label, synonyms in enumerate(words):
-        for name in [synonyms, *synonyms.split(",")]:
-            names.setdefault(name.strip().lower(), label)
-    numbers = {str(label): label for label in range(len(wnids))}
-    labels = names | numbers | {wnid: label for label, wnid in enumerate(wnids)}  # a wnid first, then a number
-    if asked not in labels and word not in labels:
-        advice = f"{did_you_mean(word, [*names])}give a name, a wnid or 0…{len(wnids) - 1}"
-        raise UserError(f"class={shown(asked)} is no class of this network; {advice}")
-    return labels.get(asked, labels.get(word))

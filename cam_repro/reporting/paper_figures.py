@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.cam import class_number
 from cam_repro.config import Config
+from cam_repro.data.classes import class_number
 from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import normalise, resize_map

@@ -1,0 +1,57 @@
+"""The class that a person means by a name, a wnid or a number."""
+
+import re
+
+from cam_repro import UserError
+from cam_repro.mistakes import did_you_mean, shown
+
+OFFERED = 5  # classes that a message lists of those that contain a word
+
+
+def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
+    """The place among wnids (C,) of the class `asked`: a wnid, a number from 0, or one of its names in words (C,).
+
+    words: a class's names as ILSVRC lists them, "tabby, tabby cat". A name may be written in any case.
+    Raises UserError for a name that several classes share, listing them, and for what is no class, with the classes
+    whose names contain it or else the name that is spelled most alike.
+    """
+    if asked in wnids:
+        return wnids.index(asked)
+    if asked in map(str, range(len(wnids))):
+        return int(asked)
+    wanted, named = asked.strip().lower(), labels_by_name(words)
+    labels = named.get(wanted, [])
+    if len(labels) == 1:
+        return labels[0]
+    found = f"class={shown(asked)}"
+    if labels:
+        listed = ", ".join(f"{wnids[label]} ({words[label]})" for label in labels)
+        raise UserError(f"{found} is the name of {len(labels)} classes; give the wnid of one: {listed}")
+    containing = names_with_word(wanted, words)
+    if containing:
+        more = f" and {len(containing) - OFFERED} more" if len(containing) > OFFERED else ""
+        near = f"classes that contain the word ({len(containing)}): {', '.join(containing[:OFFERED])}{more}; "
+    else:
+        near = did_you_mean(wanted, list(named))
+    raise UserError(f"{found} is no class of this network; {near}give a name, a wnid or 0…{len(wnids) - 1}")
+
+
+def labels_by_name(words: list[str]) -> dict[str, list[int]]:
+    """Each name, and each class's whole list of names, in lower case: the numbers of the classes that bear it."""
+    named: dict[str, list[int]] = {}
+    for label, synonyms in enumerate(words):
+        names = [synonyms, *synonyms.split(",")]
+        for name in {name.strip().lower() for name in names}:
+            named.setdefault(name, []).append(label)
+    return named
+
+
+def names_with_word(word: str, words: list[str]) -> list[str]:
+    """Of each class that has the word, or the words one after the other, in a name: the first such name."""
+    whole_word = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+    found = []
+    for synonyms in words:
+        names = [name.strip() for name in synonyms.split(",")]
+        containing = [name for name in names if whole_word.search(name)]
+        found += containing[:1] if word else []
+    return found
