@@ -17,7 +17,7 @@ from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.trained import Classes, load_for_pictures
-from cam_repro.localization.boxes import LOOSE
+from cam_repro.localization.boxes import LOOSE, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import shown
 from cam_repro.reporting.figures import first_name, panel, write_sheet
@@ -46,7 +46,7 @@ def show_images(config: Config) -> list[Path]:
         size = protocol.size or trained.model.input_size
         for number, path in enumerate(tqdm(paths, "pictures", leave=False, disable=None if len(paths) > 1 else True)):
             try:
-                picture, scale = read_upright(path, LARGEST_SIDE)
+                picture, own_size = read_upright(path, LARGEST_SIDE)
             except CorruptImage as error:
                 raise UserError(f"image={error}") from None
             pixels = torch.from_numpy(np.ascontiguousarray(view.take(picture, size))).permute(0, 3, 1, 2)
@@ -66,7 +66,7 @@ def show_images(config: Config) -> list[Path]:
             shares = [100 * score for score in found.scores[0, classes].tolist()]
             tqdm.write(str(path))
             for label, share, box in zip(classes, shares, boxes, strict=True):
-                corners = " ".join(map(str, np.round(box * scale).astype(int)))
+                corners = " ".join(map(str, resized_boxes(box, stored, own_size)))
                 tqdm.write(f"  {share:5.1f} %  {trained.wnids[label]}  {trained.words[label]:32.32}  box {corners}")
             panels = []
             for place in drawn:

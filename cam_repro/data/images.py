@@ -59,15 +59,16 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
         return _decode(path.read_bytes(), upright)[0]
 
 
-def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, float]:
-    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and how many of its own
-    pixels are in one of these. Raises CorruptImage."""
+def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and its own (width,
+    height). Raises CorruptImage."""
     with _refusing(path), _open(path) as image:
-        own_side = max(image.size)
+        width, height = image.size
         image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough
         shown = _rgb(_turned_upright(image))
+        own_size = (width, height) if shown.size == image.size else (height, width)
         shown.thumbnail((largest_side, largest_side))
-        return np.array(shown), own_side / max(shown.size)
+        return np.array(shown), own_size
 
 
 def read_size(path: Path, upright: bool = False) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cam_repro.config import ProtocolConfig
 
@@ -123,6 +124,20 @@ def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
 def whole_image_box(heatmap: np.ndarray) -> Box:
     height, width = heatmap.shape
     return 0, 0, width - 1, height - 1
+
+
+def resized_boxes(boxes: ArrayLike, size: tuple[int, int], new_size: tuple[int, int]) -> np.ndarray:
+    """Boxes (…, 4) of an image of `size`, (width, height), in the pixels of the same image at `new_size`: int64.
+
+    Both corners are inside the box, so that its area ends at x2 + 1, y2 + 1, and it is the area that is resized. The
+    result is the smallest box that covers it: that of the whole image is again the whole image.
+    """
+    boxes = np.asarray(boxes, dtype=np.int64)
+    old, new = np.array(size), np.array(new_size)
+    first = boxes[..., :2] * new // old
+    end = -(-(boxes[..., 2:] + 1) * new // old)  # rounded up
+    corners = [np.clip(corner, 0, new - 1) for corner in (first, end - 1)]
+    return np.concatenate(corners, axis=-1)
 
 
 # The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes, loose one first.

@@ -12,7 +12,14 @@ from PIL import Image
 from scipy import ndimage
 
 from cam_repro.config import ProtocolConfig
-from cam_repro.localization.boxes import BOX_RULES, _without_overlaps, eight_bit, paper_box, release_boxes
+from cam_repro.localization.boxes import (
+    BOX_RULES,
+    _without_overlaps,
+    eight_bit,
+    paper_box,
+    release_boxes,
+    resized_boxes,
+)
 
 UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
 VALUES = {".": 20, "a": 100, "b": 110, "#": 255}  # not above a threshold, above the first, the second, all three
@@ -233,3 +240,32 @@ def test_a_broken_heatmap_is_refused_in_one_line(heatmap: np.ndarray) -> None:
         with pytest.raises(ValueError, match="heatmap") as refusal:
             rule(heatmap)
         assert "\n" not in str(refusal.value)
+
+
+# --- boxes of a resized image
+
+SIDES = st.integers(1, 6000)
+
+
+def test_a_pixel_is_resized_as_an_area() -> None:
+    """Of 4 pixels made 10 each is 2½ wide: pixel 1 covers 2.5 to 5, which is pixels 2, 3 and 4."""
+    pixels = [[x, 0, x, 0] for x in range(4)]
+    assert resized_boxes(pixels, (4, 1), (10, 2)).tolist() == [[0, 0, 2, 1], [2, 0, 4, 1], [5, 0, 7, 1], [7, 0, 9, 1]]
+    assert resized_boxes([2, 1, 7, 1], (10, 2), (4, 1)).tolist() == [0, 0, 3, 0]
+
+
+@given(SIDES, SIDES, SIDES, SIDES)
+def test_the_whole_image_stays_the_whole_image(width: int, height: int, new_width: int, new_height: int) -> None:
+    whole = resized_boxes([0, 0, width - 1, height - 1], (width, height), (new_width, new_height))
+    assert whole.tolist() == [0, 0, new_width - 1, new_height - 1]
+
+
+@given(st.data(), SIDES, SIDES)
+def test_a_resized_box_covers_its_pixels_and_no_whole_pixel_more(data: st.DataObject, side: int, new: int) -> None:
+    first = data.draw(st.integers(0, side - 1))
+    last = data.draw(st.integers(first, side - 1))
+    left, _, right, _ = resized_boxes([first, 0, last, 0], (side, 1), (new, 1)).tolist()
+    assert 0 <= left <= right < new
+    assert left * side <= first * new < (left + 1) * side  # the box begins within its first pixel
+    assert right * side < (last + 1) * new <= (right + 1) * side  # and ends within its last
+    assert resized_boxes([first, 0, last, 0], (side, 1), (side, 1)).tolist() == [first, 0, last, 0]
