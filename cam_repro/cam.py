@@ -1,6 +1,8 @@
-"""Any picture: what is in it, and where. The work of `make cam image=cat.jpg`."""
+"""Any image: what is in it, and where. The work of `make cam image=cat.jpg`."""
 
+import re
 from contextlib import suppress
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
@@ -11,84 +13,173 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config, check_choice
 from cam_repro.data import load_classes
-from cam_repro.data.classes import class_number
+from cam_repro.data.classes import class_number, labels_by_name
 from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.draw import loose_and_tight
-from cam_repro.evaluation.trained import Classes, load_for_pictures
+from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_pictures
 from cam_repro.localization.boxes import LOOSE, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import shown
 from cam_repro.reporting.figures import first_name, panel, write_sheet
+from cam_repro.reporting.results import protocol_name
 
 CLASSES = 5  # that are printed
-LARGEST_SIDE = 2048  # pixels: of a larger picture the maps are made, and drawn, at this size
+LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
+LONGEST_NAME, LONGEST_STEM = 40, 80  # characters of a class and of an image's file in a drawing's name
+
+
+@dataclass(frozen=True)
+class FoundClass:
+    """A class that a network was asked for in an image (H,W,3): its number among the network's, its probability in
+    percent, its heatmap (H,W), and its box (4,) on that heatmap."""
+
+    label: int
+    percent: float
+    heatmap: np.ndarray
+    box: np.ndarray
 
 
 def show_images(config: Config) -> list[Path]:
-    """Print the five best classes of each picture, with their boxes in its own pixels, and draw the best ones' maps.
+    """Print the five best classes of each image, with their boxes in its own pixels, and draw the best ones' maps.
 
-    config.image is a picture, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or number) is drawn in
-    place of the config.top best. The drawings go to config.out. Raises UserError before any picture is looked at.
+    config.image is an image, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or number) is drawn in
+    place of the config.top best. The drawings go to config.out. Raises UserError before any image is looked at; one of
+    several that cannot be read is passed over, and the UserError comes after the last.
     """
-    protocol, method = config.protocol, config.method or "cam"
+    protocol = config.protocol
     if protocol.boxes == "sweep" or protocol.name == "all":
         raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
     check_choice("protocol.view", protocol.view, VIEWS)
-    view, paths, written = VIEWS[protocol.view], pictures_of(config.image), []
+    paths = images_of(config.image)
+    written: list[Path] = []
+    unreadable: list[str] = []
     with join_world(config.device, config.deterministic) as world:
         data: Classes = ([], [])  # a checkpoint goes by the words of its data set, where that is there
         with suppress(UserError):
             data = load_classes(config.data)
         trained = load_for_pictures(config, data, world.device)
-        asked = None if config.shown_class is None else class_number(config.shown_class, trained.wnids, trained.words)
-        size = protocol.size or trained.model.input_size
-        for number, path in enumerate(tqdm(paths, "pictures", leave=False, disable=None if len(paths) > 1 else True)):
+        asked = None
+        if config.shown_class is not None:
+            asked = class_number(config.shown_class, trained.wnids, trained.words)
+        print(who_answers(trained, config))
+        for path in tqdm(paths, "images", leave=False, disable=None if len(paths) > 1 else True):
             try:
-                picture, own_size = read_upright(path, LARGEST_SIDE)
+                image, own_size = read_upright(path, LARGEST_SIDE)
             except CorruptImage as error:
-                raise UserError(f"image={error}") from None
-            pixels = torch.from_numpy(np.ascontiguousarray(view.take(picture, size))).permute(0, 3, 1, 2)
-            found = predict(
-                trained.network, normalise(pixels.to(world.device)),
-                None if asked is None else torch.tensor([asked], device=world.device),
-                methods=[method], crops=view.crops, count=CLASSES,
-            )  # fmt: skip
-            classes, maps = found.classes[0].tolist(), found.maps[method][0].transpose(0, 1)
-            drawn = range(len(classes))[: config.top]
-            if asked is not None:
-                drawn = [len(classes)]
-                classes, maps = [*classes, asked], torch.cat([maps, found.true_class_maps[method][:1]])
-            stored = picture.shape[1], picture.shape[0]
-            heatmaps = [view.place(of_class, stored, size, protocol.resize) for of_class in maps.cpu().numpy()]
-            boxes = np.array([loose_and_tight(heatmap, protocol)[LOOSE] for heatmap in heatmaps])
-            shares = [100 * score for score in found.scores[0, classes].tolist()]
+                unreadable.append(str(error))
+                continue
+            found = classes_in(image, trained, config, asked, world.device)
+            height, width = image.shape[:2]
             tqdm.write(str(path))
-            for label, share, box in zip(classes, shares, boxes, strict=True):
-                corners = " ".join(map(str, resized_boxes(box, stored, own_size)))
-                tqdm.write(f"  {share:5.1f} %  {trained.wnids[label]}  {trained.words[label]:32.32}  box {corners}")
+            for one in found:
+                corners = " ".join(map(str, resized_boxes(one.box, (width, height), own_size)))
+                words = f"{trained.wnids[one.label]}  {trained.words[one.label]:32.32}"
+                tqdm.write(f"  {one.percent:5.1f} %  {words}  box {corners}")
+            drawn = found[: config.top] if asked is None else found[-1:]
             panels = []
-            for place in drawn:
-                caption = f"{first_name(trained.words[classes[place]])}  {shares[place]:.1f} %"
-                panels.append((caption, panel(picture, heatmaps[place], boxes[place], np.empty((0, 4)))))
-            twins = sum(other.stem == path.stem for other in paths[:number])  # as cat.png of cat.jpg
-            name = f"{path.stem}.{method}{f'-{twins + 1}' if twins else ''}.png"
-            written.append(write_sheet(Path(config.out) / name, panels, len(panels), side=0))
+            for one in drawn:
+                caption = f"{first_name(trained.words[one.label])}  {one.percent:.1f} %"
+                panels.append((caption, panel(image, one.heatmap, one.box, np.empty((0, 4)))))
+            name = drawing_name(path, trained, [one.label for one in drawn], config)
+            file = free_path(Path(config.out), name, written)
+            written.append(write_sheet(file, panels, len(panels), side=0))
+    if unreadable and len(paths) == 1:
+        raise UserError(f"image={unreadable[0]}")
     print(*written, sep="\n")
+    if unreadable:
+        print("cannot be read:", *unreadable, sep="\n  ")
+        raise UserError(
+            f"{len(unreadable)} of {len(paths)} images cannot be read, listed above with the reason; the drawings of "
+            f"the other {len(written)} are in {config.out}"
+        )
     return written
 
 
-def pictures_of(image: str | None) -> list[Path]:
-    """The pictures that image= names. Raises UserError where there are none."""
-    if image is None:
+def images_of(given: str | None) -> list[Path]:
+    """The images that image= names. Raises UserError where there are none."""
+    if given is None:
         raise UserError("image= is needed: make cam image=cat.jpg")
-    path = Path(image)
+    path = Path(given)
     if path.is_file():
         return [path]
     inside = path.iterdir() if path.is_dir() else map(Path, glob(str(path)))  # noqa: PTH207 (any path, absolute or not)
-    shown_ones = (file for file in inside if not file.name.startswith("."))  # as a Mac's ._cat.jpg, which is no picture
-    if found := sorted(file for file in shown_ones if file.suffix.lower() in SUFFIXES and file.is_file()):
-        return found
-    what = "a folder without a picture in it" if path.is_dir() else "not there"
-    raise UserError(f"image={shown(image)} is {what}; give a picture, a folder of them or a pattern as 'photos/*.jpg'")
+    visible = [file for file in inside if not file.name.startswith(".")]  # a Mac's ._cat.jpg is no image
+    found = sorted(file for file in visible if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        what = "a folder without an image in it" if path.is_dir() else "not there"
+        raise UserError(
+            f"image={shown(given)} is {what}; give an image, a folder of them or a pattern as 'photos/*.jpg'"
+        )
+    return found
+
+
+def who_answers(trained: TrainedNetwork, config: Config) -> str:
+    """The network in one line: its name and weights, its classes, what it sees of an image, how it is asked."""
+    size = config.protocol.size or trained.model.input_size
+    interpolation = getattr(trained.network, "interpolation", "")
+    names = ", ".join(first_name(words) for words in trained.words[:3])
+    more = ", …" if len(trained.words) > 3 else ""
+    return (
+        f"{trained.name}, {trained.weights.source}: {len(trained.words)} classes ({names}{more}), "
+        f"{size}×{size} pixels{f' ({interpolation})' if interpolation else ''}, "
+        f"method={config.method or 'cam'}, protocol={protocol_name(config.protocol)}"
+    )
+
+
+def classes_in(
+    image: np.ndarray, trained: TrainedNetwork, config: Config, asked: int | None, device: torch.device
+) -> list[FoundClass]:
+    """The five best classes of an image (H,W,3) uint8, the best first, and behind them the class `asked`."""
+    protocol, method = config.protocol, config.method or "cam"
+    view = VIEWS[protocol.view]
+    size = protocol.size or trained.model.input_size
+    crops = torch.from_numpy(np.ascontiguousarray(view.take(image, size))).permute(0, 3, 1, 2)
+    labels = None if asked is None else torch.tensor([asked], device=device)
+    predicted = predict(
+        trained.network, normalise(crops.to(device)), labels,
+        methods=[method], crops=view.crops, count=CLASSES,
+    )  # fmt: skip
+    classes = predicted.classes[0].tolist()
+    maps = list(predicted.maps[method][0].swapaxes(0, 1))  # a class's maps of all crops
+    if asked is not None:
+        classes.append(asked)
+        maps.append(predicted.true_class_maps[method][0])
+    height, width = image.shape[:2]
+    found = []
+    for label, of_class in zip(classes, maps, strict=True):
+        heatmap = view.place(of_class.cpu().numpy(), (width, height), size, protocol.resize)
+        box = np.array(loose_and_tight(heatmap, protocol)[LOOSE])
+        found.append(FoundClass(label, 100 * float(predicted.scores[0, label]), heatmap, box))
+    return found
+
+
+def drawing_name(path: Path, trained: TrainedNetwork, labels: list[int], config: Config) -> str:
+    """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: what another call may change, so that both are kept.
+
+    Of several classes the first is named, and how many there are. One whose name another class bears is told by its
+    wnid too.
+    """
+    words = trained.words[labels[0]]
+    name = first_name(words)
+    if len(labels_by_name(trained.words)[name.strip().lower()]) > 1:
+        name = f"{name} {trained.wnids[labels[0]]}"
+    name = re.sub(r"[^\w+]+", "-", name[:LONGEST_NAME]).strip("-") or f"class-{labels[0]}"
+    if len(labels) > 1:
+        name = f"{name}-top{len(labels)}"
+    method = config.method or "cam"
+    return f"{path.stem[:LONGEST_STEM]}.{name}.{trained.name}.{method}.{protocol_name(config.protocol)}"
+
+
+def free_path(folder: Path, name: str, taken: list[Path]) -> Path:
+    """`folder/name.png`, or with a number where this call has drawn it: cat.png and cat.jpg give the same name.
+
+    Names that differ in case alone are one file to macOS.
+    """
+    used = {path.name.lower() for path in taken}
+    candidate, number = f"{name}.png", 1
+    while candidate.lower() in used:
+        number += 1
+        candidate = f"{name}-{number}.png"
+    return folder / candidate

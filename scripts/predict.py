@@ -1,4 +1,4 @@
-"""What is in a picture, and where: five classes with their boxes, the best one's map drawn over it."""
+"""What is in an image, and where: five classes with their boxes, the best one's map drawn over it."""
 
 from cam_repro.command import command
 

@@ -52,7 +52,9 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     assert last_line.endswith(f"MB: {tmp_path / 'results/shapes/report.html'}")
     picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
     out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}"))
-    assert out.count("box") == 5 and (tmp_path / f"out/{Path(picture).stem}.cam.png").is_file()
+    (drawn,) = (tmp_path / "out").iterdir()
+    assert out.count("box") == 5 and out.splitlines()[-1] == str(drawn)
+    assert drawn.name.startswith(Path(picture).stem) and drawn.name.endswith(".alexnet_gap.cam.paper.png")
 
 
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(

@@ -1,0 +1,112 @@
+"""`make cam` on a tiny network: what it prints, and under which names it draws."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Settings, composed, write_checkpoint
+from PIL import Image
+
+from cam_repro import UserError, cam
+from cam_repro.cam import show_images
+from cam_repro.config import model_config
+from cam_repro.networks import build_network
+
+WORDS = {"n1": "crane", "n2": "crane", "n3": "../Größe 1/2: a, b", "n4": "!?", "n5": "tabby, tabby cat"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Settings:
+    """config("image=…", …) of a network with random weights and five classes, which draws into tmp_path/out."""
+    model = model_config("squeezenet", input_size=64)
+    wnids = list(WORDS)
+    write_checkpoint(tmp_path / "runs/shapes/squeezenet/checkpoint.pt", model, build_network(model, 5), wnids)
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} {words}\n" for wnid, words in WORDS.items()))
+    places = [f"runs={tmp_path / 'runs'}", f"data.root={tmp_path}", f"out={tmp_path / 'out'}"]
+    return lambda *more: composed([*places, "device=cpu", "model=squeezenet", *more])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with cat.jpg, cat.png, Cat.gif, a file that is no image, and a Mac's shadow of one."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
+    for name in ("cat.jpg", "cat.png", "Cat.gif"):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    (folder / "._cat.jpg").write_bytes(b"nothing")
+    return folder
+
+
+def test_one_unreadable_image_of_a_folder_is_listed_and_the_others_are_drawn(
+    config: Settings, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=f"1 of 4 images cannot be read, .* the other 3 are in {tmp_path / 'out'}"):
+        show_images(config(f"image={photos}"))
+    drawn, unreadable = capsys.readouterr().out.split("cannot be read:\n")
+    assert unreadable.count("\n") == 1 and f"{photos / 'broken.jpg'}: cannot identify" in unreadable
+    files = sorted((tmp_path / "out").iterdir())
+    assert len(files) == 3 and all(str(file) in drawn for file in files)
+    assert drawn.count("  box ") == 15
+
+
+def test_an_unreadable_image_asked_for_by_name_is_one_line(config: Settings, photos: Path) -> None:
+    with pytest.raises(UserError, match=f"^image={photos / 'broken.jpg'}: cannot identify"):
+        show_images(config(f"image={photos / 'broken.jpg'}"))
+
+
+def test_images_of_one_name_are_kept_apart(config: Settings, photos: Path) -> None:
+    """Also on a file system to which Cat and cat are the same."""
+    (photos / "broken.jpg").unlink()
+    names = [path.name for path in show_images(config(f"image={photos}", "shown_class=tabby"))]
+    assert names == [
+        "Cat.tabby.squeezenet.cam.paper.png",
+        "cat.tabby.squeezenet.cam.paper-2.png",
+        "cat.tabby.squeezenet.cam.paper-3.png",
+    ]
+
+
+def test_no_call_overwrites_the_drawing_of_another(config: Settings, photos: Path, tmp_path: Path) -> None:
+    draw = partial(config, f"image={photos / 'cat.jpg'}")
+    calls = [
+        ["shown_class=n1"], ["shown_class=n2"], ["shown_class=n5"], ["top=3"], ["shown_class=n5", "method=gradcam"],
+        ["shown_class=n5", "protocol=release"], ["shown_class=n5", "protocol.threshold=0.5"],
+    ]  # fmt: skip
+    names = [show_images(draw(*options))[0].name for options in calls]
+    assert len({*names}) == len(calls) == len([*(tmp_path / "out").iterdir()])
+    assert names[0] == "cat.crane-n1.squeezenet.cam.paper.png"  # another class has this name
+    assert names[2] == "cat.tabby.squeezenet.cam.paper.png"
+    assert "-top3.squeezenet." in names[3]
+    assert names[-1] == "cat.tabby.squeezenet.cam.paper-threshold0.5.png"
+
+
+def test_any_class_words_give_a_file_in_the_folder(config: Settings, photos: Path, tmp_path: Path) -> None:
+    for wnid, name in (("n3", "Größe-1-2-a"), ("n4", "class-3")):
+        (path,) = show_images(config(f"image={photos / 'cat.jpg'}", f"shown_class={wnid}"))
+        assert path == tmp_path / f"out/cat.{name}.squeezenet.cam.paper.png" and path.is_file()
+
+
+def test_the_first_line_says_which_network_answers(
+    config: Settings, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_images(config(f"image={photos / 'cat.jpg'}", "protocol.size=48"))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"squeezenet, weights={tmp_path}/runs/shapes/squeezenet/checkpoint.pt: 5 classes (crane, ")
+    assert "48×48 pixels" in first and "method=cam, protocol=paper-size48" in first
+
+
+def test_boxes_of_a_large_image_are_in_its_own_pixels_to_the_last_one(
+    config: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a threshold of the maximum itself nothing is kept, and the box is the whole image: upright, 125×100."""
+    monkeypatch.setattr(cam, "LARGEST_SIDE", 64)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (100, 125), "red").save(tmp_path / "large.png", exif=exif)
+    (path,) = show_images(config(f"image={tmp_path / 'large.png'}", "protocol.threshold=1"))
+    assert capsys.readouterr().out.count("box 0 0 124 99\n") == 5
+    assert Image.open(path).width >= 64
