@@ -30,12 +30,12 @@ from cam_repro.evaluation.draw import loose_and_tight
 from cam_repro.evaluation.evaluate import Evaluation
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.evaluation.trained import load_trained
-from cam_repro.files import read_text, write_text
+from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS
-from cam_repro.mistakes import shown
 from cam_repro.reporting.charts import Measured, curve_chart, interval_chart, share_chart, table
 from cam_repro.reporting.figures import first_name
+from cam_repro.reporting.paper_figures import chosen_images
 from cam_repro.reporting.results import Result, protocol_name, read_results
 from cam_repro.reporting.table import Table, cells_of
 from cam_repro.reporting.tables import tables_of
@@ -106,27 +106,6 @@ def chosen_results(config: Config, folder: Path) -> list[Result]:
                 "again, or choose report.networks= and report.methods="
             )
     return found
-
-
-def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
-    """The numbers of report.images='s pictures: so many of those with a true box, drawn by the seed, or a list's.
-
-    Raises UserError for a list that is not there or names another picture.
-    """
-    if asked.isdecimal():
-        with_box = np.flatnonzero(np.diff(split.box_starts))
-        count = min(int(asked), len(with_box))
-        if not count:
-            raise UserError(f"report.images={asked}: {len(with_box)} pictures have a true box; give a number above 0")
-        return sorted(np.random.default_rng(seed).choice(with_box, count, replace=False).tolist())
-    path = Path(asked)
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    files = [split.path(image) for image in range(len(split))]
-    numbers = {name: image for image, file in enumerate(files) for name in (file.stem, file.name, str(file))}
-    for name in names or ["(nothing)"]:
-        if name not in numbers:
-            raise UserError(f"report.images={path}: {shown(name)} is no val picture; give names, as {files[0].name}")
-    return list(dict.fromkeys(numbers[name] for name in names))
 
 
 def opened(config: Config, result: Result, split: Split, fingerprint: str, world: World) -> Evaluation:

@@ -11,9 +11,11 @@ from PIL import Image
 from two_networks import Settings
 
 from cam_repro import UserError
+from cam_repro.config import Config
+from cam_repro.evaluation.evaluate import evaluate, evaluations, localization_jobs
 from cam_repro.reporting import paper_figures
 from cam_repro.reporting.curves import draw_curves
-from cam_repro.reporting.paper_figures import make_figures
+from cam_repro.reporting.paper_figures import chosen_images, make_figures
 
 EPOCH = '{"epoch": %d, "train_loss": 2.1, "train_top1_error": 90, "val_top1_error": 80, "val_top5_error": 40}\n'
 
@@ -22,7 +24,11 @@ def test_the_figures_show_what_their_captions_say(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, write = {}, paper_figures.write_sheet
-    noted = lambda path, cells, *_, **how: drawn.update({path: cells}) or write(path, cells, *_, **how)  # noqa: E731
+
+    def noted(path: Path, cells: list[tuple[str, Image.Image]], *more: int, **how: str) -> Path:
+        drawn[path] = cells
+        return write(path, cells, *more, **how)
+
     monkeypatch.setattr(paper_figures, "write_sheet", noted)
     config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
     paths = make_figures(config)
@@ -40,6 +46,40 @@ def test_the_figures_show_what_their_captions_say(
     assert units == [f"unit {unit}, w = {weight[unit]:.3f}" for unit in weight.argsort(descending=True)[:5]]
     above, below = (np.array(sixth[place][1]) for place in (0, 5))
     assert above.shape == below.shape and (above != below).any()
+
+
+def boxes_of_the_evaluation(config: Config) -> np.ndarray:
+    """(N,4): the boxes of the true classes' maps that `make eval-localization` draws."""
+    (evaluation,) = evaluations(config)
+    ((_, outcome),) = evaluate(evaluation, localization_jobs(evaluation))
+    return outcome.true_class_boxes
+
+
+@pytest.mark.parametrize(
+    ("protocol", "file"),
+    [
+        ("protocol=release", "figure6-release.png"),
+        ("protocol=paper protocol.view=center_crop", "figure6-paper-viewcenter_crop.png"),
+        (
+            "protocol=release_tight protocol.view=ten_crop_averaged",
+            "figure6-release_tight-viewten_crop_averaged.png",
+        ),
+    ],
+)
+def test_the_boxes_of_a_figure_are_those_that_the_protocols_evaluation_drew(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, file: str
+) -> None:
+    drawn, panel = [], paper_figures.panel
+    monkeypatch.setattr(paper_figures, "panel", lambda *of: drawn.append(of) or panel(*of))
+    monkeypatch.setattr(paper_figures, "UNIT_CROPS", 20)
+    options = [f"results={tmp_path}", "name=one", "report.images=3", *protocol.split()]
+    paths = make_figures(settings(*options))
+    assert tmp_path / "tree/one" / file in paths
+    expected = boxes_of_the_evaluation(settings(*options))
+    (evaluation,) = evaluations(settings(*options))
+    images = chosen_images("3", evaluation.split, 0)
+    boxes = [tuple(box) for _, heatmap, box, _ in drawn[::2]]  # every second is backprop's
+    assert boxes == [tuple(expected[image]) for image in images]
 
 
 def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Path) -> None:

@@ -261,8 +261,9 @@ def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_smal
         assert max(small["width"], small["height"]) == 100
         assert np.array(small["boxes"]) == pytest.approx(factor * np.array(large["boxes"]))
     chosen.write_text("cat.jpg")
-    assert "cat.jpg is no val picture; give names, as " in refusal(copied(f"report.images={chosen}"))
-    assert "report.images=0: 20 pictures have a true box" in refusal(copied("report.images=0"))
+    assert "cat.jpg is no val image; give names, as " in refusal(copied(f"report.images={chosen}"))
+    none = "report.images=0: give a number above 0, of the 20 images with a true box"
+    assert none in refusal(copied("report.images=0"))
     assert "cannot read few" in refusal(copied("report.images=few"))
 
 
