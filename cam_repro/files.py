@@ -1,17 +1,21 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and what to do where the system cannot say which."""
 
 import errno
 import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from cam_repro import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WAITS = (0.1, 0.5, 2.0)  # seconds before each new attempt: a network may fail for a moment
+Found = TypeVar("Found")
 
 
 def reason(error: OSError) -> str:
@@ -48,6 +52,42 @@ def _sync(path: Path, mode: int) -> None:
         os.close(descriptor)
 
 
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a file, read `patiently`."""
+    return patiently(path, path.read_bytes)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises UserError where the system cannot say."""
+    try:
+        patiently(path, path.stat)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def patiently(path: Path | bytes, look: Callable[[], Found]) -> Found:
+    """What `look` finds at `path`, tried again a few times where the system fails to read it.
+
+    Raises FileNotFoundError where nothing is there, and UserError where it still cannot be read: it
+    is then neither absent nor damaged, so nothing may be made in its place.
+    """
+    name = os.fsdecode(path)
+    waits = list(WAITS)
+    while True:
+        try:
+            return look()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+        except OSError as error:
+            if not waits or error.errno == errno.EISDIR:
+                reason = error.strerror or error
+                raise UserError(
+                    f"cannot read {name}: {reason}; it is left as it is, run again when it can be read"
+                ) from error
+            time.sleep(waits.pop(0))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporaries of processes that were killed; only for who alone writes to the folder."""
     for temporary in folder.glob(".*.tmp"):
@@ -63,8 +103,8 @@ def write_text(path: Path, text: str) -> Path:
 def read_text(path: Path) -> str:
     """A list that somebody else wrote, UTF-8 with or without a byte-order mark. Raises UserError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
+        return read_bytes(path).decode("utf-8-sig")
+    except FileNotFoundError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again") from None
@@ -78,15 +118,15 @@ def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path
     """
 
     def is_made() -> bool:
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        if not is_there(root) or (root.is_dir() and not any(root.iterdir())):
             return False
         check_made()
         return True
 
-    if is_made():
-        return
     making = root.with_name(f"{root.name}.making")
     try:
+        if is_made():
+            return
         root.parent.mkdir(parents=True, exist_ok=True)
         with root.with_name(f"{root.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it with the process, so the file may stay

@@ -77,7 +77,7 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
     digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
     for path in sorted(map(os.fspath, watched)):
         status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116  of 50,000 files
-        digest.update(os.fsencode(f"{path}|{status and (status.st_mtime_ns, status.st_size)}\n"))
+        digest.update(os.fsencode(f"{path}|{status and (status.st_ctime_ns, status.st_size)}\n"))
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from cam_repro import UserError
 from cam_repro.cores import in_threads
 from cam_repro.data.drawing import KINDS, draw_picture
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, write_lists
-from cam_repro.files import make_folder
+from cam_repro.files import make_folder, read_bytes
 
 GENERATOR = 4  # to be raised whenever the same seed gives other pictures
 SPLITS = ("train", "val")
@@ -45,8 +45,8 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
 
     def check_made() -> None:
         try:
-            found = json.loads((root / "shapes.json").read_text())
-        except (OSError, ValueError):
+            found = json.loads(read_bytes(root / "shapes.json"))
+        except (FileNotFoundError, ValueError):
             raise UserError(f"{root} holds something other than data=shapes; give another data.root=") from None
         if found != wanted:
             raise UserError(f"{root} holds data=shapes with {found}, expected {wanted}; give another data.root=")

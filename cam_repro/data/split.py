@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import zlib
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.files import replacing
+from cam_repro.files import patiently, read_bytes, replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
 _KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one picture's file
@@ -76,7 +77,8 @@ class Split:
     def fingerprint(self) -> str:
         """Changes when images, labels, boxes, classes or any picture's content do. Raises UserError for a lost file.
 
-        Pictures are read once, and again only where a file's size or date has changed.
+        Pictures are read once, and again only where a file's size or date has changed: the date of
+        its last change of any kind, which unpacking or copying cannot set back.
         """
         digest = hashlib.sha256("\n".join(self.wnids).encode())
         for array in (self.files, self.labels, self.boxes, self.box_starts, self._hashes()["hash"]):
@@ -91,31 +93,48 @@ class Split:
 
         def hashed(file: bytes) -> tuple[int, int, bytes]:
             path = folder + b"/" + file
-            status = os.stat(path)  # noqa: PTH116  a Path for each of a million files would double the time
+            status = status_of(path)
             same = known.get(file)
-            if same and same[:2] == (status.st_size, status.st_mtime_ns):
+            if same and same[:2] == (status.st_size, status.st_ctime_ns):
                 return same
-            with open(path, "rb") as opened:  # noqa: PTH123
-                content = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
-            return status.st_size, status.st_mtime_ns, content.digest()
+            return status.st_size, status.st_ctime_ns, hash_of(path)
 
         try:
             bar = tqdm(in_threads(hashed, files), "fingerprint", len(files), unit=" files", leave=False, disable=None)
             now = np.fromiter(bar, _KEPT, len(files))
-        except OSError as error:
-            raise UserError(f"cannot read {os.fsdecode(error.filename)}: {error.strerror}; fetch it again") from None
+        except FileNotFoundError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            raise UserError(f"cannot read {reason}; fetch it again") from None
         if self.hashes and [known.get(file) for file in files] != now.tolist():
             save_arrays(self.hashes, files=self.files, kept=now)
         return now
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` kept there; empty where it is absent or damaged."""
+    """What `save_arrays` kept there; empty where it is absent or damaged.
+
+    Raises UserError where it cannot be read, which is neither.
+    """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+    except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return {}
+
+
+def status_of(path: bytes) -> os.stat_result:
+    """Of an image's file, looked at `patiently`."""
+    return patiently(path, lambda: os.stat(path))  # noqa: PTH116  a million Paths are slow
+
+
+def hash_of(path: bytes) -> bytes:
+    """Of an image's content, 16 bytes, read `patiently`."""
+
+    def read() -> bytes:
+        with open(path, "rb") as opened:  # noqa: PTH123
+            return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+    return patiently(path, read)
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:

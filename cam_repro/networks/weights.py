@@ -14,6 +14,7 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, stored_model
+from cam_repro.files import is_there, read_bytes
 from cam_repro.mistakes import check_choice
 from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
 from cam_repro.networks.network import CamNetwork, last_layer
@@ -74,11 +75,11 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
 
 
 def _read(path: Path, source: str) -> Weights:
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
     if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
         raise UserError(f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB")
-    content, model, wnids = path.read_bytes(), None, None
+    content, model, wnids = read_bytes(path), None, None
     try:
         state = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)(content)
         tensors = state.get("network", state)

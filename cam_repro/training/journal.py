@@ -20,7 +20,7 @@ from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise, resize_map
 from cam_repro.distributed import World
-from cam_repro.files import write_text
+from cam_repro.files import is_there, read_bytes, write_text
 from cam_repro.localization.methods import predict
 from cam_repro.localization.overlay import overlay
 from cam_repro.networks import CamNetwork
@@ -42,7 +42,8 @@ class Journal:
         self.metrics, self.board = folder / "metrics.jsonl", None
         self.clock, self.said_at = (time.monotonic(), progress.step), time.monotonic()
         if world.is_main:
-            lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
+            before = read_bytes(self.metrics) if is_there(self.metrics) else b""
+            lines = before.decode(errors="replace").splitlines(keepends=True)
             write_text(self.metrics, "".join(lines[: progress.epoch]))
             self.board = SummaryWriter(str(folder), purge_step=progress.written + 1)
 

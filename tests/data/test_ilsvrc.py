@@ -1,13 +1,16 @@
 """The tree reader: labels, boxes and the index, and what it refuses."""
 
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_tree import IMAGES, opened, write_list, write_small_tree, write_xml
+from small_tree import ANNOTATIONS, IMAGES, opened, write_list, write_small_tree, write_xml
 
-from cam_repro import UserError
+from cam_repro import UserError, files
 from cam_repro.config import DataConfig
 from cam_repro.data import ilsvrc
 from cam_repro.data.ilsvrc import open_split
@@ -103,6 +106,50 @@ def test_a_picture_is_read_for_the_fingerprint_only_when_its_size_or_date_change
     (root / IMAGES / "val/a.JPEG").touch()
     with pytest.raises(pytest.fail.Exception, match="read again"):
         kept(root).fingerprint()
+
+
+def set_date_back(path: Path, before: os.stat_result) -> None:
+    """As unpacking an archive or copying with dates does."""
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat()[:8] == before[:8] and path.stat().st_size == before.st_size
+
+
+def test_other_contents_of_the_same_size_and_date_are_noticed(root: Path) -> None:
+    before = kept(root).fingerprint()
+    xml, picture = root / ANNOTATIONS / "a.xml", root / IMAGES / "val/a.JPEG"
+    content, status = picture.read_bytes(), picture.stat()
+    picture.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    set_date_back(picture, status)
+    assert kept(root).fingerprint() != before
+    status = xml.stat()
+    write_xml(root, "a", ("n2", (4, 3, 2, 1)))
+    set_date_back(xml, status)
+    assert opened(root).true_boxes(0).tolist() == [[4, 3, 2, 1]]
+
+
+def test_an_index_and_hashes_that_cannot_be_read_are_not_made_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(root).fingerprint()
+    index = (root.parent / "cache").rglob("*.npz")
+    before = {file: file.read_bytes() for file in index}
+    assert len(before) == 2
+    monkeypatch.setattr(files, "WAITS", ())
+    for file in before:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", unreadable(file))
+            with pytest.raises(UserError, match=f"cannot read {file}: Input/output error; it is left as it is"):
+                kept(root).fingerprint()
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def unreadable(file: Path) -> Callable[[Path], bytes]:
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    return refuse
 
 
 def test_a_damaged_index_and_damaged_hashes_are_made_anew(root: Path) -> None:
