@@ -17,7 +17,7 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.files import remove_leftovers, replacing
+from cam_repro.files import is_there, read_bytes, remove_leftovers, replacing
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -48,7 +48,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     with replacing(newest) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-        if newest.exists():
+        if is_there(newest):
             _name_too(newest, folder / PREVIOUS)
 
 
@@ -62,31 +62,48 @@ def _name_too(file: Path, other: Path) -> None:
 
 
 def exists(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
+    return any(is_there(folder / name) for name in (CHECKPOINT, PREVIOUS))
 
 
 def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The newest checkpoint that can be read and that `restore` takes. Raises UserError where none can."""
+    """The newest checkpoint that is whole and that `restore` takes.
+
+    Damaged is only what was read to its end and is wrong. Raises UserError where the newest cannot be
+    read at all, or does not fit into the memory, and where every one is damaged; all files then stay
+    as they are.
+    """
     newest, previous = folder / CHECKPOINT, folder / PREVIOUS
-    there = [path for path in (newest, previous) if path.exists()]
+    there = [path for path in (newest, previous) if is_there(path)]
     for path in there:
         try:
-            with ZipFile(path) as archive:  # torch's reader passes over the checksums that its writer leaves
+            content = read_bytes(path)
+        except FileNotFoundError as error:  # it was there a moment ago
+            raise UserError(f"cannot read {path}: {error.strerror}; run again") from None
+        try:
+            with ZipFile(io.BytesIO(content)) as archive:
+                # torch's reader passes over the checksums that its writer leaves
                 if broken := archive.testzip():
                     raise BadZipFile(f"the checksum of {broken} is wrong")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             restore(state)
         except UserError:
             raise
+        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            raise UserError(
+                f"{path} could not be put back: {_first_line(error)}; run again with more memory"
+            ) from error
         except Exception as error:  # a damaged file can fail anywhere in the reader, or fit the run nowhere
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             then = ": falling back to the one before it" if path != there[-1] else ""
-            print(f"{path} is damaged ({reason}){then}", flush=True)
+            print(f"{path} is damaged ({_first_line(error)}){then}", flush=True)
             continue
         if path != newest:
             _name_too(path, newest)  # before a save makes the damaged one the previous one
         return state
     raise UserError(f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def what_matters(config: Config) -> dict[str, Any]:

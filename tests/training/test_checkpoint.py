@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pickle
@@ -18,7 +19,7 @@ import torch
 from conftest import ALONE
 from torch import nn
 
-from cam_repro import UserError
+from cam_repro import UserError, files
 from cam_repro.config import Config, DataConfig, DownloadConfig, model_config
 from cam_repro.training import checkpoint
 from cam_repro.training.state import Progress, restore, snapshot
@@ -120,6 +121,72 @@ def test_damaged_checkpoints_alone_are_refused_not_overwritten(tmp_path: Path, n
     with pytest.raises(UserError, match="every checkpoint in .* is damaged; train anew elsewhere"):
         load(tmp_path)
     assert [(tmp_path / name).read_bytes() for name in names] == [b"nothing"] * len(names)
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int, int], None]:
+    """fails(call, name, number, times): the next so many calls for files of that name end in the system's error."""
+    monkeypatch.setattr(files, "WAITS", (0.0, 0.0, 0.0))
+
+    def fail(call: str, name: str, number: int, times: int) -> None:
+        works = getattr(Path, call)
+        left = iter(range(times))
+
+        def at_first(path: Path, **options: Any) -> Any:
+            if path.name == name and next(left, None) is not None:
+                raise OSError(number, os.strerror(number), str(path))
+            return works(path, **options)
+
+        monkeypatch.setattr(Path, call, at_first)
+
+    return fail
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+ERRORS = (errno.ESTALE, errno.EIO, errno.EACCES)
+
+
+@pytest.mark.parametrize("number", ERRORS)
+def test_a_read_error_that_passes_damages_nothing(
+    folder: Path, fails: Callable, number: int, capsys: pytest.CaptureFixture
+) -> None:
+    before = contents(folder)
+    fails("read_bytes", checkpoint.CHECKPOINT, number, times=3)
+    assert load(folder) == 2 and not capsys.readouterr().out
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("number", ERRORS)
+def test_a_checkpoint_that_cannot_be_read_is_neither_damaged_nor_overwritten(
+    folder: Path, fails: Callable, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither falls the run back, nor does the next save lose the newest."""
+    before = contents(folder)
+    fails("read_bytes", checkpoint.CHECKPOINT, number, times=1000)
+    with pytest.raises(UserError, match=f"checkpoint.pt: {os.strerror(number)}; it is left as it is, run again"):
+        load(folder)
+    monkeypatch.undo()
+    assert contents(folder) == before and load(folder) == 2
+
+
+def test_a_checkpoint_that_cannot_be_looked_at_is_not_absent(folder: Path, fails: Callable) -> None:
+    """Or a training would begin anew over it."""
+    assert checkpoint.exists(folder) and not checkpoint.exists(folder / "elsewhere")
+    fails("stat", checkpoint.CHECKPOINT, errno.ESTALE, times=1000)
+    for look in (checkpoint.exists, load):
+        with pytest.raises(UserError, match="cannot read .*checkpoint.pt: Stale file handle"):
+            look(folder)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_checkpoint_that_does_not_fit_into_the_memory_is_not_damaged(folder: Path, error: Exception) -> None:
+    before = contents(folder)
+    with pytest.raises(UserError, match=f"checkpoint.pt could not be put back: {type(error).__name__}"):
+        checkpoint.load(folder, mock.Mock(side_effect=error))
+    assert contents(folder) == before
 
 
 def dies(*_: object) -> None:
