@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cam_repro.config import REPOSITORY
 
@@ -42,6 +43,17 @@ def _git(*arguments: str) -> str:
 @cache
 def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def unfinished(training: dict[str, Any] | None) -> str:
+    """How far a training is that has not ended, as "2 of 8 epochs"; else empty.
+
+    training: a record's or a checkpoint's. One that does not say how far it is has ended.
+    """
+    if not training or "epochs" not in training or "epochs_done" not in training:
+        return ""
+    epochs, done = training["epochs"], training["epochs_done"]
+    return f"{done} of {epochs} epochs" if done < epochs else ""
 
 
 def device_name(device: str) -> str:

@@ -13,6 +13,7 @@ from cam_repro.data import imagenet_classes
 from cam_repro.files import replacing
 from cam_repro.networks import build_network
 from cam_repro.networks.weights import ABOUT, Weights, read_weights
+from cam_repro.provenance import unfinished
 
 
 def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
@@ -45,6 +46,8 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     sha256, size = publish(weights, path, data), path.stat().st_size / 1e6
     print(f"{model}, {len(weights.wnids)} classes of {data}, {size:.1f} MB; use it with weights={path}")
     print(f"sha256 {sha256}  {path}")
+    if so_far := unfinished(weights.training):
+        print(f"its training is unfinished: {so_far}; make train goes on with it")
     return path
 
 

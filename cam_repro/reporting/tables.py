@@ -9,6 +9,7 @@ from statistics import mode
 from cam_repro import UserError
 from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
+from cam_repro.provenance import unfinished
 from cam_repro.reporting import paper
 from cam_repro.reporting.claims import claim_rows, claims_cells
 from cam_repro.reporting.results import Result, read_results
@@ -81,8 +82,15 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     texts = {}
     for table in tables_of(runs, protocol):
         texts |= {f"{table.stem}.md": table.rows and markdown(table), f"{table.stem}.csv": table.rows and csv_of(table)}
-    claims, notes = claim_rows(runs), "".join(f"- {note}\n" for note in CLAIM_NOTES)
-    said = "\n".join([f"# The paper's claims on {data} val", "", *aligned(claims_cells(claims)), "", notes])
+    finished = [run for run in runs if not unfinished(run.provenance.get("training"))]
+    notes = [*CLAIM_NOTES]
+    if left_out := len(runs) - len(finished):
+        of_all = f"{left_out} of {len(runs)} results"
+        notes.insert(0, f"Left out: {of_all}, whose trainings are unfinished.")
+    claims = claim_rows(finished)
+    heading = f"# The paper's claims on {data} val"
+    lines = [heading, "", *aligned(claims_cells(claims)), "", *(f"- {note}" for note in notes)]
+    said = "\n".join(lines) + "\n"
     texts |= {"claims.md": claims and said, "claims.csv": claims and csv_text(claims)}
     for name in [name for name, text in texts.items() if not text]:
         (folder / name).unlink(missing_ok=True)
@@ -188,6 +196,8 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
         usual = {"weights": weights, "data": data}
         unlike = [run.name] if run.name != run.model or (run.model in paper.CAFFE and not _is_own(run)) else []
         unlike += [f"{key} {run.provenance[key][:8]}" for key in usual if run.provenance[key] != usual[key]]
+        if so_far := unfinished(run.provenance.get("training")):
+            unlike.append(so_far)
         marks[run.path] = f" ({', '.join(unlike)})" if unlike else ""
     return marks
 

@@ -28,7 +28,8 @@ WNIDS = [f"n0000000{label}" for label in range(6)]
 def trained(tmp_path: Path) -> Path:
     """A run's folder as `make train` leaves it, as far as its weights go, the classes' names, and a picture."""
     model, folder = model_config("squeezenet", input_size=64), tmp_path / "runs/shapes/squeezenet"
-    write_checkpoint(folder / "checkpoint.pt", model, build_network(model, len(WNIDS)), WNIDS)
+    trained_on = {"root": str(tmp_path)}
+    write_checkpoint(folder / "checkpoint.pt", model, build_network(model, len(WNIDS)), WNIDS, trained_on=trained_on)
     (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} thing\n" for wnid in WNIDS))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)).save(tmp_path / "a.jpg")
     return folder
@@ -67,6 +68,17 @@ def test_the_same_weights_give_the_same_file_in_any_memory_order(trained: Path, 
     convolutions = {key: of for key, of in weights.tensors.items() if of.ndim == 4}
     reordered = {key: of.to(memory_format=torch.channels_last) for key, of in convolutions.items()}
     assert publish(replace(weights, tensors=weights.tensors | reordered), file, "shapes") == sha256
+
+
+def test_an_unfinished_training_is_exported_as_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    export_weights(options(tmp_path, "model=squeezenet"))
+    assert "its training is" not in capsys.readouterr().out
+    state = torch.load(trained / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "training": {"epochs": 8, "epochs_done": 2}}, trained / "checkpoint.pt")
+    export_weights(options(tmp_path, "model=squeezenet"))
+    assert "its training is unfinished: 2 of 8 epochs; make train goes on with it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ IMAGES = 200
 def judge(write: Writer) -> Writer:
     """Writes a result by the paper's protocol in which the first `right` images are right, class and boxes."""
 
-    def judge(model: str, right: int, *, new_lr: float = 1, more: dict[str, str] | None = None, **name: Any) -> Path:
+    def judge(
+        model: str, right: int, *, new_lr: float = 1, done: int = 8, more: dict[str, str] | None = None, **name: Any
+    ) -> Path:
         columns, counted = (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1), np.ones(IMAGES, bool)
         scored = ScoredImages(columns, columns, counted, ~counted, *[columns[:, 0]] * 3)
         training = {"name": "finetune", "epochs": 8, "new_lr": new_lr, "seed": int("seed1" in str(name))}
+        training["epochs_done"] = done
         provenance = PROVENANCE | {"weights": f"of {model}{name}", "training": training} | (more or {})
         metrics = summarise(scored) | {"floor_whole_image": 40.0, "floor_centre_box": 50.0}
         path = write(model, "cam", metrics=metrics, confidence={}, images=IMAGES, provenance=provenance, **name)
@@ -77,6 +81,21 @@ def test_results_of_other_images_and_without_judgements_make_no_claim(tmp_path: 
     (tmp_path / "shapes/claims.md").write_text("of results that are gone")
     write_tables(tmp_path, "shapes")
     assert not (tmp_path / "shapes/claims.md").exists()
+
+
+def test_an_unfinished_training_makes_no_claim_which_is_said(tmp_path: Path, judge: Writer) -> None:
+    judge("efficientnet_lite0", 120)
+    judge("efficientnet_lite0_gmp", 100)
+    judge("efficientnet_lite0_gap", 140)
+    judge("efficientnet_lite0_gap", 10, name="stopped", done=2)
+    found = claims(tmp_path)["GAP localizes better than GMP", "loc_top1_error", "finetune"]
+    assert (found["runs_two"], float(found["two"])) == ("1", pytest.approx(30))
+    said = (tmp_path / "shapes/claims.md").read_text()
+    assert "- Left out: 1 of 4 results, whose trainings are unfinished.\n" in said
+    assert "(stopped, 2 of 8 epochs)" in (tmp_path / "shapes/table2.md").read_text()
+    shutil.rmtree(tmp_path / "shapes/stopped")
+    claims(tmp_path)
+    assert "Left out" not in (tmp_path / "shapes/claims.md").read_text()
 
 
 def test_damaged_judgements_are_one_line(tmp_path: Path, judge: Writer) -> None:
