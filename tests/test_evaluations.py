@@ -63,7 +63,7 @@ def crops_seen(predict: mock.Mock) -> int:
 def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
     config: Settings, here: Path, predict: mock.Mock
 ) -> None:
-    few = ["data.generate.train=1", "data.generate.val=6", f"data.root={make_shapes(here / 'few', train=1, val=6)}"]
+    few = ["data.generate.val=6", f"data.root={make_shapes(here / 'few', train=60, val=6)}"]
     records = evaluated(config("protocol=all", *few))
     folder = here / "results/shapes/squeezenet_gap"
     ways = {(record["method"], record["protocol"]["name"]) for record in records}

@@ -16,7 +16,7 @@ from cam_repro.data.split import Split
 if TYPE_CHECKING:  # torch is not needed to read a tree
     from cam_repro.distributed import World
 
-__all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split"]
+__all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split", "open_split"]
 
 # How a data set lies on the disk. A layout is a module with open_split(data, "train" or "val", cache folder) -> Split
 # and read_classes(data) -> (wnids, words), which looks at no image.
@@ -30,9 +30,16 @@ def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split
         world.barrier()
     elif data.generate is not None and data.root is not None:
         make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
-    found = LAYOUTS[data.layout].open_split(data, split, cache)
+    found = open_split(data, split, cache)
     if world.is_main:
         world.barrier()
+    return found
+
+
+def open_split(data: DataConfig, split: str, cache: Path) -> Split:
+    """The split of a data set that is there; nothing is made but its index."""
+    check_choice("data.layout", data.layout, LAYOUTS)
+    found = LAYOUTS[data.layout].open_split(data, split, cache)
     key = hashlib.sha256(f"{found.folder.resolve()}|{split}".encode()).hexdigest()[:16]
     return replace(found, hashes=cache / "index" / f"{key}-hashes.npz")
 

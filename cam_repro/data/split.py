@@ -80,10 +80,19 @@ class Split:
         Pictures are read once, and again only where a file's size or date has changed: the date of
         its last change of any kind, which unpacking or copying cannot set back.
         """
-        digest = hashlib.sha256("\n".join(self.wnids).encode())
-        for array in (self.files, self.labels, self.boxes, self.box_starts, self._hashes()["hash"]):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        digest = self._listing()
+        digest.update(np.ascontiguousarray(self._hashes()["hash"]).tobytes())
         return digest.hexdigest()[:16]
+
+    def listing(self) -> str:
+        """Changes when images, labels, boxes or classes do; no file is looked at."""
+        return self._listing().hexdigest()
+
+    def _listing(self) -> hashlib._Hash:
+        digest = hashlib.sha256("\n".join(self.wnids).encode())
+        for array in (self.files, self.labels, self.boxes, self.box_starts):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest
 
     def _hashes(self) -> np.ndarray:
         """(N,) of _KEPT: every picture's file, hashed unless it is as it was."""
@@ -110,18 +119,6 @@ class Split:
         return now
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` kept there; empty where it is absent or damaged.
-
-    Raises UserError where it cannot be read, which is neither.
-    """
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-        return {}
-
-
 def status_of(path: bytes) -> os.stat_result:
     """Of an image's file, looked at `patiently`."""
     return patiently(path, lambda: os.stat(path))  # noqa: PTH116  a million Paths are slow
@@ -135,6 +132,18 @@ def hash_of(path: bytes) -> bytes:
             return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
 
     return patiently(path, read)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` kept there; empty where it is absent or damaged.
+
+    Raises UserError where it cannot be read, which is neither.
+    """
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return {}
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:

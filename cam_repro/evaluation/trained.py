@@ -1,14 +1,20 @@
 """Which network is evaluated, with which weights, and which classes it answers with."""
 
+import os
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import Config, ModelConfig, model_config, run_folder
-from cam_repro.data import imagenet_classes
+from cam_repro.data import imagenet_classes, open_split
+from cam_repro.data.manifest import Manifest, difference, manifest_of
+from cam_repro.files import is_there
 from cam_repro.networks import CamNetwork, Weights, build_network, check_size, published, read_weights
+from cam_repro.provenance import unfinished
 from cam_repro.training.checkpoint import CHECKPOINT
 
 Classes = tuple[list[str], list[str]]  # wnids and words, in the order of a network's answers
@@ -41,14 +47,19 @@ def trained_runs(config: Config) -> list[str]:
     return found
 
 
-def load_trained(config: Config, name: str, data: Classes, device: torch.device) -> TrainedNetwork:
+def load_trained(
+    config: Config, name: str, data: Classes, device: torch.device, *, for_pictures: bool = False
+) -> TrainedNetwork:
     """The network of a run with its trained weights, on the device. Raises UserError where a layer is not trained.
 
     A checkpoint knows its classes. Published weights, and state dicts of other programs, do not: they are taken for
     ILSVRC's 1000 in their usual order or, if their number is another, for those of the data.
+    data: the classes of the data at hand, none where it is not there. A run that was trained on other
+    data of that name is refused; a file that weights= names is not. for_pictures: the data set lends
+    its name and nothing else, so that images may have been added to it, but no classes.
     """
     model, source = config.model, config.weights or str(run_folder(config, name) / CHECKPOINT)
-    if not config.weights and not Path(source).is_file():
+    if not config.weights and not is_there(Path(source)):
         default = ", or weights=DEFAULT (published)" if model and published(model.backbone) else ""
         raise UserError(
             f"{name} is not trained on {config.data.name} ({source} is not there); first: make train "
@@ -56,6 +67,10 @@ def load_trained(config: Config, name: str, data: Classes, device: torch.device)
             f"{f' name={name}' if config.name else ''}, or give weights={default}"
         )
     weights = read_weights(source, model.backbone if model else "")
+    if not config.weights and data[0] and not (for_pictures and _is_of(weights, config, data)):
+        _refuse_other_data(config, source, weights)
+    if so_far := unfinished(weights.training):
+        _say(f"{source} is of an unfinished training: {so_far}")
     words_of = dict(zip(*imagenet_classes(), strict=True)) | dict(zip(*data, strict=True))
     if weights.model is not None:
         if model and weights.model.name != model.name:
@@ -80,11 +95,48 @@ def load_trained(config: Config, name: str, data: Classes, device: torch.device)
     return TrainedNetwork(name, model, network.to(device).eval(), weights, wnids, words)
 
 
+def _is_of(weights: Weights, config: Config, data: Classes) -> bool:
+    """Whether a run was trained in the folder of the data at hand, for the same classes."""
+    if weights.trained_on is None:
+        return False
+    root = str(Path(config.data.root).resolve())
+    return weights.trained_on["root"] == root and weights.wnids == data[0]
+
+
+def _refuse_other_data(config: Config, source: str, weights: Weights) -> None:
+    """UserError where a run of the data set's name was trained on other images than it now has.
+
+    Names and labels of all train images are compared, and the content of a sample.
+    """
+    if weights.trained_on is None:
+        taken = f"taken for those of {config.data.root}"
+        _say(f"{source} does not say which images it was trained on: {taken}")
+        return
+    try:
+        now = manifest_of(open_split(config.data, "train", Path(config.cache)), with_sizes=False)
+    except UserError as error:
+        _say(f"{source} cannot be held against the images it was trained on: {error}")
+        return
+    if what := difference(Manifest.unpacked(weights.trained_on["train"]), now):
+        raise UserError(
+            f"{source} was trained on the images of {weights.trained_on['root']}, and "
+            f"{config.data.root} has others: {what}; choose those with data.root=, train on these "
+            "under a name of their own with data.name=, or use that network all the same: "
+            f"{shlex.quote(f'weights={source}')}"
+        )
+
+
+def _say(line: str) -> None:
+    """Print a line, once for all processes."""
+    if os.environ.get("RANK", "0") == "0":
+        tqdm.write(line)
+
+
 def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
     """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless it was trained."""
     config = replace(config, model=config.model or (None if config.name else model_config("efficientnet_lite0")))
     (name,) = trained_runs(config)
-    trained = (run_folder(config, name) / CHECKPOINT).is_file()
+    trained = is_there(run_folder(config, name) / CHECKPOINT)
     if config.weights is None and not trained and config.model and published(config.model.backbone):
         config = replace(config, weights="DEFAULT")
-    return load_trained(config, name, data, device)
+    return load_trained(config, name, data, device, for_pictures=True)

@@ -36,6 +36,7 @@ class Weights:
     training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
     path: Path | None = None  # the file that was read
     interpolation: str | None = None  # the filter of its images; None: the file does not say
+    trained_on: dict[str, Any] | None = None  # of a checkpoint: `checkpoint.images_of` its data
 
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
@@ -96,8 +97,9 @@ def _read(path: Path, source: str) -> Weights:
         raise UserError(f"{source} is no state dict: something in it is not a tensor with a name; {KINDS}")
     training = state.get("training") if model else None
     interpolation = state.get("interpolation", "bilinear") if model else None
+    trained_on = state.get("trained_on") if model else None
     sha256 = hashlib.sha256(content).hexdigest()
-    return Weights(tensors, model, wnids, source, sha256, training, path, interpolation)
+    return Weights(tensors, model, wnids, source, sha256, training, path, interpolation, trained_on)
 
 
 def _pickled(content: bytes) -> Any:

@@ -17,6 +17,8 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import Config
+from cam_repro.data import Split
+from cam_repro.data.manifest import Manifest, difference, manifest_of
 from cam_repro.files import is_there, read_bytes, remove_leftovers, replacing
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -127,3 +129,42 @@ def refuse_other_settings(folder: Path, before: dict[str, Any], config: Config) 
             f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train another run, "
             f"from its weights if you like: name=another {shlex.quote(f'weights={folder / CHECKPOINT}')}"
         )
+
+
+def images_of(config: Config, train_split: Split, val_split: Split) -> dict[str, Any]:
+    """What a checkpoint keeps of the data: where it was found, and the manifests of its images."""
+    return {
+        "root": str(Path(config.data.root).resolve()),
+        "train": manifest_of(train_split).packed(),
+        "val": manifest_of(val_split).packed(),
+    }
+
+
+def refuse_other_images(folder: Path, state: dict[str, Any], now: dict[str, Any]) -> None:
+    """A resumed run must go on with the train images it was begun on; other val images are said.
+
+    now: `images_of` the data at hand. A checkpoint from before there were manifests knows its
+    classes and how many images there were.
+    """
+    train, val = Manifest.unpacked(now["train"]), Manifest.unpacked(now["val"])
+    if "trained_on" in state:
+        before = state["trained_on"]
+        images = f"the images of {before['root']}"
+        what = difference(Manifest.unpacked(before["train"]), train)
+        other_val = difference(Manifest.unpacked(before["val"]), val)
+    else:
+        images = f"{state['images']} images of {len(state['wnids'])} classes"
+        what, other_val = "", ""
+        if (state["wnids"], state["images"]) != (train.wnids.tolist(), len(train.files)):
+            what = f"{len(train.files)} images of {len(train.wnids)} classes"
+    if what:
+        raise UserError(
+            f"{folder} was trained on {images}, and {now['root']} has others: {what}; give the same "
+            "images back with data.root=, or train another run, from its weights if you like: "
+            f"data.name=another {shlex.quote(f'weights={folder / CHECKPOINT}')}"
+        )
+    if "trained_on" not in state:
+        taken = f"taken for those of {now['root']}"
+        print(f"{folder} does not say which images it was trained on: {taken}", flush=True)
+    if other_val:
+        print(f"the val errors from here on are of other images: {other_val}", flush=True)

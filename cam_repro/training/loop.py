@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cam_repro import UserError
 from cam_repro.config import Config, RecipeConfig, run_folder
-from cam_repro.data import Split, load_split
+from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
@@ -55,6 +55,9 @@ def train(config: Config) -> Path:
         train_split, val_split = (load_split(config.data, name, Path(config.cache), world) for name in ("train", "val"))
         smallest_share = max(1, min(recipe.batch_size, len(train_split)) // world.size)
         check_batch_norm(config.model, recipe, smallest_share)
+        if len({*world.gather([train_split.listing()])}) > 1:
+            raise UserError(f"the processes find different images in data.root={config.data.root}; give them the same")
+        trained_on = checkpoint.images_of(config, train_split, val_split) if world.is_main else {}
         steps, classes = steps_per_epoch(len(train_split), recipe.batch_size), len(train_split.wnids)
         chance = math.log(classes) if classes > 1 else math.inf  # the loss of a guess
 
@@ -64,7 +67,7 @@ def train(config: Config) -> Path:
         optimizer = build_optimizer(network, recipe, fused=on_gpu)
         progress = Progress.none(world.device)
         if resumes:
-            start = go_on(config, folder, train_split, network, optimizer, progress, world)
+            start = go_on(config, folder, trained_on, network, optimizer, progress, world)
         elif world.is_main:
             describe(folder, config, world)
         if progress.epoch >= recipe.epochs:
@@ -89,7 +92,7 @@ def train(config: Config) -> Path:
                 checkpoint.save(folder, {
                     **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
                     "interpolation": network.interpolation,
-                    "settings": checkpoint.what_matters(config),
+                    "settings": checkpoint.what_matters(config), "trained_on": trained_on,
                     "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
                 })  # fmt: skip
             stopping.saved()
@@ -190,19 +193,18 @@ def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.
 
 
 def go_on(
-    config: Config, folder: Path, train_split: Split, network: CamNetwork, optimizer: torch.optim.Optimizer,
-    progress: Progress, world: World,
+    config: Config, folder: Path, images: dict[str, Any], network: CamNetwork,
+    optimizer: torch.optim.Optimizer, progress: Progress, world: World,
 ) -> str:  # fmt: skip
-    """Put the run's checkpoint, which rank 0 reads, back in all processes; in words, where it goes on."""
+    """Put the run's checkpoint back in all processes; in words, where it goes on.
+
+    Rank 0 reads it, and holds its images against `images`, `checkpoint.images_of` the data at hand.
+    """
 
     def put_back(state: dict[str, Any]) -> None:
         checkpoint.refuse_other_settings(folder, state["settings"], config)
-        wnids, images = state["wnids"], state["images"]
-        if (wnids, images) != (train_split.wnids, len(train_split)):
-            raise UserError(
-                f"{folder} was trained on {images} images of {len(wnids)} classes, now there are {len(train_split)} "
-                f"of {len(train_split.wnids)}, or others; give it the same data back, or train another with name="
-            )
+        if world.is_main:
+            checkpoint.refuse_other_images(folder, state, images)
         restore(state, network, optimizer, progress, world, config.seed)
         network.interpolation = state.get("interpolation", "bilinear")
 

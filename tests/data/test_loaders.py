@@ -28,7 +28,7 @@ from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, BatchRequest, Decoders, epoch_order, evaluation_batches, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import VIEWS, resize
+from cam_repro.data.views import resize
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 

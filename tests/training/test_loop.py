@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import torch
 from conftest import ALONE, write_checkpoint
 from PIL import Image
 from torch._dynamo.testing import CompileCounter
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data import views
 from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import epoch_order, training_batches
-from cam_repro.data.shapes import make_shapes
+from cam_repro.distributed import World
 from cam_repro.networks import build_network
 from cam_repro.training.loop import take_step, train
 from cam_repro.training.solver import build_optimizer
@@ -106,13 +109,107 @@ def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(tiny_s
     assert not (tmp_path / "runs/tiny/squeezenet_gap/checkpoint.pt").exists()
 
 
-def test_other_data_under_the_same_settings_is_refused(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_other_settings_are_refused(tiny_shapes: Path, tmp_path: Path) -> None:
     train(config(tmp_path, tiny_shapes))
     with pytest.raises(UserError, match=r"other settings: recipe.label_smoothing 0.0 → 0.3;"):
         train(config(tmp_path, tiny_shapes, label_smoothing=0.3))
-    other = make_shapes(tmp_path / "other", seed=0, train=19, val=10)
-    with pytest.raises(UserError, match=r"was trained on 60 images of 10 classes, now there are 19 of 10"):
-        train(config(tmp_path, other))
+
+
+def stop_after_a_step(settings: Config) -> None:
+    """As SIGTERM does."""
+    asks = register_optimizer_step_post_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with asks, pytest.raises(UserError, match="stopped and saved at step 1"):
+        train(settings)
+
+
+def write_pets(root: Path, shade: int) -> Path:
+    """Train and val images of two classes, whose names do not tell one shade from another."""
+    for split, images in (("train", 30), ("val", 2)):
+        for number, name in enumerate(("cat", "dog")):
+            (root / split / name).mkdir(parents=True)
+            for image in range(images):
+                picture = Image.new("RGB", (40, 30), (shade, 100 * number, image))
+                picture.save(root / split / name / f"{name}{image:02d}.bmp")
+    return root
+
+
+def of_pets(folder: Path, root: Path) -> Config:
+    settings = config(folder, root, lr=1e-4)
+    settings.data = DataConfig(name=root.name, layout="folder", root=str(root), workers=0)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose runs/images/ was stopped on v1/images after one step; tests must not change it."""
+    folder = tmp_path_factory.mktemp("stopped")
+    stop_after_a_step(of_pets(folder, write_pets(folder / "v1/images", 10)))
+    return folder
+
+
+def checkpoint_of(folder: Path) -> Path:
+    return folder / "runs/images/squeezenet_gap/checkpoint.pt"
+
+
+def test_a_run_stopped_on_one_folder_does_not_go_on_with_another_of_its_name(stopped: Path, tmp_path: Path) -> None:
+    before, v2 = checkpoint_of(stopped).read_bytes(), write_pets(tmp_path / "v2/images", 200)
+    said = (
+        f"was trained on the images of {stopped / 'v1/images'}, and {v2} has others: 60 with other "
+        r"content, of 60 compared \(first cat/cat00.bmp\); give the same images back with data.root=, "
+        "or .* data.name=another weights="
+    )
+    with pytest.raises(UserError, match=said):
+        train(of_pets(stopped, v2))
+    assert checkpoint_of(stopped).read_bytes() == before
+
+
+def test_images_that_were_moved_between_classes_are_other_data(stopped: Path, tmp_path: Path) -> None:
+    """As many images of as many classes as before."""
+    root = shutil.copytree(stopped / "v1/images", tmp_path / "images")
+    for image in sorted((root / "train/cat").iterdir())[:20]:
+        image.rename(root / "train/dog" / image.name)
+    moved = r"60 images, before 60; 20 moved to another class or folder \(first dog/cat00.bmp\);"
+    with pytest.raises(UserError, match=moved):
+        train(of_pets(stopped, root))
+
+
+def test_a_run_goes_on_where_its_data_was_moved_to_and_says_other_val_images(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(stopped / "runs", tmp_path / "runs")
+    root = shutil.copytree(stopped / "v1/images", tmp_path / "images")
+    (root / "val/dog/dog01.bmp").unlink()
+    train(of_pets(tmp_path, root))
+    said = capsys.readouterr().out
+    assert "resumes at step 1" in said and "trained 1 epochs" in said
+    assert "the val errors from here on are of other images: 3 images, before 4; 1 gone (first dog/dog01" in said
+
+
+def test_an_old_checkpoint_without_its_images_is_taken_as_it_is_which_is_said(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(stopped / "runs", tmp_path / "runs")
+    state = torch.load(checkpoint_of(tmp_path), weights_only=True)
+    del state["trained_on"]
+    torch.save(state, checkpoint_of(tmp_path))
+    fewer = shutil.copytree(stopped / "v1/images", tmp_path / "fewer/images")
+    (fewer / "train/dog/dog00.bmp").unlink()
+    other = "was trained on 60 images of 2 classes, and .* has others: 59 images of 2 classes"
+    with pytest.raises(UserError, match=other):
+        train(of_pets(tmp_path, fewer))
+    train(of_pets(tmp_path, stopped / "v1/images"))
+    assert "does not say which images it was trained on: taken for" in capsys.readouterr().out
+    trained_on = torch.load(checkpoint_of(tmp_path), weights_only=True)["trained_on"]
+    assert trained_on["root"] == str(stopped / "v1/images")
+
+
+def test_processes_that_find_different_images_are_refused(
+    tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each machine has a disk of its own."""
+    monkeypatch.setattr(World, "gather", lambda world, rows: [*rows, "of another machine"])
+    with pytest.raises(UserError, match="the processes find different images in data.root="):
+        train(config(tmp_path, tiny_shapes))
 
 
 def test_weights_are_said_and_not_read_again_where_a_checkpoint_is(
