@@ -77,4 +77,6 @@ def prepare_worker(*_: object) -> None:
     if sys.stderr is not None:  # else it was closed
         faulthandler.register(WRITE_STACKS)
     parent = multiprocessing.parent_process()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, os.sched_getaffinity(parent.pid))  # the server's may be others
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

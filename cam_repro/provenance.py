@@ -62,7 +62,7 @@ def device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()})"
+    return f"{device} ({platform.machine()})"
 
 
 def code_of(places: Iterable[str]) -> str:

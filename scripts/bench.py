@@ -20,6 +20,7 @@ import torch
 from benchmarks import box_rows, evaluation_rows, input_rows, map_rows, scale_rows, training_rows
 from benchmarks.timing import Row
 from cam_repro.config import REPOSITORY
+from cam_repro.cores import cores_of_this_process
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 from cam_repro.rehearsal import write_pictures
@@ -66,7 +67,7 @@ def _machine() -> str:
     """The processor, and what of it this process may use."""
     said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     names = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("model name")]
-    return f"{[*names, platform.machine()][0]}, {len(os.sched_getaffinity(0))} cores"
+    return f"{[*names, platform.machine()][0]}, {cores_of_this_process()} cores"
 
 
 def _write(rows: list[Row]) -> Path:

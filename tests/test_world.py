@@ -53,6 +53,23 @@ def test_a_cpu_in_the_place_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, ca
         assert capsys.readouterr().out == ""
 
 
+def test_apples_gpus_serve_one_process_that_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device=mps: .* no GPU of Apple's; choose device=cpu"), join_world("mps"):
+        pass
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with join_world("mps") as world:
+        assert world.device.type == "mps"
+        with autocast(world.device):
+            assert not torch.is_autocast_enabled("mps")
+    with join_world("auto") as world:
+        assert world.device.type == "cpu"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="device=mps serves one process: start it without torchrun"), join_world("mps"):
+        pass
+
+
 def test_an_emulated_bfloat16_is_not_trained_in(monkeypatch: pytest.MonkeyPatch) -> None:
     emulates = lambda including_emulation=True: including_emulation  # noqa: E731
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulates)

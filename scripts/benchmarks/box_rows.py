@@ -1,6 +1,5 @@
 """Boxes by every rule: what two cores are worth, to us and at all, and the paper's rule beside scipy's labelling."""
 
-import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ from scipy import ndimage
 
 from benchmarks.timing import Row, beside, by_turns, row
 from cam_repro.config import ProtocolConfig
+from cam_repro.cores import prepare_worker, worker_context
 from cam_repro.data import Split
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import World
@@ -45,6 +45,8 @@ def rows() -> Iterator[Row]:
         "boxes", f"paper_box of 24 maps {WIDTH}×{HEIGHT}", "scipy label + find_objects, equal",
         (lambda: [paper_box(h) for h in heatmaps], lambda: [_labelled(h) for h in heatmaps]), 24, "maps/s", "≥ 2",
     )  # fmt: skip
+    if not hasattr(os, "sched_setaffinity"):  # macOS, which lets nobody choose the cores
+        return
     everywhere = os.sched_getaffinity(0)
     two, one = sorted(everywhere)[:2], sorted(everywhere)[:1]
     for name, (protocol, images) in RULES.items():
@@ -76,10 +78,15 @@ def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> Non
     for half in (maps[::2], maps[1::2]):
         batch, split = _batch_and_split(half)
         arguments = batch, [protocol], 224, [split.true_boxes(image) for image in range(len(half))]
-        processes.append(multiprocessing.get_context("fork").Process(target=draw_piece, args=arguments))
+        processes.append(worker_context().Process(target=_draw_alone, args=arguments))
         processes[-1].start()
     for process in processes:
         process.join()
+
+
+def _draw_alone(*arguments: object) -> None:
+    prepare_worker()
+    draw_piece(*arguments)
 
 
 def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -96,7 +97,10 @@ def _evaluations(tree: Path, work: Path) -> list[tuple[float, float]]:
 
 def _peak_megabytes() -> float:
     """Of this process since its program began; getrusage's would begin with the peak of the bench that started it."""
-    said = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status")
+    if not status.is_file():  # macOS, where getrusage counts in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    said = status.read_text()
     return int(said.split("VmHWM:")[1].split()[0]) / 1024
 
 

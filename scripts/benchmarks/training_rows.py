@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.evaluation_rows import configured
 from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
-from cam_repro.data.loaders import Batch, training_batches
+from cam_repro.data.loaders import Batch, Decoders, training_batches
 from cam_repro.distributed import join_world
 from cam_repro.training.loop import starting_network, take_step
 from cam_repro.training.solver import build_optimizer
@@ -26,7 +26,7 @@ def _row(work: Path, size: int, steps: int) -> Row:
     config = configured(
         work / "shapes", work, "data=shapes", "model=alexnet_gap", "data.generate.train=640", "data.generate.val=20",
     )  # fmt: skip
-    with join_world("cpu") as world:
+    with join_world("cpu") as world, Decoders() as decoders:
         split = load_split(config.data, "train", work / "cache", world)
         network, _ = starting_network(config, len(split.wnids), world, resumes=False)
         optimizer = build_optimizer(network, config.recipe, fused=False)
@@ -39,7 +39,7 @@ def _row(work: Path, size: int, steps: int) -> Row:
             return sum(took[first:])
 
         def loaded(epoch: int) -> Iterator[Batch]:
-            return training_batches(split, config.recipe, size, seed=0, epoch=epoch)
+            return training_batches(split, config.recipe, size, seed=0, epoch=epoch, decoders=decoders)
 
         in_memory = repeat(next(loaded(0)))
         times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]
