@@ -17,13 +17,12 @@ from cam_repro.data.classes import class_number, labels_by_name
 from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
-from cam_repro.evaluation.draw import loose_and_tight
+from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_pictures
-from cam_repro.localization.boxes import LOOSE, resized_boxes
+from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.mistakes import shown
 from cam_repro.reporting.figures import first_name, panel, write_sheet
-from cam_repro.reporting.results import protocol_name
 
 CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
@@ -49,7 +48,7 @@ def show_images(config: Config) -> list[Path]:
     several that cannot be read is passed over, and the UserError comes after the last.
     """
     protocol = config.protocol
-    if protocol.boxes == "sweep" or protocol.name == "all":
+    if protocol.metric != "localization" or protocol.name == "all":
         raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
     check_choice("protocol.view", protocol.view, VIEWS)
     paths = images_of(config.image)
@@ -118,12 +117,12 @@ def images_of(given: str | None) -> list[Path]:
 def who_answers(trained: TrainedNetwork, config: Config) -> str:
     """The network in one line: its name and weights, its classes, what it sees of an image, how it is asked."""
     size = config.protocol.size or trained.model.input_size
-    interpolation = getattr(trained.network, "interpolation", "")
+    interpolation = config.protocol.interpolation or trained.network.interpolation
     names = ", ".join(first_name(words) for words in trained.words[:3])
     more = ", …" if len(trained.words) > 3 else ""
     return (
         f"{trained.name}, {trained.weights.source}: {len(trained.words)} classes ({names}{more}), "
-        f"{size}×{size} pixels{f' ({interpolation})' if interpolation else ''}, "
+        f"{size}×{size} pixels ({interpolation}), "
         f"method={config.method or 'cam'}, protocol={protocol_name(config.protocol)}"
     )
 
@@ -135,7 +134,9 @@ def classes_in(
     protocol, method = config.protocol, config.method or "cam"
     view = VIEWS[protocol.view]
     size = protocol.size or trained.model.input_size
-    crops = torch.from_numpy(np.ascontiguousarray(view.take(image, size))).permute(0, 3, 1, 2)
+    interpolation = protocol.interpolation or trained.network.interpolation
+    taken = np.ascontiguousarray(view.take(image, size, interpolation))
+    crops = torch.from_numpy(taken).permute(0, 3, 1, 2)
     labels = None if asked is None else torch.tensor([asked], device=device)
     predicted = predict(
         trained.network, normalise(crops.to(device)), labels,
@@ -145,7 +146,6 @@ def classes_in(
     maps = list(predicted.maps[method][0].swapaxes(0, 1))  # a class's maps of all crops
     if asked is not None:
         classes.append(asked)
-        maps.append(predicted.true_class_maps[method][0])
     height, width = image.shape[:2]
     found = []
     for label, of_class in zip(classes, maps, strict=True):

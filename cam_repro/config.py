@@ -133,7 +133,8 @@ class ProtocolConfig:
 
     name: str = word(NAME)
     view: str = "squash"  # what the network sees of a picture: a key of the views
-    boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one | sweep: every threshold (MaxBoxAcc)
+    metric: str = choice("localization", "max_box_acc")  # the devkit's errors | MaxBoxAcc, which tries every threshold
+    boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
     guesses: str = choice("loose", "tight", "heuristics")  # which boxes of which classes (release only)
@@ -318,6 +319,11 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
         return
     for key, rule in (("threshold", "paper"), ("thresholds", "release"), ("guesses", "release"), ("jpeg", "release")):
         value = getattr(protocol, key)
+        if protocol.metric != "localization":
+            if value != getattr(unset, key):
+                why = f"protocol.metric={protocol.metric} draws none"
+                raise UserError(f"protocol.{key}={shown(value)} is about boxes, and {why}")
+            continue
         if boxes != rule and value != getattr(unset, key):
             raise UserError(f"protocol.{key}={shown(value)} needs protocol.boxes={rule}, not {boxes}")
         if boxes == rule and value is None:
@@ -325,5 +331,5 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
     levels = protocol.thresholds
     if levels is not None and (not levels or levels != sorted(set(levels))):
         raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
-    if boxes == "sweep" and protocol.view != "squash":
-        raise UserError(f"protocol.boxes=sweep (MaxBoxAcc) is defined on protocol.view=squash, not {protocol.view}")
+    if protocol.metric == "max_box_acc" and protocol.view != "squash":
+        raise UserError(f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}")

@@ -6,8 +6,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +42,20 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """As `replacing`, for files that belong together: none is replaced before all are written.
+
+    Between the renames at the end a kill may leave some of them new: the last file, which is
+    replaced last, has to say what belongs to it.
+    """
+    with ExitStack() as stack:
+        temporaries = [stack.enter_context(replacing(path)) for path in reversed(paths)]
+        yield temporaries[::-1]
+        for temporary in temporaries:
+            _sync(temporary, os.O_RDWR)
 
 
 def _sync(path: Path, mode: int) -> None:

@@ -10,4 +10,4 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process that is forked h
 
 import cam_repro.command  # noqa: E402  the scripts', which every worker imports anew
 import cam_repro.data.loaders  # noqa: E402
-import cam_repro.evaluation.draw  # noqa: E402, F401
+import cam_repro.evaluation.rows  # noqa: E402, F401

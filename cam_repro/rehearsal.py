@@ -28,7 +28,8 @@ from cam_repro.data.ilsvrc import MAPPING
 from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world
-from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations, localization_jobs
+from cam_repro.evaluation.evaluate import evaluate
+from cam_repro.evaluation.spec import classification_specs, localization_specs, open_evaluations
 from cam_repro.networks import check_size
 from cam_repro.provenance import device_name
 from cam_repro.training import checkpoint
@@ -196,8 +197,10 @@ def _evaluation_rates(config: Config) -> Rates:
     """Under the paper's protocol and under the release's, from the trained network to the score."""
     rates = {}
     for name in ("paper", "release"):
-        for evaluation in evaluations(replace(config, protocol=written_protocols()[name], weights=None)):
-            jobs = classification_jobs if evaluation.trained.network.cam_obstacle else localization_jobs
-            for _, outcome in evaluate(evaluation, jobs(evaluation)):
-                rates[f"evaluation, protocol={name}"] = len(evaluation.split) / outcome.seconds
+        for evaluation in open_evaluations(replace(config, protocol=written_protocols()[name], weights=None)):
+            specs_of = localization_specs
+            if evaluation.trained.network.cam_obstacle:
+                specs_of = classification_specs
+            for result in evaluate(evaluation, specs_of(evaluation)):
+                rates[f"evaluation, protocol={name}"] = len(evaluation.split) / result.seconds
     return rates

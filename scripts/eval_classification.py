@@ -5,13 +5,13 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.evaluation.evaluate import classification_jobs, evaluate, evaluations
-    from cam_repro.reporting.results import unchanged, write_outcome
+    from cam_repro.evaluation.evaluate import evaluate
+    from cam_repro.evaluation.record import unchanged
+    from cam_repro.evaluation.spec import classification_specs, open_evaluations
 
-    for evaluation in evaluations(config):
-        jobs = [job for job in classification_jobs(evaluation) if not unchanged(evaluation, job)]
-        for job, outcome in evaluate(evaluation, jobs):
-            write_outcome(evaluation, job, outcome)
+    for evaluation in open_evaluations(config):
+        specs = classification_specs(evaluation)
+        evaluate(evaluation, [spec for spec in specs if not unchanged(evaluation, spec)])
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
-    from cam_repro.evaluation.evaluate import evaluate, evaluations, localization_jobs
-    from cam_repro.reporting.results import unchanged, write_outcome
+    from cam_repro.evaluation.evaluate import evaluate
+    from cam_repro.evaluation.record import unchanged
+    from cam_repro.evaluation.spec import localization_specs, open_evaluations
+    from cam_repro.reporting.figures import draw_result
 
-    for evaluation in evaluations(config):
-        jobs = [job for job in localization_jobs(evaluation) if not unchanged(evaluation, job)]
-        for job, outcome in evaluate(evaluation, jobs):
-            write_outcome(evaluation, job, outcome)
+    for evaluation in open_evaluations(config):
+        specs = localization_specs(evaluation)
+        new = [spec for spec in specs if not unchanged(evaluation, spec)]
+        for result in evaluate(evaluation, new):
+            draw_result(evaluation, result)
 
 
 if __name__ == "__main__":

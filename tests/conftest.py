@@ -20,8 +20,8 @@ from torch import nn
 from cam_repro.config import CONFIGS, Config, ModelConfig, register_schema, validated
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World
+from cam_repro.evaluation.record import read_record
 from cam_repro.networks import Weights
-from cam_repro.reporting.results import read_record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import composed, evaluated, under
 
-from cam_repro.localization.methods import refusal
+from cam_repro.localization.methods import unsupported_reason
 from cam_repro.networks import build_network
 from cam_repro.training.loop import train
 
@@ -32,6 +32,9 @@ def test_a_network_of_each_kind_takes_a_step_and_is_evaluated(name: str, size: i
     before = build_network(config.model, 10).state_dict()
     after = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
     assert before.keys() == after.keys() and all(value.isfinite().all() for value in after.values())
-    config.weights, config.method = None, "gradcam" if refusal("cam", build_network(config.model, 10)) else "cam"
+    config.weights, config.method = (
+        None,
+        "gradcam" if unsupported_reason("cam", build_network(config.model, 10)) else "cam",
+    )
     (record,) = evaluated(config)
     assert record["images"] == 4 and record["provenance"]["training"]["epochs_done"] == 1

@@ -140,6 +140,12 @@ def resized_boxes(boxes: ArrayLike, size: tuple[int, int], new_size: tuple[int, 
     return np.concatenate(corners, axis=-1)
 
 
+def loose_and_tight(heatmap: np.ndarray, protocol: ProtocolConfig) -> tuple[Box, Box]:
+    """The loose and the tight box of a heatmap (H,W) by a protocol's rule; the same if it leaves but one."""
+    boxes = BOX_RULES[protocol.boxes](heatmap, protocol)
+    return boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]
+
+
 # The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes, loose one first.
 BOX_RULES: dict[str, Callable[[np.ndarray, ProtocolConfig], list[Box]]] = {
     "paper": lambda heatmap, protocol: [paper_box(heatmap, protocol.threshold)],

@@ -77,31 +77,30 @@ METHODS = {
 
 @dataclass
 class Prediction:
-    """What a network says of P pictures, float32.
+    """What a network says of P images, float32.
 
-    scores (P,C): class probabilities, of several crops a picture their mean; classes (P,G): the best G = min(5, C),
-    best first; maps: method -> (P,crops,G,h,w), those classes' maps at the method's own resolution; true_class_maps:
-    method -> (P,crops,h,w) where labels were given, else empty.
+    scores (P,C): class probabilities, of several crops an image their mean; classes (P,G): the best
+    G = min(5, C), best first; maps: method -> (P,crops,M,h,w), the maps of those classes at the
+    method's own resolution, and, where labels were given, last that of the true class (M = G + 1).
     """
 
     scores: torch.Tensor
     classes: torch.Tensor
     maps: dict[str, torch.Tensor]
-    true_class_maps: dict[str, torch.Tensor]
 
 
 def predict(
     network: CamNetwork, images: torch.Tensor, labels: torch.Tensor | None = None,
     *, methods: Sequence[str] = ("cam",), crops: int = 1, count: int = 5,
 ) -> Prediction:  # fmt: skip
-    """P·crops normalised images, a picture's crops one after the other, through the network once; labels (P,).
+    """P·crops normalised images, an image's crops one after the other, through the network once; labels (P,).
 
-    Without a method there are scores alone, of any network. The network must be in evaluation mode; no parameter's
-    gradient is touched. All crops of a picture are asked for the same classes: those of its mean scores.
-    UserError for a method that the network cannot serve.
+    Without a method there are scores alone, of any network. The network must be in evaluation mode;
+    no parameter's gradient is touched. All crops of an image are asked for the same classes: those
+    of its mean scores. UserError for a method that the network cannot serve.
     """
     for method in methods:
-        if reason := refusal(method, network):
+        if reason := unsupported_reason(method, network):
             raise UserError(reason)
     with_gradient = [method for method in methods if METHODS[method].takes != "classifier"]
     with float32(), torch.inference_mode(not with_gradient), torch.set_grad_enabled(bool(with_gradient)):
@@ -114,14 +113,12 @@ def predict(
         wanted = classes if labels is None else torch.cat([classes, labels[:, None]], dim=1)
         of_crops = wanted.repeat_interleave(crops, dim=0)
         heat = _maps_from_gradients(logits, of_crops, maps, images, with_gradient)
-        for method in set(methods) - set(with_gradient):
-            weight = network.classifier_weight.detach()
-            heat[method] = METHODS[method].function(maps.detach(), weight, of_crops)
-    heat = {method: of_method.unflatten(0, (-1, crops)) for method, of_method in heat.items()}
-    if labels is None:
-        return Prediction(scores, classes, heat, {})
-    best = {method: of_method[:, :, :-1] for method, of_method in heat.items()}
-    return Prediction(scores, classes, best, {method: of_method[:, :, -1] for method, of_method in heat.items()})
+        for method in methods:
+            if METHODS[method].takes == "classifier":
+                weight = network.classifier_weight.detach()
+                heat[method] = METHODS[method].function(maps.detach(), weight, of_crops)
+    of_images = {method: of_method.unflatten(0, (-1, crops)) for method, of_method in heat.items()}
+    return Prediction(scores, classes, of_images)
 
 
 def _maps_from_gradients(
@@ -143,7 +140,7 @@ def _maps_from_gradients(
     return {method: torch.stack(row, dim=1) for method, row in rows.items()}
 
 
-def refusal(method: str, network: CamNetwork) -> str:
+def unsupported_reason(method: str, network: CamNetwork) -> str:
     """Why the network cannot serve the method, in one line; empty if it can. UserError for an unknown method."""
     check_choice("method", method, METHODS)
     if METHODS[method].takes == "classifier" and network.cam_obstacle:

@@ -13,9 +13,11 @@ from math import inf
 from statistics import mean, mode
 from typing import Any, NamedTuple
 
-from cam_repro.localization.errors import differences, summarise
+from cam_repro.evaluation.record import read_correctness
+from cam_repro.localization.errors import summarise
+from cam_repro.localization.intervals import differences
 from cam_repro.reporting import paper
-from cam_repro.reporting.results import Result, read_judgements
+from cam_repro.reporting.results import Result
 
 Which = tuple[str, str, str]  # a network of the paper, a method, a protocol
 
@@ -66,17 +68,20 @@ CLAIMS = (
 
 
 def claim_rows(runs: Sequence[Result]) -> list[dict[str, Any]]:
-    """A row for each claim, family and recipe whose two results are there with their judgements of the same images."""
+    """A row for each claim, family and recipe that has two results of the same images, each image's part among them."""
     rows = []
     for (family, recipe, alike), claim in product(_alike(runs), CLAIMS):
         sides = [_runs_of(alike, FAMILIES[family], which) for which in (claim.one, claim.two)]
         if not all(sides) or len({run.provenance["data"] for side in sides for run in side}) > 1:
             continue
-        judged = [[read_judgements(run.path) for run in side] for side in sides]
-        if claim.metric not in (found := differences(*judged, [claim.metric])):
+        judged = [[read_correctness(run.path) for run in side] for side in sides]
+        of_one = [correctness.shares() for correctness in judged[0]]
+        of_two = [correctness.shares() for correctness in judged[1]]
+        found = differences(of_one, of_two, [claim.metric])
+        if claim.metric not in found:
             continue  # of fewer than five classes
         difference, low, high = found[claim.metric]
-        one, two = (mean(summarise(scored)[claim.metric] for scored in side) for side in judged)
+        one, two = (mean(summarise(each)[claim.metric] for each in side) for side in judged)
         theirs = [_published(which, claim.metric) for which in (claim.one, claim.two)]
         rows.append({
             "claim": claim.says, "section": claim.section, "family": family, "recipe": recipe, "metric": claim.metric,
@@ -102,7 +107,7 @@ def _alike(runs: Sequence[Result]) -> Iterator[tuple[str, str, list[Result]]]:
 
 
 def _runs_of(runs: Sequence[Result], networks: dict[str, str], which: Which) -> list[Result]:
-    """Those with judgements beside them, of the settings that most of them have."""
+    """Those with per-image correctness beside them, of the settings that most of them have."""
     network, *way = which
     found = [
         run for run in runs

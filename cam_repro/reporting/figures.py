@@ -1,6 +1,6 @@
 """Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cam_repro.data.images import read_image
-from cam_repro.data.split import Split
+from cam_repro.evaluation.evaluate import Result
+from cam_repro.evaluation.metrics import Scores
+from cam_repro.evaluation.record import record_path
+from cam_repro.evaluation.spec import Evaluation
 from cam_repro.files import replacing
+from cam_repro.localization.max_box_acc import THRESHOLDS
 from cam_repro.localization.overlay import colour, overlay
 
 FONT, TITLE = (  # matplotlib's own: Pillow's has ASCII's letters alone
@@ -21,8 +25,16 @@ LINE, GAP, HEAD, FOOT = 20, 6, 40, 52  # pixels: a line of a caption, between pi
 SIDE, DPI = 205, 150  # at print five such pictures are as wide as a page's two columns, 7 inches
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
-CURVES = (("v1", "tab:blue", "V1: largest contour, IoU ≥ 0.5"), ("v2", "tab:red", "V2: any contour, IoU 0.3, 0.5, 0.7"))
-FLOORS = (("floor_whole_image", "the whole image (V1)", ":"), ("floor_centre_box", "a centred box (V1)", "--"))
+CURVES = (
+    ("v1", "tab:blue", "V1: largest contour, IoU ≥ 0.5"),
+    ("v2_iou30", "tab:orange", "V2: any contour, IoU ≥ 0.3"),
+    ("v2_iou50", "tab:red", "V2: any contour, IoU ≥ 0.5"),
+    ("v2_iou70", "tab:purple", "V2: any contour, IoU ≥ 0.7"),
+)
+BASELINES = (
+    ("baseline_whole_image", "the whole image (V1)", ":"),
+    ("baseline_centre_box", "a centred box (V1)", "--"),
+)
 
 Cell = tuple[str, Image.Image]  # a caption and a picture
 
@@ -43,15 +55,34 @@ def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_
     return image
 
 
-def write_figure(
-    path: Path, split: Split, guesses: np.ndarray, heatmaps: dict[int, np.ndarray], boxes: np.ndarray
-) -> None:
-    """For each image of `heatmaps`, of its true class: the map and its box, of all boxes (N,4); guesses (N,)."""
+def draw_result(evaluation: Evaluation, result: Result) -> Path:
+    """The figure beside a record: MaxBoxAcc's curves, or example images with map and predicted box."""
+    spec = result.spec
+    path = record_path(evaluation, spec).with_suffix(".png")
+    if result.scores.curves:
+        record = result.record
+        title = f"{record['model']}, {spec.method}, {record['data']}, {record['images']:,} images"
+        write_curves(path, result.scores, title)
+    else:
+        _write_examples(path, evaluation, result)
+    return path
+
+
+def _write_examples(path: Path, evaluation: Evaluation, result: Result) -> None:
+    """Of the example images: the true class's map and its box, and what was guessed."""
+    spec = result.spec
+    split = evaluation.split
     cells = []
-    for image, heatmap in heatmaps.items():
-        true, guess = (first_name(split.words[label]) for label in (split.labels[image], guesses[image]))
-        caption = true if split.labels[image] == guesses[image] else f"{true}\n(guess: {guess})"
-        cells.append((caption, panel(read_image(split.path(image)), heatmap, boxes[image], split.true_boxes(image))))
+    for image, maps_vhw in sorted(result.example_maps.items()):
+        picture = read_image(split.path(image))
+        heatmap = spec.metric.heatmap(maps_vhw, (picture.shape[1], picture.shape[0]))
+        true_class = first_name(split.words[split.labels[image]])
+        best_class = first_name(split.words[result.classes[image, 0]])
+        caption = true_class
+        if split.labels[image] != result.classes[image, 0]:
+            caption += f"\n(guess: {best_class})"
+        predicted_box = result.scores.predicted_boxes[image]
+        cells.append((caption, panel(picture, heatmap, predicted_box, split.true_boxes(image))))
     write_sheet(path, cells, columns=4)
 
 
@@ -92,30 +123,34 @@ def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return line
 
 
-def write_curve(path: Path, sweep: Mapping[str, Any], title: str) -> None:
-    """A PNG of both curves of a sweep (`wsol.accuracies` and the floors) over its thresholds; the same bytes each time.
+def write_curves(path: Path, scores: Scores, title: str) -> None:
+    """A PNG of MaxBoxAcc's curves over the threshold; the same bytes each time.
 
     The best threshold of each and 20 % of the maximum, the paper's, are marked.
     """
     from matplotlib import style  # takes a second to import, and nothing else needs it
     from matplotlib.figure import Figure
 
-    thresholds = sweep["thresholds"]
     with style.context("default"):  # no machine's own settings; the font comes with matplotlib
-        figure = Figure(figsize=(7.0, 4.8), dpi=110, layout="constrained")
+        figure = Figure(figsize=(7.0, 5.4), dpi=110, layout="constrained")
         axes = figure.add_subplot()
-        for name, line_colour, label in CURVES:
-            curve = sweep[f"curve_{name}"]
-            axes.plot(thresholds, curve, color=line_colour, label=label)
-            marked = (sweep[f"threshold_{name}"], "*", "best, at"), (PAPER_THRESHOLD, "o", "fixed at")
-            for threshold, marker, what in marked:
-                height = curve[np.abs(thresholds - threshold).argmin()]
-                label = f"{height:.1f} %, {what} {threshold:.3g}"
+        for name, colour_of_line, label in CURVES:
+            curve = scores.curves[name]
+            axes.plot(THRESHOLDS, curve, color=colour_of_line, label=label)
+            marks = ((scores.thresholds[name], "*", "best, at"), (PAPER_THRESHOLD, "o", "fixed at"))
+            for threshold, marker, what in marks:
+                height = curve[np.abs(THRESHOLDS - threshold).argmin()]
                 axes.plot(
-                    threshold, height, marker, color=line_colour, markeredgecolor="black", markersize=9, label=label
+                    threshold,
+                    height,
+                    marker,
+                    color=colour_of_line,
+                    markeredgecolor="black",
+                    markersize=8,
+                    label=f"{height:.1f} %, {what} {threshold:.3g}",
                 )
-        for name, label, line in FLOORS:
-            height = sweep[name]
+        for name, label, line in BASELINES:
+            height = scores.metrics[name]
             axes.axhline(height, color="black", linewidth=1, linestyle=line, label=f"{height:.1f} %, {label}")
         axes.set(xlim=(0, 1), xlabel="threshold, of the normalised map’s maximum")
         axes.set(ylim=(0, 100), ylabel="MaxBoxAcc (%)")
@@ -129,10 +164,3 @@ def save_figure(path: Path, figure: Any) -> None:
     """A matplotlib Figure as a PNG that does not name matplotlib's version."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def write_curve_csv(path: Path, sweep: Mapping[str, Any]) -> None:
-    """Columns threshold, v1, v2: a threshold of the maximum a line, accuracies in percent."""
-    columns = np.column_stack([sweep[key] for key in ("thresholds", "curve_v1", "curve_v2")])
-    with replacing(path) as temporary:
-        np.savetxt(temporary, columns, ("%.3f", "%.4f", "%.4f"), delimiter=",", header="threshold,v1,v2", comments="")

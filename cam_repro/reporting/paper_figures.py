@@ -22,15 +22,14 @@ from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import VIEWS, View, normalise
 from cam_repro.distributed import float32
-from cam_repro.evaluation.draw import loose_and_tight
-from cam_repro.evaluation.evaluate import Evaluation, evaluations
+from cam_repro.evaluation.record import protocol_name
+from cam_repro.evaluation.spec import Evaluation, open_evaluations
 from cam_repro.files import read_text
-from cam_repro.localization.boxes import LOOSE, TIGHT
-from cam_repro.localization.methods import Prediction, predict, refusal
+from cam_repro.localization.boxes import LOOSE, TIGHT, loose_and_tight
+from cam_repro.localization.methods import Prediction, predict, unsupported_reason
 from cam_repro.localization.overlay import overlay
 from cam_repro.mistakes import shown
 from cam_repro.reporting.figures import Cell, first_name, panel, write_sheet
-from cam_repro.reporting.results import protocol_name
 
 COLUMNS = 5  # images side by side
 UNIT_CROPS = 500  # crops of val images among which a unit's strongest are looked for
@@ -44,7 +43,7 @@ def make_figures(config: Config) -> list[Path]:
     class shown_class=, or that image's. Data without boxes has no Fig. 6. Raises UserError where no
     network has class activation maps, or the protocol draws no single box.
     """
-    if config.protocol.boxes == "sweep" or config.protocol.name == "all":
+    if config.protocol.metric != "localization" or config.protocol.name == "all":
         raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
     protocol = protocol_name(config.protocol)
     ending = ".png" if protocol == "paper" else f"-{protocol}.png"
@@ -52,11 +51,11 @@ def make_figures(config: Config) -> list[Path]:
     folder = Path(config.results) / config.data.name
     written = []
     fifth = []
-    for evaluation in evaluations(config):
+    for evaluation in open_evaluations(config):
         name = evaluation.trained.name
         images = chosen_images(config.report.images, evaluation.split, config.seed)
         fifth += _fig5(evaluation, images[0])
-        if reason := refusal("cam", evaluation.trained.network):
+        if reason := unsupported_reason("cam", evaluation.trained.network):
             print(f"{name} has figure 5 alone: {reason}")
             continue
         for number, (title, cells) in _figures(evaluation, images).items():
@@ -130,7 +129,7 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
         raise UserError(f"no val image of data={evaluation.config.data.name} is a {word}")
     cells = []
     for image, (pixels, found) in zip(images, _predictions(evaluation, images, ["cam"]), strict=True):
-        heatmap = _heatmap(evaluation, found.true_class_maps["cam"][0], pixels)
+        heatmap = _heatmap(evaluation, found.maps["cam"][0, :, -1], pixels)
         # The caption is the number alone: five names such as ILSVRC2012_val_00000665 would overlap.
         caption = split.path(image).stem.rpartition("_")[2]
         cells.append((caption, _overlaid(pixels, heatmap)))
@@ -150,11 +149,11 @@ def _fig4(evaluation: Evaluation, image: int) -> list[Cell]:
 
 def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     """The true class's map: CAM, or Grad-CAM where the network has none, and backprop."""
-    methods = ["gradcam" if refusal("cam", evaluation.trained.network) else "cam", "backprop"]
+    methods = ["gradcam" if unsupported_reason("cam", evaluation.trained.network) else "cam", "backprop"]
     ((pixels, found),) = _predictions(evaluation, [image], methods)
     cells = []
     for method in methods:
-        heatmap = _heatmap(evaluation, found.true_class_maps[method][0], pixels)
+        heatmap = _heatmap(evaluation, found.maps[method][0, :, -1], pixels)
         cells.append((f"{evaluation.trained.name}\n{method}", _overlaid(pixels, heatmap)))
     return cells
 
@@ -168,7 +167,7 @@ def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
     for image, (pixels, found) in zip(images, predictions, strict=True):
         caption = first_name(split.words[split.labels[image]])
         for method, row in rows.items():
-            heatmap = _heatmap(evaluation, found.true_class_maps[method][0], pixels)
+            heatmap = _heatmap(evaluation, found.maps[method][0, :, -1], pixels)
             box = np.array(loose_and_tight(heatmap, protocol)[which])
             row.append((caption, panel(pixels, heatmap, box, split.true_boxes(image))))
     nothing = [("", Image.new("RGB", (1, 1), "white"))] * (COLUMNS - len(images))
@@ -213,12 +212,16 @@ def _input_size(evaluation: Evaluation) -> int:
     return evaluation.config.protocol.size or evaluation.trained.model.input_size
 
 
+def _interpolation(evaluation: Evaluation) -> str:
+    return evaluation.config.protocol.interpolation or evaluation.trained.network.interpolation
+
+
 def _batches(evaluation: Evaluation, images: list[int], at_once: int) -> Iterator[Batch]:
     """The protocol's crops of the images, on the network's device. Raises UserError for a corrupt one."""
     config = evaluation.config
     batches = evaluation_batches(
         evaluation.split.subset(images), _input_size(evaluation), at_once,
-        view=config.protocol.view, workers=config.data.workers,
+        view=config.protocol.view, interpolation=_interpolation(evaluation), workers=config.data.workers,
     )  # fmt: skip
     for batch in batches:
         yield batch.to(evaluation.world.device)

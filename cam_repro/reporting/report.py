@@ -26,17 +26,18 @@ from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import World, join_world
-from cam_repro.evaluation.draw import loose_and_tight
-from cam_repro.evaluation.evaluate import Evaluation
 from cam_repro.evaluation.maps import predict_split
+from cam_repro.evaluation.record import protocol_name
+from cam_repro.evaluation.spec import Evaluation
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.files import write_text
+from cam_repro.localization.boxes import loose_and_tight
 from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS
 from cam_repro.reporting.charts import Measured, curve_chart, interval_chart, share_chart, table
 from cam_repro.reporting.figures import first_name
 from cam_repro.reporting.paper_figures import chosen_images
-from cam_repro.reporting.results import Result, protocol_name, read_results
+from cam_repro.reporting.results import Result, read_results
 from cam_repro.reporting.table import Table, cells_of
 from cam_repro.reporting.tables import tables_of
 
@@ -48,7 +49,7 @@ CHARTS = {
     "loc_top5_error": "Top-5 localization error",
     "gt_known_loc": "Localization accuracy of the true class’s box (GT-known; higher is better)",
 }  # fmt: skip
-FLOORS = {"a centred box": "floor_centre_box", "the whole image": "floor_whole_image"}
+BASELINES = {"a centred box": "baseline_centre_box", "the whole image": "baseline_whole_image"}
 
 
 def make_report(config: Config) -> Path:
@@ -153,12 +154,10 @@ def _run(evaluation: Evaluation, result: Result, images: list[int], pictures: li
     config, trained, subset = evaluation.config, evaluation.trained, evaluation.split.subset(images)
     batches = [*predict_split(
         trained.network, subset, "squash", result.input_size, [result.method], evaluation.world,
-        batch_size=config.eval_batch_size, workers=config.data.workers,
+        batch_size=config.eval_batch_size, interpolation=result.interpolation, workers=config.data.workers,
     )]  # fmt: skip
     classes = np.concatenate([batch.classes for batch in batches])
-    of_guesses = np.concatenate([batch.maps[result.method][:, 0] for batch in batches])
-    of_true_class = np.concatenate([batch.true_class_maps[result.method] for batch in batches])
-    maps = np.concatenate([of_guesses, of_true_class], axis=1).astype("<f4")
+    maps = np.concatenate([batch.maps[result.method][:, 0] for batch in batches]).astype("<f4")
     words, labels = trained.words, subset.labels
     release, protocol = [], written_protocols()["release"]
     for of_picture, picture in zip(maps, pictures, strict=True):
@@ -192,7 +191,7 @@ def page(results: Sequence[Result], pictures: list[dict[str, Any]], runs: list[d
         failures=share_chart(shares, KINDS) + _numbers(failures),
         errors=_errors(tables["table2"]),
         numbers=_numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
-        curve=_curve([result for result in results if result.kind == "sweep"], data),
+        curve=_curve([result for result in results if result.kind == "max_box_acc"], data),
         sweeps=_numbers(tables["maxboxacc"]),
         origin=_origin(results),
     )  # fmt: skip
@@ -219,17 +218,19 @@ def _errors(table2: Table) -> str:
             Measured(_named(run), value, *run.interval(metric), published.get(metric))
             for run, published in results if (value := run.metrics[metric]) is not None  # as top-5 of three classes
         ]  # fmt: skip
-        floors = {name: results[0][0].metrics[of] for name, of in FLOORS.items()} if metric == "gt_known_loc" else {}
-        charts += interval_chart(title, rows, floors)
+        baselines = {}
+        if metric == "gt_known_loc":
+            baselines = {name: results[0][0].metrics[of] for name, of in BASELINES.items()}
+        charts += interval_chart(title, rows, baselines)
     return charts
 
 
-def _curve(sweeps: Sequence[Result], data: str) -> str:
-    if not sweeps:
+def _curve(measured: Sequence[Result], data: str) -> str:
+    if not measured:
         return f"<p>Not measured: <code>make eval-localization data={escape(data)} protocol=wsol</code></p>"
     curves = {}
-    for run in sweeps:
-        thresholds, v1, _ = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)
+    for run in measured:
+        thresholds, v1, *_ = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)
         curves[_named(run)] = np.column_stack([100 * thresholds, v1])
     return curve_chart(curves)
 

@@ -82,7 +82,7 @@ def _cells(row: Row, table: Table) -> list[tuple[str, str]]:
         published = row.published.get(metric)
         (here, away), (own, own_away) = (_measured(run, metric, published) for run in (row.result, row.own))
         theirs = DASH if published is None else f"{published:.{digits}f}"
-        if not isinstance(metric, str) or metric.startswith("floor_"):  # of the images, not of the networks
+        if not isinstance(metric, str) or metric.startswith("baseline_"):  # of the images, not of the networks
             cells.append((heading, " / ".join(dict.fromkeys(of for of in (here, own) if of != DASH)) or DASH))
         elif digits is not None and table.is_full_val:
             cells += [(f"{heading}: paper", theirs), (OWN, own), ("difference", own_away)]
@@ -125,6 +125,14 @@ def _notes(table: Table) -> list[str]:
     for name, settings in sorted({run.protocol["name"]: run.protocol for run in runs}.items()):
         said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
         notes.append(f"Protocol `{name}`: {said}.")
+    shrunk_by: dict[str, set[str]] = {}  # filter -> networks
+    for of_network in runs:
+        shrunk_by.setdefault(of_network.interpolation, set()).add(of_network.name)
+    if len(shrunk_by) == 1:
+        notes.append(f"Images were shrunk to the network's input by the {runs[0].interpolation} filter.")
+    else:
+        said = "; ".join(f"{name}: {', '.join(sorted(of))}" for name, of in sorted(shrunk_by.items()))
+        notes.append(f"Images were shrunk to the network's input by different filters. {said}.")
     images = f"Images: {run.images:,} of {run.data} {run.split}"
     if run.kind != "classification":
         blacklist = run.provenance.get("blacklist") or "none"

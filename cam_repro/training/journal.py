@@ -112,7 +112,7 @@ class Journal:
             workers=0,
         )
         shown = batch.to(self.world.device)
-        cams = predict(network.eval(), normalise(shown.pixels), shown.labels).true_class_maps["cam"][:, 0].cpu().numpy()
+        cams = predict(network.eval(), normalise(shown.pixels), shown.labels).maps["cam"][:, 0, -1].cpu().numpy()
         pictures = batch.pixels.permute(0, 2, 3, 1).numpy()
         drawn = [overlay(picture, resize_map(cam, size, size)) for picture, cam in zip(pictures, cams, strict=True)]
         self.board.add_images("class activation maps", np.stack(drawn), self.progress.step, dataformats="NHWC")

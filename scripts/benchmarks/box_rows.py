@@ -4,24 +4,24 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from scipy import ndimage
+from tqdm import tqdm
 
 from benchmarks.timing import Row, beside, by_turns, row
 from cam_repro.config import ProtocolConfig
 from cam_repro.cores import prepare_worker, worker_context
 from cam_repro.data import Split
 from cam_repro.data.views import resize_map
-from cam_repro.distributed import World
-from cam_repro.evaluation.draw import draw_boxes, draw_piece
 from cam_repro.evaluation.maps import MapBatch
+from cam_repro.evaluation.metrics import METRICS, ImageFacts
+from cam_repro.evaluation.rows import RowPool, rows_of_images
 from cam_repro.localization.boxes import Box, paper_box
 
 IMAGES, WIDTH, HEIGHT = 576, 500, 375
 RULES = {  # name: the protocol, and how many images take some seconds
     "paper": (ProtocolConfig(name="paper", threshold=0.2), IMAGES),
     "release": (ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110]), IMAGES // 6),
-    "wsol": (ProtocolConfig(name="wsol", boxes="sweep"), IMAGES // 2),
+    "wsol": (ProtocolConfig(name="wsol", metric="max_box_acc"), IMAGES // 2),
 }
 
 
@@ -68,7 +68,9 @@ def _draw(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
     """As an evaluation draws, from maps that are there already."""
     os.sched_setaffinity(0, cores)
     batch, split = _batch_and_split(maps)
-    draw_boxes([batch], [protocol], 224, split, World(0, 1, torch.device("cpu")))
+    with RowPool(split, [_wanted(protocol)], lambda rows: None, tqdm(disable=True)) as pool:
+        pool.submit(batch)
+        pool.finish()
 
 
 def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
@@ -77,7 +79,8 @@ def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> Non
     processes = []
     for half in (maps[::2], maps[1::2]):
         batch, split = _batch_and_split(half)
-        arguments = batch, [protocol], 224, [split.true_boxes(image) for image in range(len(half))]
+        facts = [ImageFacts((WIDTH, HEIGHT), split.true_boxes(image)) for image in range(len(half))]
+        arguments = (batch, facts, [_wanted(protocol)])
         processes.append(worker_context().Process(target=_draw_alone, args=arguments))
         processes[-1].start()
     for process in processes:
@@ -86,7 +89,11 @@ def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> Non
 
 def _draw_alone(*arguments: object) -> None:
     prepare_worker()
-    draw_piece(*arguments)
+    rows_of_images(*arguments)
+
+
+def _wanted(protocol: ProtocolConfig) -> tuple[str, object]:
+    return "cam", METRICS[protocol.metric](protocol, 224)
 
 
 def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:
@@ -94,7 +101,7 @@ def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:
     boxes, starts = np.tile([100, 100, 299, 299], (count, 1)), np.arange(count + 1)
     batch = MapBatch(
         np.arange(count), np.tile(np.arange(5), (count, 1)), np.tile([WIDTH, HEIGHT], (count, 1)),
-        {"cam": maps[:, None, :5]}, {"cam": maps[:, None, 5]},
+        {"cam": maps[:, None]},
     )  # fmt: skip
     return batch, Split(None, np.arange(count), np.zeros(count, int), boxes, starts, ["n1"], ["thing"])  # type: ignore[arg-type]
 

@@ -13,10 +13,11 @@ from cam_repro.config import CONFIGS, Config, ProtocolConfig, register_schema, v
 from cam_repro.data import load_classes
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.views import normalise
-from cam_repro.evaluation.evaluate import Evaluation, evaluate, evaluations, localization_jobs
+from cam_repro.evaluation.evaluate import evaluate
+from cam_repro.evaluation.spec import Evaluation, localization_specs, open_evaluations
 from cam_repro.networks import build_network
 from cam_repro.rehearsal import write_pictures
-from cam_repro.reporting.results import write_outcome
+from cam_repro.reporting.figures import draw_result
 from cam_repro.training.checkpoint import CHECKPOINT
 
 FEW = 64  # images of the network that takes longest
@@ -26,7 +27,7 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
     """The network is loaded before, and every rescoring asks for a threshold that was not yet scored."""
     config = configured(tree, work, "model=alexnet_gap", "data.name=bench")
     _checkpoint(config)
-    (evaluation,) = evaluations(config)
+    (evaluation,) = open_evaluations(config)
     split, network, rules = evaluation.split, evaluation.trained.network, _new_rules(config)
     batch_size = config.eval_batch_size
     decoded = next(evaluation_batches(split, 224, batch_size)).pixels
@@ -60,7 +61,7 @@ def _from_kept_maps(work: Path) -> Row:
     write_pictures(work / "few", 10, FEW)
     config = configured(work / "few", work, "model=vgg_gap", "data.name=few")
     _checkpoint(config)
-    (evaluation,) = evaluations(config)
+    (evaluation,) = open_evaluations(config)
     fresh = min(seconds(lambda: _localized(evaluation, force=True)) for _ in range(2))
     rules = _new_rules(config)
     pairs = [[seconds(lambda: _localized(evaluation, protocol=next(rules))), fresh] for _ in range(5)]
@@ -75,8 +76,8 @@ def _new_rules(config: Config) -> Iterator[ProtocolConfig]:
 def _localized(evaluation: Evaluation, **changes: object) -> None:
     changed = replace(evaluation, config=replace(evaluation.config, **changes))
     with quiet():
-        for job, outcome in evaluate(changed, localization_jobs(changed)):
-            write_outcome(changed, job, outcome)
+        for result in evaluate(changed, localization_specs(changed)):
+            draw_result(changed, result)
 
 
 def configured(tree: Path, work: Path, *overrides: str) -> Config:

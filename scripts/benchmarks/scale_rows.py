@@ -13,14 +13,16 @@ from statistics import median
 import torch
 from PIL import Image
 from torch import nn
+from tqdm import tqdm
 
 from benchmarks.evaluation_rows import configured
 from benchmarks.timing import Row, by_turns, row, seconds
 from cam_repro.data import ilsvrc, load_split
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import join_world
-from cam_repro.evaluation.draw import draw_boxes
 from cam_repro.evaluation.maps import predict_split
+from cam_repro.evaluation.metrics import METRICS
+from cam_repro.evaluation.rows import RowPool
 from cam_repro.networks.network import CamNetwork
 
 SCRIPTS = Path(__file__).resolve().parent.parent
@@ -89,8 +91,11 @@ def _evaluations(tree: Path, work: Path) -> list[tuple[float, float]]:
         split = load_split(config.data, "val", work / "cache", world)
         for images in (FEW, FEW, HALF, MANY):  # the first warms up
             part, began = split.subset(range(images)), time.perf_counter()
-            batches = predict_split(network, part, "squash", 64, ["cam"], world)
-            draw_boxes(batches, [config.protocol], 64, part, world)
+            wanted = [("cam", METRICS["localization"](config.protocol, 64))]
+            with RowPool(part, wanted, lambda rows: None, tqdm(disable=True)) as pool:
+                for batch in predict_split(network, part, "squash", 64, ["cam"], world):
+                    pool.submit(batch)
+                pool.finish()
             measured.append((time.perf_counter() - began, _peak_megabytes()))
     return measured[1:]
 

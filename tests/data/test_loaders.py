@@ -25,10 +25,8 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
-from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, BatchRequest, Decoders, epoch_order, evaluation_batches, training_batches
 from cam_repro.data.split import Split
-from cam_repro.data.views import resize
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
 
@@ -96,15 +94,6 @@ def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
     batch = next(iter(evaluation_batches(val, 32, 20, workers=0)))
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
     assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_batches_are_shrunk_by_the_filter_that_they_are_asked_for(val: Split) -> None:
-    (shown,) = evaluation_batches(val, 32, 20, interpolation="bicubic", workers=0)
-    first = resize(read_image(val.path(0)), 32, 32, "bicubic")
-    assert np.array_equal(shown.pixels[0].permute(1, 2, 0), first)
-    bilinear = pixels_of(trained(val))
-    assert not torch.equal(pixels_of(trained(val, interpolation="bicubic")), bilinear)
-    assert torch.equal(pixels_of(trained(val, interpolation="bilinear")), bilinear)
 
 
 def test_the_loader_pins_what_goes_to_a_gpu(val: Split, monkeypatch: pytest.MonkeyPatch) -> None:

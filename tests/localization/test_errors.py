@@ -12,12 +12,12 @@ from cam_repro.localization.errors import (
     bootstrap_intervals,
     box_iou,
     centred_boxes,
-    differences,
     localization_errors,
     read_blacklist,
     score_images,
     summarise,
 )
+from cam_repro.localization.intervals import differences
 
 A, B = [0, 0, 9, 9], [50, 50, 69, 79]
 ELSEWHERE = [90, 90, 95, 95]
@@ -25,8 +25,9 @@ UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
 
 
 def guesses(*per_image: list[tuple[int, list[int]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Up to five (label, box) guesses an image, filled up with a class that nothing is."""
-    full = [guess for image in per_image for guess in [*image, *[(99, ELSEWHERE)] * (5 - len(image))]]
+    """Up to five (label, box) guesses an image, filled up with classes that nothing is."""
+    fillers = [(99 - place, ELSEWHERE) for place in range(5)]
+    full = [guess for image in per_image for guess in [*image, *fillers[len(image) :]]]
     labels, boxes = zip(*full, strict=True)
     return np.array(labels).reshape(-1, 5), np.array(boxes).reshape(-1, 5, 4)
 
@@ -82,7 +83,8 @@ def test_an_overlap_of_exactly_one_half_is_right() -> None:
 
 def test_with_perfect_boxes_the_localization_error_is_the_classification_error() -> None:
     rng = np.random.default_rng(0)
-    labels, truth = rng.integers(0, 8, (200, 5)), rng.integers(0, 8, 200)
+    labels = np.stack([rng.permutation(8)[:5] for _ in range(200)])
+    truth = rng.integers(0, 8, 200)
     corner = rng.integers(0, 50, (200, 2))
     true_boxes = np.concatenate([corner, corner + rng.integers(0, 50, (200, 2))], axis=1)[:, None]
     errors = localization_errors(labels, np.repeat(true_boxes, 5, axis=1), truth, list(true_boxes))
@@ -98,18 +100,18 @@ def test_box_right_given_class_right_looks_only_at_images_whose_class_is_right()
     assert errors["loc_given_cls"] == pytest.approx(200 / 3)
 
 
-def test_gt_known_and_the_floors_need_no_right_label() -> None:
+def test_gt_known_and_the_baselines_need_no_right_label() -> None:
     labels, boxes = guesses([(2, A)], [(2, A)])
     truth = [[[0, 0, 79, 99]], [[10, 15, 84, 89]]]
     drawn, sizes = [[0, 0, 70, 99], A], [(100, 100), (100, 120)]
     errors = localization_errors(labels, boxes, [1, 1], truth, gt_known_boxes=drawn, sizes=sizes)
     assert errors["loc_top5_error"] == 100
     assert errors["gt_known_loc"] == 50
-    assert errors["floor_whole_image"] == 50  # 80 and 46.9 % of the image
-    assert errors["floor_centre_box"] == 100
+    assert errors["baseline_whole_image"] == 50  # 80 and 46.9 % of the image
+    assert errors["baseline_centre_box"] == 100
 
 
-def test_floors_are_boxes_with_inclusive_corners() -> None:
+def test_baselines_are_boxes_with_inclusive_corners() -> None:
     assert centred_boxes([(200, 100)], 1.0).tolist() == [[0, 0, 199, 99]]
     assert centred_boxes([(200, 100)], 0.75).tolist() == [[25, 12.5, 174, 86.5]]  # 150 × 75
 
@@ -133,7 +135,28 @@ def test_a_metric_with_nothing_to_measure_is_left_out() -> None:
     labels, boxes = guesses([(2, A)])
     assert "loc_given_cls" not in localization_errors(labels, boxes, [1], [[A]])
     assert "loc_top1_error" not in localization_errors(labels, boxes, [1], [[]])
-    assert not {"gt_known_loc", "floor_whole_image"} & set(localization_errors(labels, boxes, [1], [[A]]))
+    assert not {"gt_known_loc", "baseline_whole_image"} & set(localization_errors(labels, boxes, [1], [[A]]))
+
+
+def test_a_top_k_error_is_one_of_k_classes() -> None:
+    """The release's heuristics name three classes in five guesses, zeros of a padded line name none."""
+    heuristics = [(1, A), (1, B), (2, A), (2, B), (3, A)]
+    labels, boxes = guesses(heuristics, [(1, A), (2, A), (3, A), (4, A), (5, A)])
+    errors = localization_errors(labels, boxes, [3, 5], [[A], [A]])
+    assert errors["cls_top1_error"] == 100 and errors["loc_top5_error"] == 0
+    assert not {f"cls_top{k}_error" for k in (2, 3, 4, 5)} & set(errors)
+    padded = np.where(labels == 1, -1, labels)
+    assert localization_errors(padded[1:], boxes[1:], [5], [[A]])["cls_top5_error"] == 0
+
+
+def test_without_boxes_there_is_a_classification_alone() -> None:
+    labels, boxes = guesses([(1, A), (2, A)], [(3, A), (2, A)])
+    correctness = score_images(labels, None, [2, 1], [[A], []])
+    assert correctness.counts() == {"images": 2}
+    of_classes = {
+        key: of for key, of in localization_errors(labels, boxes, [2, 1], [[A], []]).items() if "cls_top" in key
+    }
+    assert summarise(correctness) == of_classes
 
 
 def test_arrays_of_different_images_are_refused() -> None:
@@ -173,22 +196,24 @@ def test_bootstrap_intervals_are_those_of_drawing_images_one_by_one() -> None:
     assert bootstrap_intervals(scored, seed=3) == bootstrap_intervals(scored, seed=3) != intervals
 
 
-def test_the_interval_of_a_difference_redraws_both_judgements_together() -> None:
+def test_the_interval_of_a_difference_redraws_both_sides_together() -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 3, 400)
     labels = np.where(rng.random((2, 400, 1)) < [[[0.5]], [[0.6]]], truth[:, None], 9)
     labels[1, :200] = labels[0, :200]  # half of the images are judged alike
     boxes = np.where(rng.random((400, 1, 1)) < 0.6, A, B)
     one, two = (score_images(of_one, boxes, truth, [[A]] * 300 + [[]] * 100) for of_one in labels)
-    found, draws = differences([one], [two], samples=2000), rng.integers(0, 400, (2000, 400))
+    found, draws = differences([one.shares()], [two.shares()], samples=2000), rng.integers(0, 400, (2000, 400))
     assert [*found] == [*summarise(one)]
     for name, (difference, low, high) in found.items():
         assert difference == pytest.approx(summarise(two)[name] - summarise(one)[name])
         first, second = (of[name][0][draws].sum(1) / of[name][1][draws].sum(1) for of in (one.shares(), two.shares()))
         assert [low, high] == pytest.approx(np.percentile(100 * (second - first), (2.5, 97.5)), abs=1)
-    assert set(differences([one], [one]).values()) == {(0.0, 0.0, 0.0)}
-    value, low, high = differences([one, two], [two])["cls_top1_error"]  # two seeds, redrawn as well
+    assert set(differences([one.shares()], [one.shares()]).values()) == {(0.0, 0.0, 0.0)}
+    value, low, high = differences([one.shares(), two.shares()], [two.shares()])[
+        "cls_top1_error"
+    ]  # two seeds, redrawn as well
     assert value == pytest.approx((summarise(two)["cls_top1_error"] - summarise(one)["cls_top1_error"]) / 2)
     assert found["cls_top1_error"][1] < low < value < high == 0  # in a quarter of the drawings both are `two`
     with pytest.raises(ValueError, match="same images"):
-        differences([one], [score_images(labels[0], boxes, truth, [[A]] * 400)])
+        differences([one.shares()], [score_images(labels[0], boxes, truth, [[A]] * 400).shares()])

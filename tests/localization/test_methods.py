@@ -9,7 +9,7 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.config import REPOSITORY
 from cam_repro.localization.maps import class_activation_maps, top_classes
-from cam_repro.localization.methods import METHODS, Prediction, predict, refusal
+from cam_repro.localization.methods import METHODS, Prediction, predict, unsupported_reason
 from cam_repro.networks.network import CamNetwork
 
 CLASSES = 7
@@ -32,7 +32,7 @@ def some_images(count: int = 3) -> torch.Tensor:
 
 def all_maps(found: Prediction, method: str) -> torch.Tensor:
     """(P,G+1,h,w) of single crops: of the guesses, then of the true class."""
-    return torch.cat([found.maps[method], found.true_class_maps[method][:, :, None]], dim=2)[:, 0]
+    return found.maps[method][:, 0]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -45,7 +45,7 @@ def test_every_method_gives_a_map_of_each_guess_and_of_the_true_class(method: st
     assert heat.shape == ((3, 6, 16, 12) if method.startswith("backprop") else (3, 6, 4, 3))
     assert heat.dtype == torch.float32 and not heat.requires_grad
     unlabelled = predict(network, images, methods=[method])
-    assert torch.equal(unlabelled.maps[method][:, 0], heat[:, :5]) and not unlabelled.true_class_maps
+    assert torch.equal(unlabelled.maps[method][:, 0], heat[:, :5])
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
@@ -65,7 +65,7 @@ def test_of_average_pooling_gradcam_is_cams_positive_part_and_layercam_cam_by_th
     assert (cams < 0).any() and (cams > 0).any()
     torch.testing.assert_close(all_maps(found, "gradcam"), cams.relu() / (4 * 3))
     positive = class_activation_maps(maps, network.classifier_weight.relu(), LABELS[:, None]) / (4 * 3)
-    torch.testing.assert_close(found.true_class_maps["layercam"], positive.detach())
+    torch.testing.assert_close(found.maps["layercam"][:, :, -1], positive.detach())
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
@@ -123,16 +123,16 @@ def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(
     scores = network(images).detach().softmax(1).view(2, 3, CLASSES).mean(1)
     torch.testing.assert_close(found.scores, scores)
     assert torch.equal(found.classes, top_classes(scores, 2))
-    assert found.maps[method].shape[:3] == (2, 3, 2) and found.true_class_maps[method].shape[:2] == (2, 3)
-    of_one_crop = found.maps[method][1, 1, 1], found.true_class_maps[method][1, 1]
+    assert found.maps[method].shape[:3] == (2, 3, 3)
+    of_one_crop = found.maps[method][1, 1, 1], found.maps[method][1, 1, -1]
     for heat, label in zip(of_one_crop, (found.classes[1, 1:], LABELS[1:2]), strict=True):
         alone = predict(network, images[4:5], label, methods=[method])
-        torch.testing.assert_close(heat, alone.true_class_maps[method][0, 0])
+        torch.testing.assert_close(heat, alone.maps[method][0, 0, -1])
 
 
 def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_and_served_the_rest() -> None:
     network = tiny_network()
-    assert [refusal(method, network) for method in METHODS] == [""] * len(METHODS)
+    assert [unsupported_reason(method, network) for method in METHODS] == [""] * len(METHODS)
     layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES))
     connected = CamNetwork(network.trunk, network.head, layers, "none", 0.5).eval()
     with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*=backprop"):
@@ -147,7 +147,6 @@ def test_methods_asked_together_give_what_each_gives_alone_and_none_gives_scores
     for method in METHODS:
         alone = predict(network, images, LABELS[:2], methods=[method], crops=2)
         assert torch.equal(together.maps[method], alone.maps[method])
-        assert torch.equal(together.true_class_maps[method], alone.true_class_maps[method])
     scores_alone = predict(network, images, LABELS[:2], methods=[], crops=2)
     assert torch.equal(scores_alone.scores, together.scores) and scores_alone.maps == {}
 

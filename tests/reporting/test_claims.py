@@ -13,7 +13,7 @@ import pytest
 from result_files import PROVENANCE, Writer
 
 from cam_repro import UserError
-from cam_repro.localization.errors import ScoredImages, summarise
+from cam_repro.localization.errors import Correctness, summarise
 from cam_repro.reporting.claims import verdict
 from cam_repro.reporting.tables import write_tables
 
@@ -28,11 +28,11 @@ def judge(write: Writer) -> Writer:
         model: str, right: int, *, new_lr: float = 1, done: int = 8, more: dict[str, str] | None = None, **name: Any
     ) -> Path:
         columns, counted = (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1), np.ones(IMAGES, bool)
-        scored = ScoredImages(columns, columns, counted, ~counted, *[columns[:, 0]] * 3)
+        scored = Correctness(columns, counted, ~counted, columns, *[columns[:, 0]] * 3)
         training = {"name": "finetune", "epochs": 8, "new_lr": new_lr, "seed": int("seed1" in str(name))}
         training["epochs_done"] = done
         provenance = PROVENANCE | {"weights": f"of {model}{name}", "training": training} | (more or {})
-        metrics = summarise(scored) | {"floor_whole_image": 40.0, "floor_centre_box": 50.0}
+        metrics = summarise(scored) | {"baseline_whole_image": 40.0, "baseline_centre_box": 50.0}
         path = write(model, "cam", metrics=metrics, confidence={}, images=IMAGES, provenance=provenance, **name)
         judged = {key: column for key, column in vars(scored).items() if column is not None}
         np.savez_compressed(path.with_suffix(".npz"), **judged)
@@ -73,7 +73,7 @@ def test_a_claim_is_judged_by_the_paired_interval_of_the_mean_over_seeds_of_one_
     assert [claim for claim, _, recipe in found if recipe == fast] == ["GAP localizes better than GMP"] * 2
 
 
-def test_results_of_other_images_and_without_judgements_make_no_claim(tmp_path: Path, judge: Writer) -> None:
+def test_results_of_other_images_and_without_correctness_make_no_claim(tmp_path: Path, judge: Writer) -> None:
     judge("efficientnet_lite0", 120)
     judge("efficientnet_lite0_gap", 140, more={"data": "others"})
     judge("efficientnet_lite0_gmp", 140)
@@ -98,14 +98,16 @@ def test_an_unfinished_training_makes_no_claim_which_is_said(tmp_path: Path, jud
     assert "Left out" not in (tmp_path / "shapes/claims.md").read_text()
 
 
-def test_damaged_judgements_are_one_line(tmp_path: Path, judge: Writer) -> None:
+def test_damaged_correctness_are_one_line(tmp_path: Path, judge: Writer) -> None:
     for model in ("efficientnet_lite0", "efficientnet_lite0_gap"):
         judge(model, 120)
     path = tmp_path / "shapes/efficientnet_lite0/localization-cam-paper.npz"
     whole = path.read_bytes()
     for damage in (b"", b"no archive", whole[:-40], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(damage)
-        with pytest.raises(UserError, match=r"what was right on each image, is not there or damaged; .* force=true"):
+        with pytest.raises(
+            UserError, match=r"what was right on each image, is not there or damaged; evaluate again with force=true"
+        ):
             write_tables(tmp_path, "shapes")
 
 

@@ -12,7 +12,8 @@ from two_networks import Settings
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.evaluation.evaluate import evaluate, evaluations, localization_jobs
+from cam_repro.evaluation.evaluate import evaluate
+from cam_repro.evaluation.spec import localization_specs, open_evaluations
 from cam_repro.reporting import paper_figures
 from cam_repro.reporting.curves import draw_curves
 from cam_repro.reporting.paper_figures import chosen_images, make_figures
@@ -50,9 +51,9 @@ def test_the_figures_show_what_their_captions_say(
 
 def boxes_of_the_evaluation(config: Config) -> np.ndarray:
     """(N,4): the boxes of the true classes' maps that `make eval-localization` draws."""
-    (evaluation,) = evaluations(config)
-    ((_, outcome),) = evaluate(evaluation, localization_jobs(evaluation))
-    return outcome.true_class_boxes
+    (evaluation,) = open_evaluations(config)
+    (result,) = evaluate(evaluation, localization_specs(evaluation))
+    return result.scores.predicted_boxes
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_boxes_of_a_figure_are_those_that_the_protocols_evaluation_drew(
     paths = make_figures(settings(*options))
     assert tmp_path / "tree/one" / file in paths
     expected = boxes_of_the_evaluation(settings(*options))
-    (evaluation,) = evaluations(settings(*options))
+    (evaluation,) = open_evaluations(settings(*options))
     images = chosen_images("3", evaluation.split, 0)
     boxes = [tuple(box) for _, heatmap, box, _ in drawn[::2]]  # every second is backprop's
     assert boxes == [tuple(expected[image]) for image in images]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import HEURISTICS, METRICS, PROTOCOL, PROVENANCE, RELEASE, SWEEP, Writer, csv_rows
+from result_files import HEURISTICS, MAX_BOX_ACC, METRICS, PROTOCOL, PROVENANCE, RELEASE, Writer, csv_rows
 
 from cam_repro import UserError
 from cam_repro.localization.failures import KINDS
@@ -139,7 +139,12 @@ def test_table_3_stands_val_in_for_test_and_knows_boxes_from_classes(tmp_path: P
 
 def test_every_method_has_a_row_for_every_protocol(tmp_path: Path, write: Writer) -> None:
     for method in ("backprop", "cam"):
-        for protocol in (PROTOCOL, HEURISTICS, SWEEP, PROTOCOL | {"name": "paper-threshold0.5", "threshold": 0.5}):
+        for protocol in (
+            PROTOCOL,
+            HEURISTICS,
+            MAX_BOX_ACC,
+            PROTOCOL | {"name": "paper-threshold0.5", "threshold": 0.5},
+        ):
             write("squeezenet", method, protocol=protocol)
     texts = written(tmp_path)
     found = [(method, protocol, top5) for _, method, protocol, _, top5, *_ in cells(texts["protocols.md"])[1:]]
@@ -184,9 +189,9 @@ def test_a_table_without_a_number_is_not_written_and_an_old_one_goes(tmp_path: P
     ("changes", "reason"),
     [
         ({"protocol": PROTOCOL | {"threshold": 0.15}}, "protocol.threshold (0.2 against 0.15)"),
-        ({"protocol": RELEASE, "split": "train", "images": 499}, "images (500 against 499), split (val against train)"),
+        ({"protocol": RELEASE, "images": 499}, "images (500 against 499)"),
         ({"provenance": PROVENANCE | {"blacklist": "b1ac"}}, "blacklist (none against b1ac)"),
-        ({"metrics": {"floor_centre_box": 20.0}}, "floor_centre_box (21.6 against 20.0)"),
+        ({"metrics": {"baseline_centre_box": 20.0}}, "baseline_centre_box (21.6 against 20.0)"),
     ],
 )
 def test_results_that_cannot_be_compared_are_refused_by_name(

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cam_repro.localization.errors import box_iou, boxes_on_map, max_box_accuracy
+from cam_repro.localization.max_box_acc import accuracies
 
 LEVELS = st.integers(0, 4)
 
@@ -42,7 +43,7 @@ def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_box_is_one_pixel_more_than_its_contour_but_stays_on_the_map() -> None:
     scores = max_box_accuracy([blob(4, 4, 7, 9)], [[[4, 4, 8, 10]]])
-    assert scores["curve_v1"][500] == 100
+    assert scores["curves"]["v1"][500] == 100
     scores = max_box_accuracy([blob(10, 12, 19, 19)], [[[10, 12, 19, 19]]])
     assert scores["v1"] == scores["v2"] == 100
 
@@ -51,7 +52,7 @@ def test_a_pixel_counts_above_the_cut_not_at_it() -> None:
     heatmap = blob(2, 2, 11, 11, 0.5)  # stored as 127
     heatmap[3, 3] = 1
     scores = max_box_accuracy([heatmap], [[[2, 2, 12, 12]]])
-    right = np.flatnonzero(scores["curve_v1"])
+    right = np.flatnonzero(scores["curves"]["v1"])
     assert right.tolist() == list(range(499))  # int(0.498 × 255) = 126, int(0.499 × 255) = 127
 
 
@@ -61,8 +62,8 @@ def test_one_threshold_serves_the_whole_data_set() -> None:
     heatmaps, truth = [small_at_the_top] * 3, [[[5, 5, 9, 9]], [[5, 5, 9, 9]], [[0, 0, 19, 19]]]
     scores = max_box_accuracy(heatmaps, truth)
     assert scores["v1"] == pytest.approx(200 / 3)
-    assert scores["threshold_v1"] == pytest.approx(0.4)  # the lowest: int(0.4 × 255) = 102 = the plateau
-    assert scores["right_v1"].tolist() == [True, True, False]
+    assert scores["best"]["v1"] == pytest.approx(0.4)  # the lowest: int(0.4 × 255) = 102 = the plateau
+    assert scores["per_image"]["v1"].tolist() == [True, True, False]
 
 
 def test_v1_takes_the_contour_that_encloses_most_v2_any() -> None:
@@ -80,7 +81,31 @@ def test_v2_counts_holes_and_averages_three_overlaps() -> None:
     assert (scores["v1"], scores["v2"]) == (0, 100)
     half = max_box_accuracy([blob(0, 0, 8, 18)], [[[0, 0, 15, 19]]])  # 200 of 320 pixels: 0.625
     assert half["v2"] == pytest.approx(200 / 3)
-    assert half["right_v2"].tolist() == [pytest.approx(2 / 3)]
+    assert half["per_image"]["v2"].tolist() == [pytest.approx(2 / 3)]
+
+
+def test_v2_takes_each_overlaps_own_threshold_and_by_one_threshold_is_another_number() -> None:
+    """The benchmark takes the maximum of each IoU's curve, then the mean (Choe et al.'s evaluator)."""
+    heatmap = blob(0, 0, 18, 18, 0.5)  # below 0.5 its box has 400 pixels, above 81
+    heatmap[0:8, 0:8] = 1
+    beside_the_peak = [[9, 4, 19, 19]]  # 176 of the 400, and none of the 81
+    scores = max_box_accuracy([heatmap] * 3, [[[0, 0, 8, 8]], beside_the_peak, beside_the_peak])
+    assert scores["best"]["v2_iou30"] == 0  # two of three images are right
+    assert scores["best"]["v2_iou50"] == scores["best"]["v2_iou70"] == 0.499  # one of three
+    assert scores["v2"] == pytest.approx((200 / 3 + 100 / 3 + 100 / 3) / 3)
+    assert scores["v2_one_threshold"] == pytest.approx(100 / 3)
+    assert scores["best"]["v2_one_threshold"] == 0.499
+    assert scores["per_image"]["v2"].tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3])
+
+
+@settings(deadline=None, max_examples=30)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 6), st.just(4), st.just(1000)), elements=st.booleans()))
+def test_v2_is_the_mean_of_the_maxima_and_never_below_the_maximum_of_the_mean(right: np.ndarray) -> None:
+    found = accuracies(right)
+    curves = 100 * right.mean(axis=0)[1:]
+    assert found["v2"] == pytest.approx(curves.max(axis=1).mean())
+    assert found["v2_one_threshold"] == pytest.approx(curves.mean(axis=0).max())
+    assert found["v2"] >= found["v2_one_threshold"] - 1e-9
 
 
 def test_any_true_box_makes_an_image_right_and_an_image_without_one_is_wrong() -> None:
@@ -91,7 +116,7 @@ def test_any_true_box_makes_an_image_right_and_an_image_without_one_is_wrong() -
 
 def test_a_map_without_a_contour_has_the_benchmarks_empty_box() -> None:
     scores = max_box_accuracy([np.zeros((20, 20))] * 2, [[[0, 0, 0, 0]], [[0, 0, 19, 19]]])
-    assert (scores["v1"], scores["threshold_v1"]) == (50, 0)
+    assert (scores["v1"], scores["best"]["v1"]) == (50, 0)
 
 
 def test_a_map_that_is_not_normalised_or_has_no_boxes_beside_it_is_refused() -> None:
@@ -116,6 +141,7 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
     scores = max_box_accuracy([heatmap] * len(truth), [[box] for box in truth])
     for threshold, (largest, any_contour) in zip(thresholds, boxes, strict=True):
         best = box_iou(any_contour[:, None], np.array(truth)).max(axis=0)
-        assert scores["curve_v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
-        expected = 100 * np.mean([best >= iou for iou in (0.3, 0.5, 0.7)])
-        assert scores["curve_v2"][threshold] == pytest.approx(expected)
+        assert scores["curves"]["v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
+        for iou in (0.3, 0.5, 0.7):
+            curve = scores["curves"][f"v2_iou{round(100 * iou)}"]
+            assert curve[threshold] == pytest.approx(100 * np.mean(best >= iou))

@@ -1,0 +1,136 @@
+"""Each image's rows for every metric, made on all cores while the network is at work on the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from cam_repro.cores import available_cores, prepare_worker, worker_context
+from cam_repro.data import Split
+from cam_repro.evaluation.maps import MapBatch
+from cam_repro.evaluation.metrics import ImageFacts, Metric, Rows
+
+IMAGES_A_TASK = 8  # enough to make a task's overhead small, few enough to keep all processes busy
+TASKS_AHEAD = 4  # for each process: how far the network may run ahead before it waits
+
+MethodAndMetric = tuple[str, Metric]
+
+
+@dataclass
+class RowBatch:
+    """The rows of n images: what every metric is given, and what each asked for of a method's maps."""
+
+    images: np.ndarray  # (n,) their numbers in the split
+    classes: np.ndarray  # (n,G)
+    sizes: np.ndarray  # (n,2)
+    of_metrics: dict[MethodAndMetric, Rows]  # each array (n,…)
+
+
+def rows_of_images(batch: MapBatch, facts: list[ImageFacts], wanted: Iterable[MethodAndMetric]) -> RowBatch:
+    """A few images, in one process."""
+    of_metrics = {}
+    for method, metric in wanted:
+        rows = []
+        for maps_vmhw, image in zip(batch.maps[method], facts, strict=True):
+            rows.append(metric.of_image(maps_vmhw, image))
+        of_metrics[method, metric] = {name: np.stack([of_image[name] for of_image in rows]) for name in rows[0]}
+    return RowBatch(batch.images, batch.classes, batch.sizes, of_metrics)
+
+
+class RowPool:
+    """A process for each core that turns maps into rows; use it in a `with` block.
+
+    wanted: which metrics are asked of which methods' maps; without any, no process is started.
+    keep: is given the rows of each batch, in the order in which the batches were submitted; bar:
+    counts the images of each method. `rows` holds the rows of all batches.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        wanted: Sequence[MethodAndMetric],
+        keep: Callable[[RowBatch], None],
+        bar: tqdm,
+    ) -> None:
+        self.split = split
+        self.wanted = wanted
+        self.keep = keep
+        self.bar = bar
+        self.rows: list[RowBatch] = []
+        self.waiting: deque[list[Future[RowBatch]]] = deque()  # the tasks of each batch
+        self.processes = available_cores()
+        self.pool = None
+        if wanted:
+            context = worker_context()
+            self.pool = ProcessPoolExecutor(self.processes, context, initializer=prepare_worker)
+
+    def __enter__(self) -> RowPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, batch: MapBatch) -> None:
+        """Have a batch's rows made; waits where the processes are far behind."""
+        wanted = [key for key in self.wanted if key[0] in batch.maps]
+        if not wanted:
+            self.take(RowBatch(batch.images, batch.classes, batch.sizes, {}))
+            return
+        tasks = []
+        for piece in batch.pieces(IMAGES_A_TASK):
+            facts = []
+            for image, (width, height) in zip(piece.images, piece.sizes.tolist(), strict=True):
+                facts.append(ImageFacts((width, height), self.split.true_boxes(image)))
+            tasks.append(self.pool.submit(rows_of_images, piece, facts, wanted))
+        self.waiting.append(tasks)
+        while sum(map(len, self.waiting)) > TASKS_AHEAD * self.processes:
+            self._wait_for_one()
+
+    def take(self, batch: RowBatch) -> None:
+        """Add rows that are made."""
+        self.rows.append(batch)
+        methods = {method for method, _ in batch.of_metrics}
+        self.bar.update(len(batch.images) * max(1, len(methods)))
+
+    def finish(self) -> None:
+        """Wait for the rows that are still to be made."""
+        while self.waiting:
+            self._wait_for_one()
+
+    def _wait_for_one(self) -> None:
+        batch = _joined([task.result() for task in self.waiting.popleft()])
+        self.keep(batch)
+        self.take(batch)
+
+
+def _joined(pieces: Sequence[RowBatch]) -> RowBatch:
+    of_metrics = {}
+    for key, rows in pieces[0].of_metrics.items():
+        of_metrics[key] = {name: np.concatenate([piece.of_metrics[key][name] for piece in pieces]) for name in rows}
+    return RowBatch(
+        np.concatenate([piece.images for piece in pieces]),
+        np.concatenate([piece.classes for piece in pieces]),
+        np.concatenate([piece.sizes for piece in pieces]),
+        of_metrics,
+    )
+
+
+def in_order(batches: Sequence[RowBatch], key: MethodAndMetric | None, images: int) -> Rows:
+    """The rows of all images in the split's order, `classes` and `sizes` among them.
+
+    key: of which method and metric; None: of none. Raises RuntimeError where an image was counted
+    twice or not at all.
+    """
+    joined = _joined([batch for batch in batches if key is None or key in batch.of_metrics])
+    order = np.argsort(joined.images, kind="stable")
+    if not np.array_equal(joined.images[order], np.arange(images)):
+        raise RuntimeError("an image was counted twice or not at all")
+    of_metric = {} if key is None else joined.of_metrics[key]
+    rows = {"classes": joined.classes, "sizes": joined.sizes, **of_metric}
+    return {name: of_images[order] for name, of_images in rows.items()}
