@@ -22,6 +22,7 @@ CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
 
 NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
 FOLDER = r"[^\0]+", "give a folder"
+FILE = r"[^\0]+", "give a file"
 DEVICE = r"auto|cpu|mps|cuda(:\d{1,3})?", "choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"
 
 
@@ -174,7 +175,8 @@ class Config:
     shown_class: str | None = None  # whose map it draws, by name, wnid or number; none: the best
     top: int = number(1, 1, 5)  # classes whose maps it draws side by side
     out: str = word(FOLDER, "runs/cam")  # where it draws them
-    predictions: str | None = file()  # five guesses a line, for `make score`
+    predictions: str | None = file()  # five guesses a line, or Kaggle's CSV, for `make score`
+    kaggle: str | None = word(FILE, None)  # a CSV as Kaggle's, into which it writes the same guesses
     predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
     devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
     a: str | None = file()  # two localization results, for `make compare`

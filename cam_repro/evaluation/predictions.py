@@ -1,13 +1,19 @@
-"""Five guesses an image: the result sets of the release, and the devkit's submission format on disk.
+"""Five guesses an image: the result sets of the release, and the formats of the devkit and of Kaggle on disk.
 
-`predictions.txt` has one line an image, in the data set's order: `label x1 y1 x2 y2` five times, best guess first, or
-fewer times, the same in all lines.
+`predictions.txt`, the devkit's submission, has one line an image, in the data set's order: `label x1 y1 x2 y2` for each
+guess, the best first. By the devkit's readme, and its program, lines may have different numbers of guesses, of which
+the first five count; zeros fill what a line has less than others.
 Labels are 1-based. What they count is, as predictions_labels= says, `mapping`: the lines of the data set's
 `LOC_synset_mapping.txt` or, without one, its sorted classes; `imagenet`: ILSVRC's 1000 classes in the usual order, as a
 network with published weights numbers them; `devkit`: the ILSVRC2012_ID of the devkit's own `meta.mat`, given as a file
 of `ILSVRC2012_ID wnid …` lines, devkit=. Corners are pixels of the original image counted from 0, both inside the box.
+
+Kaggle's CSV has the columns ImageId, the image's file name without its ending, and PredictionString, the same guesses
+with a wnid, or as in Kaggle's sample a number, for the label; its rows may stand in any order.
 """
 
+import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +24,12 @@ from cam_repro import UserError
 from cam_repro.data import imagenet_classes
 from cam_repro.files import read_text, replacing
 from cam_repro.localization.boxes import LOOSE, TIGHT
+from cam_repro.mistakes import shown
 
 GUESSES = 5
 NUMBERS_A_GUESS = 5  # label x1 y1 x2 y2
+NO_GUESS = -1  # in the place of a 0-based label
+KAGGLE = ("ImageId", "PredictionString")
 
 RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of its boxes)
     "loose": tuple((place, LOOSE) for place in range(GUESSES)),
@@ -62,48 +71,143 @@ def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> 
         np.savetxt(temporary, rows, "%.10g")
 
 
-def read_predictions(path: str | Path, classes: int, sizes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read and check a submission for N images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
+def write_kaggle_predictions(
+    path: str | Path,
+    image_ids: Sequence[str],
+    wnids: Sequence[str],
+    labels: ArrayLike,
+    boxes: ArrayLike,
+) -> None:
+    """Write guesses as Kaggle's CSV, whole or not at all; NO_GUESS among the labels is left out.
 
-    classes: how many there are. sizes (N, 2): the images' (width, height) in pixels.
-    UserError naming file, line and reason: wrong counts, labels out of range, reversed or out-of-image boxes.
+    image_ids: of the N images, their file names without the ending; wnids (C,); labels (N, K), indices of wnids;
+    boxes (N, K, 4).
     """
-    path, sizes = Path(path), np.asarray(sizes)
-    lines, images = read_text(path).splitlines(), len(sizes)
+    labels, boxes = np.asarray(labels), np.asarray(boxes)
+    _refuse_equal_ids(Path(path), image_ids)
+    with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(KAGGLE)
+        for image, image_id in enumerate(image_ids):
+            words: list[str] = []
+            for label, box in zip(labels[image], boxes[image], strict=True):
+                if label != NO_GUESS:
+                    words += [wnids[label], *(f"{corner:.10g}" for corner in box)]
+            rows.writerow([image_id, " ".join(words)])
+
+
+def read_predictions(path: str | Path, wnids: Sequence[str], image_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Read a submission, or Kaggle's CSV, for N images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
+
+    wnids (C,): what labels 1…C mean. image_ids (N,): the images' file names without the ending.
+    K is the most guesses that a line has. Where an image has fewer, or a guess has the label 0, there is NO_GUESS with
+    a box of zeros; what stands behind the fifth guess is ignored.
+    Raises UserError naming file, line and reason: wrong counts, labels out of range, reversed boxes.
+    """
+    path = Path(path)
+    lines = read_text(path).splitlines()
+    if lines and lines[0].split(",")[0].strip() == KAGGLE[0]:
+        placed = _lines_of_csv(path, lines, wnids, image_ids)
+    else:
+        placed = _lines_of_text(path, lines, len(image_ids))
+    guesses = [_guesses_of_line(where, words, len(wnids)) for where, words in placed]
+    most = max([1, *map(len, guesses)])
+    numbers = np.zeros((len(image_ids), most, NUMBERS_A_GUESS))
+    for image, of_image in enumerate(guesses):
+        numbers[image, : len(of_image)] = np.reshape(of_image, (-1, NUMBERS_A_GUESS))
+    labels = numbers[..., 0].astype(np.int64) - 1
+    boxes = np.where(labels[..., None] == NO_GUESS, 0, numbers[..., 1:])
+    return labels, boxes
+
+
+def check_inside(
+    path: str | Path, image_ids: Sequence[str], labels: np.ndarray, boxes: np.ndarray, sizes: ArrayLike
+) -> None:
+    """UserError for the first guess, of what was read from `path`, whose box leaves its image.
+
+    sizes (N, 2): the images' (width, height) in pixels.
+    """
+    last = np.asarray(sizes) - 1
+    inside = (boxes[..., :2] >= 0).all(-1) & (boxes[..., 2:] <= last[:, None]).all(-1)
+    for image, guess in np.argwhere(~inside & (labels != NO_GUESS))[:1]:
+        where = f"{path}, image {image_ids[image]}, guess {guess + 1}"
+        edge = "leaves the image, whose last pixel is {} {}".format(*last[image])
+        raise UserError(f"{where}: box {_shown_box(boxes[image, guess])} {edge}; expected x1 y1 x2 y2 inside it")
+
+
+def _lines_of_text(path: Path, lines: list[str], images: int) -> list[tuple[str, list[str]]]:
+    """(where it stands, its words) of each image's line."""
+    while len(lines) > images and not lines[-1].strip():
+        lines = lines[:-1]
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
         raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
-    guesses = min(GUESSES, -(-len(lines[0].split()) // NUMBERS_A_GUESS)) if lines else GUESSES
-    numbers = np.array([_parsed(path, number, line, guesses) for number, line in enumerate(lines, start=1)])
-    guesses = numbers.reshape(images, guesses, NUMBERS_A_GUESS)
-    labels, boxes = guesses[..., 0], guesses[..., 1:]
-    _refuse_odd_guess(path, labels, boxes, classes, sizes)
-    return labels.astype(np.int64) - 1, boxes
+    return [(f"{path}, line {number}", line.split()) for number, line in enumerate(lines, start=1)]
 
 
-def _parsed(path: Path, line_number: int, line: str, guesses: int) -> list[float]:
-    words = line.split()
-    if len(words) != guesses * NUMBERS_A_GUESS:
-        expected = f"expected {guesses * NUMBERS_A_GUESS}: `label x1 y1 x2 y2`, {guesses} times in every line"
-        raise UserError(f"{path}, line {line_number}: {len(words)} numbers, {expected}")
+def _lines_of_csv(
+    path: Path, lines: list[str], wnids: Sequence[str], image_ids: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """The same of Kaggle's rows, in the images' order and with numbers for the wnids."""
+    _refuse_equal_ids(path, image_ids)
     try:
-        return [float(word) for word in words]
-    except ValueError as error:
-        raise UserError(f"{path}, line {line_number}: {error}") from None
+        rows = list(csv.DictReader(lines))
+    except csv.Error as error:
+        raise UserError(f"{path} is no CSV: {error}") from None
+    number_of = {wnid: str(number) for number, wnid in enumerate(wnids, start=1)}
+    wanted = set(image_ids)
+    of_image: dict[str, tuple[str, list[str]]] = {}
+    for line, row in enumerate(rows, start=2):
+        where = f"{path}, line {line}"
+        image_id, guesses = row.get(KAGGLE[0]), row.get(KAGGLE[1])
+        if image_id is None or guesses is None:
+            raise UserError(f"{where}: expected the columns {','.join(KAGGLE)}")
+        if image_id in of_image:
+            raise UserError(f"{where}: {shown(image_id)} has a row above; expected one for each image")
+        if image_id not in wanted:
+            raise UserError(f"{where}: {shown(image_id)} is none of the data's {len(wanted)} images")
+        words = guesses.split()
+        for place in range(0, len(words), NUMBERS_A_GUESS):
+            words[place] = number_of.get(words[place], words[place])
+        of_image[image_id] = where, words
+    missing = [image_id for image_id in image_ids if image_id not in of_image]
+    if missing:
+        found = f"{path} has no row for {len(missing)} of {len(image_ids)} images"
+        raise UserError(f"{found}, {missing[0]} among them")
+    return [of_image[image_id] for image_id in image_ids]
 
 
-def _refuse_odd_guess(path: Path, labels: np.ndarray, boxes: np.ndarray, classes: int, sizes: np.ndarray) -> None:
-    """UserError for the first guess that has no such label, or no such box in its image."""
-    wrong_label = ~((labels >= 1) & (labels <= classes) & (labels == np.floor(labels)))
-    last = sizes - 1
-    first_corner, last_corner = boxes[..., :2], boxes[..., 2:]
-    reversed_box = ~(first_corner <= last_corner).all(-1)
-    outside = ~((first_corner >= 0) & (last_corner <= last[:, None])).all(-1)
-    for image, guess in np.argwhere(wrong_label | reversed_box | outside)[:1]:
-        where = f"{path}, line {image + 1}, guess {guess + 1}"
-        if wrong_label[image, guess]:
-            raise UserError(f"{where}: label {labels[image, guess]:g}, expected 1…{classes}")
-        box = " ".join(f"{number:g}" for number in boxes[image, guess])
-        edge = "leaves the image, whose last pixel is {} {}".format(*last[image])
-        reason = "is reversed" if reversed_box[image, guess] else edge
-        raise UserError(f"{where}: box {box} {reason}; expected x1 ≤ x2 and y1 ≤ y2 inside it")
+def _refuse_equal_ids(path: Path, image_ids: Sequence[str]) -> None:
+    """UserError where images of several folders have one name, which is all that Kaggle's CSV says of them."""
+    name, times = Counter(image_ids).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"{path}: {times} images are called {name}, which Kaggle's CSV cannot tell apart")
+
+
+def _guesses_of_line(where: str, words: list[str], classes: int) -> list[list[float]]:
+    """The first five guesses of a line as [label, x1, y1, x2, y2] each, zeros where the label is 0."""
+    if len(words) % NUMBERS_A_GUESS:
+        raise UserError(f"{where}: {len(words)} words, expected `label x1 y1 x2 y2` for each guess")
+    found = []
+    for start in range(0, len(words), NUMBERS_A_GUESS)[:GUESSES]:
+        of_guess = words[start : start + NUMBERS_A_GUESS]
+        where_guess = f"{where}, guess {len(found) + 1}"
+        try:
+            label, *box = map(float, of_guess)
+        except ValueError:
+            expected = "`label x1 y1 x2 y2`, the label a number or in a CSV a wnid of the data"
+            raise UserError(f"{where_guess}: {' '.join(of_guess)}, expected {expected}") from None
+        if label == 0:
+            found.append([0.0] * NUMBERS_A_GUESS)
+            continue
+        if not (1 <= label <= classes and label.is_integer()):
+            raise UserError(f"{where_guess}: label {label:g}, expected 1…{classes}, or 0 for none")
+        if not (box[0] <= box[2] and box[1] <= box[3]):
+            reason = "is reversed; expected x1 ≤ x2 and y1 ≤ y2"
+            raise UserError(f"{where_guess}: box {_shown_box(box)} {reason}")
+        found.append([label, *box])
+    return found
+
+
+def _shown_box(box: Sequence[float]) -> str:
+    return " ".join(f"{corner:g}" for corner in box)

@@ -10,24 +10,36 @@ from cam_repro.config import Config
 from cam_repro.data import load_split
 from cam_repro.data.images import CorruptImage, read_size
 from cam_repro.distributed import join_world
-from cam_repro.evaluation.predictions import label_order, read_predictions
+from cam_repro.evaluation.predictions import (
+    check_inside,
+    label_order,
+    read_predictions,
+    write_kaggle_predictions,
+)
 from cam_repro.localization.errors import bootstrap_intervals, read_blacklist, score_images, summarise
 
 
 def score(config: Config) -> dict[str, float]:
-    """Print and return the errors of `config.predictions` on the val split, in percent. Raises UserError."""
+    """Print and return the errors of `config.predictions` on the val split, in percent. Raises UserError.
+
+    The guesses are written as Kaggle's CSV too where config.kaggle names a file.
+    """
     if config.predictions is None:
         raise UserError("predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt")
+    if config.kaggle is not None and Path(config.kaggle).resolve() == Path(config.predictions).resolve():
+        raise UserError(f"kaggle={config.kaggle} is the file of predictions= itself; give another name")
     with join_world("cpu") as world:
         split = load_split(config.data, "val", Path(config.cache), world)
-    try:
-        paths = tqdm([split.path(image) for image in range(len(split))], "image sizes", leave=False, disable=None)
-        sizes = np.array([read_size(path) for path in paths])
-    except CorruptImage as error:
-        raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
     classes = label_order(config.predictions_labels, split.wnids, config.devkit)
     split = split.answered_by(classes, classes)
-    labels, boxes = read_predictions(config.predictions, len(classes), sizes)
+    paths = [split.path(image) for image in range(len(split))]
+    image_ids = [path.stem for path in paths]
+    labels, boxes = read_predictions(config.predictions, classes, image_ids)
+    try:
+        sizes = np.array([read_size(path) for path in tqdm(paths, "image sizes", leave=False, disable=None)])
+    except CorruptImage as error:
+        raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
+    check_inside(config.predictions, image_ids, labels, boxes, sizes)
     scored = score_images(
         labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))], sizes=sizes,
         blacklist=read_blacklist(config.blacklist), image_numbers=split.devkit_numbers(),
@@ -39,4 +51,7 @@ def score(config: Config) -> dict[str, float]:
     for metric, value in metrics.items():
         low, high = intervals[metric]
         print(f"  {metric:20} {value:6.2f} %   95 % interval {low:.2f} … {high:.2f}")
+    if config.kaggle is not None:
+        write_kaggle_predictions(config.kaggle, image_ids, classes, labels, boxes)
+        print(config.kaggle)
     return metrics
