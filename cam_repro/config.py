@@ -96,6 +96,7 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
+    split: str = choice("val", "train", "test", "all")  # what is evaluated; of layout=folder test and all too
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
     workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 24

@@ -24,7 +24,7 @@ def write_small_tree(root: Path) -> Path:
     write_xml(root, "a", ("n2", (1, 2, 3, 4)))
     write_xml(root, "b", ("n1", (0, 0, 9, 9)), ("n1", (5, 5, 20, 20)), ("n2", (1, 1, 2, 2)))
     write_xml(root, "c")
-    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2\na,n1 0 0 1 1 \n")
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2\na,n2 0 0 1 1 \n")
     return root
 
 

@@ -4,6 +4,7 @@ Names inside them (<filename>, ImageId) are compared with the files that are the
 """
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,17 @@ LARGEST_COORDINATE = 10**6  # pixels; a JPEG's side has 65,535 at most
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
 Truth = tuple[str, list[Box]]  # wnid, boxes of that class
+Finding = tuple[str, str]  # a kind, and what was found of which file
+
+# Kinds of findings of which each makes a score wrong; all others are only worth knowing.
+CONTRADICTIONS = (
+    "reversed box", "box outside the image", "annotation of another size", "annotation of several images",
+    "class of another folder", "class of another list",
+)  # fmt: skip
 
 
 class Annotation(NamedTuple):
-    """What an XML says: size (width, height) of its image, none where it is left out; class and boxes of its first
+    """What an XML says: size (width, height) of its image, none where it is left out or 0; class and boxes of its first
     object's class, none where it has no object."""
 
     size: tuple[int, int] | None
@@ -37,6 +45,8 @@ def read_annotation(path: Path) -> Annotation:
         size = None
         if root.find("size") is not None:
             size = int(root.findtext("size/width", "")), int(root.findtext("size/height", ""))
+        if size == (0, 0):  # as some programs write where they do not know it
+            size = None
         objects = [
             (one.findtext("name", "").strip(), _box([one.findtext(f"bndbox/{edge}", "") for edge in EDGES]))
             for one in root.iterfind("object")
@@ -70,6 +80,34 @@ def read_solution(path: Path) -> dict[str, Truth]:
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}, line {rows.line_num}: {error}; fetch it again") from None
     return found
+
+
+def size_findings(name: str, said: tuple[int, int] | None, size: tuple[int, int]) -> Iterator[Finding]:
+    """Where the annotation `name` speaks of an image of another (width, height): its boxes lie elsewhere.
+
+    Of width and height alone that change places, a program that turned the image by its EXIF tag may be the reason;
+    the boxes tell whether they fit the image as it is stored.
+    """
+    if said is None or said == size:
+        return
+    kind = "annotation of the turned size" if said == size[::-1] else "annotation of another size"
+    yield kind, "{}: says {}×{}, the image has {}×{}".format(name, *said, *size)
+
+
+def box_findings(file: str, boxes: list[Box], size: tuple[int, int]) -> Iterator[Finding]:
+    """Boxes that cannot be those of an image of (width, height).
+
+    A corner counts from 0 in some annotations and from 1 in others, so that one pixel over the edge is right.
+    """
+    width, height = size
+    for x1, y1, x2, y2 in boxes:
+        where = f"{file}: box {x1} {y1} {x2} {y2}, image {width}×{height}"
+        if x2 < x1 or y2 < y1:
+            yield "reversed box", where
+        elif x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+            yield "box outside the image", where
+        elif x2 == width or y2 == height:
+            yield "box one pixel over the edge", where
 
 
 def _box(corners: list[str]) -> Box:

@@ -1,9 +1,10 @@
-"""Every file of an ILSVRC tree read once: what the reader would refuse or score wrongly (errors), and what is odd.
+"""Every file of a data set read once: what the reader would refuse or score wrongly (errors), and what is odd.
 
 An error ends the check with exit code 1: a file that cannot be read, or files that contradict each other. A note is
 read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only val's are read, as in all the rest.
 """
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,20 +18,19 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.cores import in_threads
-from cam_repro.data import ilsvrc, load_classes
-from cam_repro.data.annotations import Box, Truth, read_annotation, read_solution
+from cam_repro.data import folder, ilsvrc, load_classes
+from cam_repro.data.annotations import CONTRADICTIONS, Finding, Truth, read_annotation, read_solution
 from cam_repro.data.images import CorruptImage, examine
+from cam_repro.data.split import Split
 from cam_repro.files import write_text
 
 ERRORS = (
     "unreadable image", "unreadable annotation", "unreadable list", "listed image missing", "unknown class",
-    "image without annotation", "annotation of another size", "reversed box", "box outside the image", "wrong count",
+    "image without annotation", "wrong count", *CONTRADICTIONS,
 )  # fmt: skip
 ILSVRC_IMAGES = {"train": 1_281_167, "val": 50_000}
 ILSVRC_IMAGES_A_CLASS = {"train": range(732, 1301), "val": range(50, 51)}
 SHOWN = 3  # examples of each kind on the screen; the report has them all
-
-Finding = tuple[str, str]  # a kind, one of ERRORS or else a note; and of which file, class or split it is
 
 
 class Summary(NamedTuple):
@@ -45,24 +45,31 @@ class Summary(NamedTuple):
 def check(config: Config) -> None:
     """Print what is wrong with config.data, write all of it to check.txt; raises UserError when something is."""
     data = config.data
-    if data.layout != "ilsvrc":
-        raise UserError(f"the check knows ILSVRC's layout alone; data={data.name} has data.layout={data.layout}")
     wnids, words = load_classes(data)
-    root = ilsvrc.tree_root(data)
     start = time.perf_counter()
-    train, val = (check_split(data, root, split, wnids) for split in ("train", "val"))
+    if data.layout == "folder":
+        root = Path(data.root or "")
+        splits = {name: check_folder(folder.open_split(data, name, Path())) for name in folder.splits_of(data)}
+    else:
+        root = ilsvrc.tree_root(data)
+        splits = {name: check_split(data, root, name, wnids) for name in ("train", "val")}
     seconds = time.perf_counter() - start
-    images, findings = train.images + val.images, train.findings + val.findings
+
+    images = sum(split.images for split in splits.values())
     if not images:
         raise UserError(f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root=")
-    overview = [
-        f"{data.name} at {root}",
-        f"  train {train.images:,} images of {len(train.classes):,} classes",
-        f"  val   {val.images:,} images of {len(val.classes):,} classes, {val.boxes:,} boxes",
-    ]
-    rows = zip(wnids, words, strict=True)
-    table = [f"{wnid:12}{train.classes[wnid]:>8}{val.classes[wnid]:>8}  {name}" for wnid, name in rows]
-    everything = [*overview, *_listing(findings, None), "", f"{'class':12}{'train':>8}{'val':>8}", *table]
+    overview, findings = [f"{data.name} at {root}"], []
+    for name, split in splits.items():
+        boxes = f", {split.boxes:,} boxes" if data.layout == "ilsvrc" and name == "val" else ""
+        overview.append(f"  {name:5} {split.images:,} images of {len(split.classes):,} classes{boxes}")
+        findings += split.findings
+    findings = list(dict.fromkeys(findings))  # what was passed over is said of train and of val
+    header = f"{'class':12}" + "".join(f"{name:>8}" for name in splits)
+    table = ["", header]
+    for wnid, name in zip(wnids, words, strict=True):
+        counts = "".join(f"{split.classes[wnid]:>8}" for split in splits.values())
+        table.append(f"{wnid:12}{counts}  {name}")
+    everything = [*overview, *_listing(findings, None), *table]
     report = write_text(Path(config.runs) / data.name / "check.txt", "\n".join(everything) + "\n")
     print("\n".join([*overview, *_listing(findings, SHOWN)]))
     print(f"{images:,} images read in {seconds:.1f} s ({images / seconds:,.0f} a second); everything found: {report}")
@@ -70,12 +77,33 @@ def check(config: Config) -> None:
         raise UserError(f"errors in the data at {root}: {errors}, listed in {report}; mend or fetch these files again")
 
 
+def check_folder(split: Split) -> Summary:
+    """Everything about a split of a folder of images per class."""
+    findings = [(kind, name) for kind, names in split.remarks.items() for name in names]
+    examined = in_threads(partial(_examine, split), range(len(split)))
+    for found in tqdm(examined, f"checking {split.name}", len(split), unit=" images", leave=False, disable=None):
+        findings += found
+    classes = Counter(split.wnids[label] for label in split.labels)
+    findings += [("class without images", f"{split.name}: {wnid}") for wnid in split.wnids if not classes[wnid]]
+    return Summary(len(split), classes, 0, findings)
+
+
+def _examine(split: Split, image: int) -> list[Finding]:
+    """What is odd about an image that has no annotation."""
+    findings: list[Finding] = []
+    file = os.fsdecode(split.files[image])
+    with _noting("unreadable image", split.path(image), file, findings):
+        _, oddities = examine(split.path(image), split.upright)
+        findings += [(kind, f"{file}: {what}") for kind, what in oddities.items()]
+    return findings
+
+
 def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> Summary:
     """Everything about the train or the val split of the tree at `root`, whose classes are `wnids`."""
-    folder, image_set = root / ilsvrc.IMAGES / split, root / ilsvrc.IMAGE_SETS[split]
-    files = ilsvrc.scan_images(folder)
+    images, image_set = root / ilsvrc.IMAGES / split, root / ilsvrc.IMAGE_SETS[split]
+    files = ilsvrc.scan_images(images)
     if not files:  # one split alone is enough for some work
-        return Summary(0, Counter(), 0, [("no images", f"{folder}")])
+        return Summary(0, Counter(), 0, [("no images", f"{images}")])
     findings: list[Finding] = []
     with_xml: set[str] = set()
     solution: dict[str, Truth] = {}
@@ -94,6 +122,7 @@ def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> S
     for truth, found in bar:
         truths += [truth] if truth else []
         findings += found
+    findings += ilsvrc.shared_annotations(files, with_xml, solution)
     stems = {ilsvrc.stem_of(file) for file in files}
     findings += [("annotation without image", f"{stem}.xml") for stem in sorted(with_xml - stems)]
     alone = sorted(solution.keys() - stems - with_xml)
@@ -125,30 +154,16 @@ def _see(
         xml = root / ilsvrc.ANNOTATIONS / f"{stem}.xml"
         with _noting("unreadable annotation", xml, xml.name, findings):
             annotation = read_annotation(xml)
-            if annotation.size and size and annotation.size != size:
-                both = "says {}×{}, the image has {}×{}".format(*annotation.size, *size)
-                findings.append(("annotation of another size", f"{xml.name}: {both}"))
-    truth = (annotation and annotation.truth) or solution.get(stem) or ilsvrc.truth_from_folder(file)
+    truth = ilsvrc.truth_of(file, annotation, solution.get(stem))
     if truth is None:
         findings.append(("image without annotation", file))
     elif truth[0] not in wnids:
         findings.append(("unknown class", f"{file}: {truth[0] or 'no name'} is not in the synset mapping"))
-    if truth and size and split == "val":
-        findings += _box_findings(file, truth[1], *size)
+    if truth and split == "val" and not truth[1]:
+        findings.append(("image without box", f"{file}: counts for classification only"))
+    if size and split == "val":
+        findings += ilsvrc.contradictions(file, annotation, solution.get(stem), size, wnids)
     return truth, findings
-
-
-def _box_findings(file: str, boxes: list[Box], width: int, height: int) -> Iterator[Finding]:
-    if not boxes:
-        yield "image without box", f"{file}: counts for classification only"
-    for x1, y1, x2, y2 in boxes:
-        where = f"{file}: box {x1} {y1} {x2} {y2}, image {width}×{height}"
-        if x2 < x1 or y2 < y1:
-            yield "reversed box", where
-        elif x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-            yield "box outside the image", where
-        elif x2 == width or y2 == height:
-            yield "box one pixel over the edge", where
 
 
 def _wrong_counts(

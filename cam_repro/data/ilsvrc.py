@@ -6,16 +6,28 @@ no list can lead out of the tree. Links in the tree are followed: whoever owns t
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import DataConfig
-from cam_repro.data.annotations import Truth, read_annotation, read_solution
-from cam_repro.data.images import SUFFIXES
+from cam_repro.config import DataConfig, names_in
+from cam_repro.cores import in_threads
+from cam_repro.data.annotations import (
+    CONTRADICTIONS,
+    Annotation,
+    Finding,
+    Truth,
+    box_findings,
+    read_annotation,
+    read_solution,
+    size_findings,
+)
+from cam_repro.data.images import SUFFIXES, CorruptImage, read_size
 from cam_repro.data.split import Split, load_arrays, save_arrays
 from cam_repro.files import read_text
 
@@ -24,19 +36,24 @@ SOLUTION = "LOC_val_solution.csv"
 IMAGES = "ILSVRC/Data/CLS-LOC"
 ANNOTATIONS = "ILSVRC/Annotations/CLS-LOC/val"
 IMAGE_SETS = {"train": "ILSVRC/ImageSets/CLS-LOC/train_cls.txt", "val": "ILSVRC/ImageSets/CLS-LOC/val.txt"}
-_INDEX_FORMAT = "3"  # of the cached index: another one, or other rules of reading, make it anew
+_INDEX_FORMAT = "4"  # of the cached index: another one, or other rules of reading, make it anew
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The train or val split of a tree, from the index in `cache` unless the tree has changed since."""
+    """The train or val split of a tree, from the index in `cache` unless the tree has changed since.
+
+    Raises UserError, before an image is decoded, where val's annotations contradict its images or each other.
+    """
+    if split not in IMAGE_SETS:
+        raise UserError(f"data.split={split}: data.layout=ilsvrc has the splits {' and '.join(IMAGE_SETS)} alone")
     root, (wnids, words) = tree_root(data), read_classes(data)
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
     index, signature = cache / "index" / f"{key}.npz", _signature(root, split, wnids)
     arrays = load_arrays(index)
     if arrays.pop("signature", None) != signature:
-        arrays = _build_index(root, split, wnids)
+        arrays = _build_index(root, split, wnids, check_command(data))
         save_arrays(index, signature=np.array(signature), **arrays)
-    return Split(root / IMAGES / split, **arrays, wnids=wnids, words=words)
+    return Split(root / IMAGES / split, **arrays, wnids=wnids, words=words, name=split)
 
 
 def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
@@ -70,10 +87,13 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
-    """Changes with the class order, with files added or removed, and with any annotation's size or date."""
+    """Changes with the class order, with files added or removed, and with the size or date of any annotation and of
+    any val image, which are held against each other."""
     folder = root / IMAGES / split
     watched = [root / SOLUTION, root / IMAGE_SETS[split], folder, *folder.glob("*/")]
-    watched += (root / ANNOTATIONS).glob("*.xml") if split == "val" else []
+    if split == "val":
+        watched += (root / ANNOTATIONS).glob("*.xml")
+        watched += (folder / file for file in scan_images(folder))
     digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
     for path in sorted(map(os.fspath, watched)):
         status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116  of 50,000 files
@@ -81,37 +101,65 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _build_index(root: Path, split: str, wnids: list[str]) -> dict[str, np.ndarray]:
-    """The arrays of a Split, in the order of its list in ImageSets; sorted where there is none."""
-    folder, image_set = root / IMAGES / split, root / IMAGE_SETS[split]
-    files = scan_images(folder)
-    if not files:
-        raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
-    if image_set.is_file():
-        listed, by_name = read_image_set(image_set), by_listed_name(files)
-        if missing := [name for name in listed if name not in by_name]:
-            raise UserError(f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}")
-        files = [by_name[name] for name in listed]
+def _build_index(root: Path, split: str, wnids: list[str], command: str) -> dict[str, np.ndarray]:
+    """The arrays of a Split. command: what a UserError proposes to type, to list all that it counts."""
+    folder = root / IMAGES / split
+    files = _listed_files(root, split)
     class_of = {wnid: label for label, wnid in enumerate(wnids)}
     solution = read_solution(root / SOLUTION) if split == "val" else {}
     with_xml = xml_stems(root) if split == "val" else set()
-    labels, boxes = [], []
-    for file in tqdm(files, f"index {split}", leave=False, disable=None):
+
+    def look_at(file: str) -> tuple[Truth | None, list[Finding]]:
         stem = stem_of(file)
-        truth = read_annotation(root / ANNOTATIONS / f"{stem}.xml").truth if stem in with_xml else None
-        truth = truth or solution.get(stem) or truth_from_folder(file)
+        annotation = read_annotation(root / ANNOTATIONS / f"{stem}.xml") if stem in with_xml else None
+        listed = solution.get(stem)
+        truth = truth_of(file, annotation, listed)
+        if annotation is None and listed is None:  # its folder alone tells its class, and there is no box
+            return truth, []
+        try:
+            size = read_size(folder / file)
+        except CorruptImage as error:
+            raise UserError(f"corrupt image {error}: an evaluation counts every image; fetch it again") from None
+        return truth, list(contradictions(file, annotation, listed, size, class_of))
+
+    labels, boxes = [], []
+    findings = shared_annotations(files, with_xml, solution)
+    looked_at = in_threads(look_at, files)
+    for file, (truth, found) in zip(tqdm(files, f"index {split}", leave=False, disable=None), looked_at, strict=True):
         if truth is None:
-            raise UserError(f"{folder / file} has no label: neither {stem}.xml nor {SOLUTION} names it")
+            raise UserError(f"{folder / file} has no label: neither {stem_of(file)}.xml nor {SOLUTION} names it")
         if truth[0] not in class_of:
             raise UserError(f"{folder / file} is of class {truth[0]}, which {MAPPING} does not list")
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
+        findings += found
+    wrong = [(kind, what) for kind, what in findings if kind in CONTRADICTIONS]
+    if wrong:
+        kind, what = wrong[0]
+        raise UserError(
+            f"{folder}: annotations that contradict their images or each other: {len(wrong):,}, first {what} ({kind}); "
+            f"to list them all, type {command}"
+        )
     return {
         "files": np.array([os.fsencode(file) for file in files]),
         "labels": np.array(labels, np.int64),
         "boxes": np.array([box for of_image in boxes for box in of_image], np.int32).reshape(-1, 4),
         "box_starts": np.cumsum([0] + [len(of_image) for of_image in boxes]),
     }
+
+
+def _listed_files(root: Path, split: str) -> list[str]:
+    """The images of a split, in the order of its list in ImageSets; all of them, sorted, where there is none."""
+    folder, image_set = root / IMAGES / split, root / IMAGE_SETS[split]
+    files = scan_images(folder)
+    if not files:
+        raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
+    if not image_set.is_file():
+        return files
+    names, by_name = read_image_set(image_set), by_listed_name(files)
+    if missing := [name for name in names if name not in by_name]:
+        raise UserError(f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}")
+    return [by_name[name] for name in names]
 
 
 def scan_images(folder: Path) -> list[str]:
@@ -148,6 +196,51 @@ def stem_of(file: str) -> str:
 
 def truth_from_folder(file: str) -> Truth | None:
     return (file.partition("/")[0], []) if "/" in file else None
+
+
+def truth_of(file: str, annotation: Annotation | None, listed: Truth | None) -> Truth | None:
+    """Class and boxes of an image: its XML's, else those of LOC_val_solution.csv, else the class of its folder."""
+    if annotation and annotation.truth:
+        return annotation.truth
+    return listed or truth_from_folder(file)
+
+
+def contradictions(
+    file: str, annotation: Annotation | None, listed: Truth | None, size: tuple[int, int], wnids: Container[str]
+) -> Iterator[Finding]:
+    """Where what is said of an image contradicts the image, its (width, height), its class folder or itself."""
+    own = annotation.truth if annotation else None
+    truth = truth_of(file, annotation, listed)
+    folder = truth_from_folder(file)
+    if truth and folder and folder[0] in wnids and folder[0] != truth[0]:
+        yield "class of another folder", f"{file}: its annotation says {truth[0]}"
+    if own and listed and own[0] != listed[0] and own[0] in wnids:
+        yield "class of another list", f"{file}: its XML says {own[0]}, {SOLUTION} says {listed[0]}"
+    elif own and listed and own[0] == listed[0] and listed[1] and sorted(own[1]) != sorted(listed[1]):
+        yield "boxes of another list", f"{file}: its XML has other boxes than {SOLUTION}; the XML's are taken"
+    if annotation:
+        yield from size_findings(f"{stem_of(file)}.xml", annotation.size, size)
+    if truth:
+        yield from box_findings(file, truth[1], size)
+
+
+def shared_annotations(files: list[str], with_xml: set[str], solution: Mapping[str, Truth]) -> list[Finding]:
+    """Images of one name in several class folders, which cannot all be what the one annotation of that name says."""
+    annotated = with_xml | solution.keys()
+    images_of = defaultdict(list)
+    for file in files if annotated else []:
+        images_of[stem_of(file)].append(file)
+    return [
+        ("annotation of several images", f"{images[0]}: {images[1]} has the same annotation, {stem}")
+        for stem, images in images_of.items()
+        if len(images) > 1 and stem in annotated
+    ]
+
+
+def check_command(data: DataConfig) -> str:
+    """What lists everything that is wrong with a data set, as it is typed."""
+    chosen = data.name if data.name in names_in("data") else data.layout
+    return shlex.join(["make", "check-data", f"data={chosen}", f"data.root={data.root}"])
 
 
 def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iterable[str]]) -> None:

@@ -24,7 +24,10 @@ SUFFIXES = (  # of files taken for images: every one that Pillow knows of these 
     ".jpeg", ".jpg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff",
     ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
 )  # fmt: skip
-MAY_BE_DEEP = (".png", ".apng", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx", ".pgm", ".pnm", ".pfm")
+MAY_BE_DEEP = (  # suffixes of files that may have more than 8 bits
+    b".png", b".apng", b".tif", b".tiff", b".jp2", b".j2k", b".j2c", b".jpc", b".jpf", b".jpx",
+    b".pgm", b".pnm", b".pfm",
+)  # fmt: skip
 LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels: where Pillow too takes it for a bomb, 179 million
 MUCH_TEXT = PngImagePlugin.MAX_TEXT_CHUNK  # bytes, beyond which Pillow would not read a PNG
 # A workflow or a protocol in a PNG may have megabytes: one text may be as long as Pillow lets all of them be (64 MB).

@@ -27,7 +27,7 @@ SHARED_MEMORY = Path("/dev/shm")  # through which the decoding processes give th
 class Batch:
     """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture, or one black picture where N = 0, so that
     a network can be shown something; labels (N,); images (N,) their numbers in the split; sizes (N,2) width and
-    height of the pictures as stored; corrupt: one line for each file left out."""
+    height of the pictures as read; corrupt: one line for each file left out."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -86,10 +86,11 @@ class EvaluationCrops:
 class BatchRequest:
     """A batch of N images with all that it depends on, so that any process can make it at any time.
 
-    folder and files (N,): as in the split; images (N,) their numbers there; labels (N,).
+    folder, files (N,) and upright: as in the split; images (N,) their numbers there; labels (N,).
     """
 
     folder: Path
+    upright: bool
     files: np.ndarray
     images: np.ndarray
     labels: np.ndarray
@@ -97,7 +98,8 @@ class BatchRequest:
 
     @classmethod
     def of(cls, split: Split, images: np.ndarray, crops: TrainingCrops | EvaluationCrops) -> BatchRequest:
-        return cls(split.folder, split.files[images], images, split.labels[images], crops)
+        files = split.files[images]
+        return cls(split.folder, split.upright, files, images, split.labels[images], crops)
 
 
 def decode(request: BatchRequest) -> Batch:
@@ -108,7 +110,7 @@ def decode(request: BatchRequest) -> Batch:
     corrupt = []
     for place, file in enumerate(request.files):
         try:
-            picture = read_image(request.folder / os.fsdecode(file))
+            picture = read_image(request.folder / os.fsdecode(file), request.upright)
         except CorruptImage as error:
             corrupt.append(str(error))
             continue

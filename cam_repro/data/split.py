@@ -7,7 +7,7 @@ import io
 import os
 import re
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
+from cam_repro.data.images import read_image
 from cam_repro.files import patiently, read_bytes, replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
@@ -27,9 +28,11 @@ class Split:
     """One split: N images in an order (ILSVRC's: that of ImageSets, the devkit's numbering), with labels and boxes.
 
     folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, an index of wnids;
-    boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the stored image, those of image i at
+    boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it, those of image i at
     box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes; hashes: the file that keeps the pictures'
-    hashes, none: they are taken anew at each fingerprint.
+    hashes, none: they are taken anew at each fingerprint; upright: images are turned by their EXIF tag, else they are
+    taken as stored; name: which part of the data set this is, "train", "val", "test" or "all"; remarks: what was passed
+    over or is odd in the folder, a kind → the files or classes.
     """
 
     folder: Path
@@ -40,12 +43,19 @@ class Split:
     wnids: list[str]
     words: list[str]
     hashes: Path | None = None
+    upright: bool = False
+    name: str = "val"
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def path(self, image: int) -> Path:
         return self.folder / os.fsdecode(self.files[image])
+
+    def read(self, image: int) -> np.ndarray:
+        """(H,W,3) uint8 RGB, the pixels that its boxes are drawn on. Raises CorruptImage."""
+        return read_image(self.path(image), self.upright)
 
     def true_boxes(self, image: int) -> np.ndarray:
         """(M,4): every box of the image's class; none for some images."""

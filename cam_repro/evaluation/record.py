@@ -68,7 +68,7 @@ def record_path(evaluation: Evaluation, spec: EvaluationSpec) -> Path:
     """`results/<data>/<model>/…json` of a spec."""
     config = evaluation.config
     folder = Path(config.results) / config.data.name / evaluation.trained.name
-    return folder / file_name(spec.method, protocol_name(spec.protocol), getattr(evaluation.split, "name", "val"))
+    return folder / file_name(spec.method, protocol_name(spec.protocol), evaluation.split.name)
 
 
 def write_record(evaluation: Evaluation, spec: EvaluationSpec, scores: Scores, seconds: float) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
         heading["name"] = trained.name
     heading |= {
         "data": evaluation.config.data.name,
-        "split": getattr(evaluation.split, "name", "val"),
+        "split": evaluation.split.name,
         "input_size": spec.size,
         "interpolation": spec.interpolation,
         "method": spec.method or "cam",
@@ -214,7 +214,7 @@ def refuse_other_data(evaluation: Evaluation) -> None:
         with suppress(UserError):  # it is no record: `make tables` says so
             record = read_record(path)
             measured = record["provenance"]["data"]
-            if record["split"] == getattr(evaluation.split, "name", "val") and measured != evaluation.fingerprint:
+            if record["split"] == evaluation.split.name and measured != evaluation.fingerprint:
                 message = (
                     f"{path} is of other images or labels than data={config.data.name} at "
                     f"{config.data.root} has now ({record['images']} images, fingerprint {measured}, "

@@ -36,7 +36,8 @@ def score(config: Config) -> dict[str, float]:
     image_ids = [path.stem for path in paths]
     labels, boxes = read_predictions(config.predictions, classes, image_ids)
     try:
-        sizes = np.array([read_size(path) for path in tqdm(paths, "image sizes", leave=False, disable=None)])
+        bar = tqdm(paths, "image sizes", leave=False, disable=None)
+        sizes = np.array([read_size(path, split.upright) for path in bar])
     except CorruptImage as error:
         raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
     check_inside(config.predictions, image_ids, labels, boxes, sizes)

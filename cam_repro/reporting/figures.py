@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cam_repro.data.images import read_image
 from cam_repro.evaluation.evaluate import Result
 from cam_repro.evaluation.metrics import Scores
 from cam_repro.evaluation.record import record_path
@@ -74,7 +73,7 @@ def _write_examples(path: Path, evaluation: Evaluation, result: Result) -> None:
     split = evaluation.split
     cells = []
     for image, maps_vhw in sorted(result.example_maps.items()):
-        picture = read_image(split.path(image))
+        picture = split.read(image)
         heatmap = spec.metric.heatmap(maps_vhw, (picture.shape[1], picture.shape[0]))
         true_class = first_name(split.words[split.labels[image]])
         best_class = first_name(split.words[result.classes[image, 0]])

@@ -18,7 +18,6 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import Split
 from cam_repro.data.classes import class_number
-from cam_repro.data.images import read_image
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import VIEWS, View, normalise
 from cam_repro.distributed import float32
@@ -196,7 +195,7 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
         excitement = maps[:, :, place].amax((1, 2, 3)).numpy()
         strongest = excitement.argsort(kind="stable")[::-1][:COLUMNS]
         for rank, number in enumerate(strongest.tolist()):
-            pixels = read_image(split.path(pool[number]))
+            pixels = split.read(pool[number])
             heatmap = _heatmap(evaluation, maps[number, :, place], pixels)
             caption = f"unit {unit}, w = {weights[unit]:.3f}" if rank == 0 else ""
             cells.append((caption, _overlaid(pixels, heatmap)))
@@ -239,7 +238,7 @@ def _predictions(
             evaluation.trained.network, normalise(batch.pixels), batch.labels,
             methods=methods, crops=_view(evaluation).crops,
         )  # fmt: skip
-        yield read_image(evaluation.split.path(image)), found
+        yield evaluation.split.read(image), found
 
 
 def _heatmap(evaluation: Evaluation, maps: torch.Tensor, pixels: np.ndarray) -> np.ndarray:

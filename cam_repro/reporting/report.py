@@ -23,7 +23,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config, check_choice, model_config, written_protocols
 from cam_repro.data import Split, load_split
-from cam_repro.data.images import CorruptImage, read_image
+from cam_repro.data.images import CorruptImage
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.maps import predict_split
@@ -130,7 +130,7 @@ def opened(config: Config, result: Result, split: Split, fingerprint: str, world
 def _picture(split: Split, image: int) -> dict[str, Any]:
     """A picture as the page has it; sizes and boxes in the pixels in which it is judged. Raises UserError."""
     try:
-        pixels = read_image(split.path(image))
+        pixels = split.read(image)
     except CorruptImage as error:
         raise UserError(f"corrupt image {error}; fetch it again, or leave it out of report.images=") from None
     small, jpeg = Image.fromarray(pixels), io.BytesIO()

@@ -1,18 +1,21 @@
 """The check of a data set: what it counts as an error, what as a note, and what it leaves on disk."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Script
 from PIL import Image
-from small_tree import IMAGES, SIZE, checked, write_list, write_small_tree, write_xml
+from small_tree import IMAGES, SIZE, checked, opened, write_list, write_small_tree, write_xml
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data.check import check
+from cam_repro.data.images import ORIENTATION
 
-TURNED = "<size><width>30</width><height>40</height></size>"
+SIZES = "<size><width>{}</width><height>{}</height></size>"
 
 
 @pytest.fixture
@@ -36,13 +39,20 @@ def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> N
         ((0, 9, 9, 0), SIZE, "reversed box\n          a.JPEG: box 0 9 9 0, image 40×30"),
         ((-1, 0, 9, 9), SIZE, "box outside the image\n          a.JPEG: box -1 0 9 9, image 40×30"),
         ((0, 0, 9, 31), SIZE, "box outside the image\n          a.JPEG: box 0 0 9 31, image 40×30"),
-        ((1, 2, 3, 4), TURNED, "annotation of another size\n          a.xml: says 30×40, the image has 40×30"),
+        (
+            (1, 2, 3, 4),
+            SIZES.format(500, 375),
+            "annotation of another size\n          a.xml: says 500×375, the image has 40×30",
+        ),
     ],
 )
 def test_an_annotation_that_cannot_be_is_an_error(root: Path, corners: tuple[int, ...], size: str, found: str) -> None:
     write_xml(root, "a", ("n2", corners), size=size)
     error, report = checked(root)
     assert error is not None and "errors: 1\n" in report and found in report
+    kind, what = found.split("\n          ")
+    with pytest.raises(UserError, match=re.escape(f": 1, first {what} ({kind}); to list them all, type make check-")):
+        opened(root)
 
 
 def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: Path) -> None:
@@ -51,6 +61,55 @@ def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: P
     write_xml(root, "a", ("n2", (1, 1, 40, 30)))
     error, report = checked(root)
     assert error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
+
+
+def test_a_size_turned_or_unknown_is_no_error_where_the_boxes_fit(root: Path) -> None:
+    write_xml(root, "a", ("n2", (1, 2, 3, 4)), size=SIZES.format(30, 40))
+    write_xml(root, "b", ("n1", (1, 2, 3, 4)), size=SIZES.format(0, 0))
+    error, report = checked(root)
+    assert error is None and "1 annotation of the turned size\n          a.xml: says 30×40" in report
+    assert opened(root).true_boxes(0).tolist() == [[1, 2, 3, 4]]
+
+
+def test_an_annotation_of_another_class_than_the_folder_or_the_list_is_an_error(root: Path) -> None:
+    (root / IMAGES / "val/n1").mkdir()
+    (root / IMAGES / "val/a.JPEG").rename(root / IMAGES / "val/n1/a.JPEG")
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2\nb,n2 1 1 2 2\n")
+    error, report = checked(root)
+    assert error is not None and "errors: 2\n" in report
+    assert "1 class of another folder\n          n1/a.JPEG: its annotation says n2\n" in report
+    assert "b.JPEG: its XML says n1, LOC_val_solution.csv says n2\n" in report
+    with pytest.raises(UserError, match="val: annotations that contradict their images or each other: 2, first "):
+        opened(root)
+
+
+def test_two_images_of_one_annotation_are_an_error(root: Path) -> None:
+    for wnid in ("n1", "n2"):
+        (root / IMAGES / "val" / wnid).mkdir()
+        shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "val" / wnid / "1.JPEG")
+    assert len(opened(root)) == 5  # without an annotation of that name their folders tell their classes
+    write_xml(root, "1", ("n1", (1, 2, 3, 4)))
+    error, report = checked(root)
+    assert error is not None
+    assert "1 annotation of several images\n          n1/1.JPEG: n2/1.JPEG has the same annotation, 1\n" in report
+    with pytest.raises(UserError, match="first n1/1.JPEG: n2/1.JPEG has the same annotation"):
+        opened(root)
+
+
+def test_the_boxes_of_an_xml_go_before_those_of_the_list(root: Path) -> None:
+    error, report = checked(root)
+    assert error is None and "a.JPEG: its XML has other boxes than LOC_val_solution.csv; the XML's are taken" in report
+    assert opened(root).true_boxes(0).tolist() == [[1, 2, 3, 4]]
+
+
+def test_images_that_were_shrunk_are_noticed_without_a_size_in_the_annotations_and_in_place(root: Path) -> None:
+    shutil.rmtree(root / "ILSVRC/Annotations")
+    rows = "a,n2 1 2 30 20\nb,n1 1 1 2 2\nc,n2\n"
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
+    assert len(opened(root)) == 3
+    Image.new("RGB", (20, 15)).save(root / IMAGES / "val/a.JPEG")
+    with pytest.raises(UserError, match=": 1, first a.JPEG: box 1 2 30 20, image 20×15"):
+        opened(root)
 
 
 def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
@@ -65,6 +124,33 @@ def test_what_is_there_on_one_side_only_is_found(root: Path) -> None:
         "1 image not listed\n          n2/n2_3.JPEG\n",
     ):  # fmt: skip
         assert line in report
+
+
+def test_a_folder_of_classes_is_checked_too(tmp_path: Path) -> None:
+    root, exif = tmp_path / "pets", Image.Exif()
+    exif[ORIENTATION] = 6
+    for wnid in ("cat", "dog", "fox"):
+        (root / wnid).mkdir(parents=True)
+        for number in range(1 if wnid == "fox" else 10):
+            Image.new("RGB", (40, 30)).save(root / wnid / f"{number}.jpg", exif=exif if number == 3 else b"")
+    Image.new("RGBA", (8, 8)).save(root / "cat/clear.png")
+    Image.new("I;16", (8, 8)).save(root / "cat/scan.png")
+    (root / "dog/notes.txt").touch()
+    data = DataConfig(name="pets", root=str(root), layout="folder")
+    check(Config(data=data, runs=str(tmp_path)))
+    report = (tmp_path / "pets/check.txt").read_text()
+    for line in (
+        "train 21 images of 3 classes\n", "val   2 images of 2 classes\n", "errors: 0\n",
+        "2 EXIF rotation\n          cat/3.jpg: orientation 6, turned upright\n",
+        "1 transparency\n          cat/clear.png: RGBA, laid on white\n",
+        "1 more than 8 bits\n          cat/scan.png: I;16, scaled to 8 bits by its own range\n",
+        "1 .txt files\n          dog/notes.txt\n", "1 classes of one image, which is for training\n          fox\n",
+    ):  # fmt: skip
+        assert line in report
+    (root / "dog/2.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="errors in the data at .*pets: 1, listed in"):
+        check(Config(data=data, runs=str(tmp_path)))
+    assert "1 unreadable image\n          dog/2.jpg: " in (tmp_path / "pets/check.txt").read_text()
 
 
 def test_ilsvrc_is_held_against_its_known_numbers(root: Path) -> None:

@@ -158,7 +158,7 @@ def test_the_check_goes_on_past_damage_and_reports_it(root: Path, damage: str) -
 
 
 def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Path) -> None:
-    (root / SOLUTION).write_text(START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n1\n")
+    (root / SOLUTION).write_text(START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n2\n")
     assert len(opened(root)) == 3
 
 
