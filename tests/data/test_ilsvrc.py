@@ -203,3 +203,16 @@ def test_a_broken_tree_is_refused_by_name(root: Path, damage, message: str) -> N
 def test_no_root_says_how_to_get_the_data() -> None:
     with pytest.raises(UserError, match="has no root: unpack it; or data=shapes"):
         open_split(DataConfig(name="ilsvrc", get="unpack it"), "val", Path("cache"))
+
+
+def test_a_few_odd_boxes_of_many_images_are_said_and_more_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outside = ("box outside the image", "a.JPEG: box -1 0 9 9, image 40×30")
+    arguments = (Path("val"), "make check-data")
+    ilsvrc.refuse_contradictions([outside] * 50, 50_000, *arguments)
+    assert "contradict their images or each other: 50, first a.JPEG" in capsys.readouterr().out
+    with pytest.raises(UserError, match="each other: 51, first a.JPEG: box -1 0 9 9"):
+        ilsvrc.refuse_contradictions([outside] * 51, 50_000, *arguments)
+    with pytest.raises(UserError, match=r"\(reversed box\)"):
+        ilsvrc.refuse_contradictions([("reversed box", "a.JPEG")], 50_000, *arguments)
