@@ -26,13 +26,14 @@ from cam_repro.reporting.figures import first_name, panel, write_sheet
 
 CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
-LONGEST_NAME, LONGEST_STEM = 40, 80  # characters of a class and of an image's file in a drawing's name
+LONGEST_NAME = 40  # characters of a class in a drawing's name
+LONGEST_STEM = 80  # and of the image's file
 
 
 @dataclass(frozen=True)
 class FoundClass:
-    """A class that a network was asked for in an image (H,W,3): its number among the network's, its probability in
-    percent, its heatmap (H,W), and its box (4,) on that heatmap."""
+    """A class that a network was asked for in an image (H,W,3): its number among the network's,
+    its probability in percent, its heatmap (H,W), and its box (4,) on that heatmap."""
 
     label: int
     percent: float
@@ -41,11 +42,13 @@ class FoundClass:
 
 
 def show_images(config: Config) -> list[Path]:
-    """Print the five best classes of each image, with their boxes in its own pixels, and draw the best ones' maps.
+    """Print the five best classes of each image with their boxes in its own pixels, and draw the
+    best ones' maps.
 
-    config.image is an image, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or number) is drawn in
-    place of the config.top best. The drawings go to config.out. Raises UserError before any image is looked at; one of
-    several that cannot be read is passed over, and the UserError comes after the last.
+    config.image is an image, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or
+    number) is drawn in place of the config.top best. The drawings go to config.out. Raises
+    UserError before any image is looked at; one of several that cannot be read is passed over, and
+    the UserError comes after the last.
     """
     protocol = config.protocol
     if protocol.metric != "localization" or protocol.name == "all":
@@ -55,7 +58,7 @@ def show_images(config: Config) -> list[Path]:
     written: list[Path] = []
     unreadable: list[str] = []
     with join_world(config.device, config.deterministic) as world:
-        data: Classes = ([], [])  # a checkpoint goes by the words of its data set, where that is there
+        data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there
         with suppress(UserError):
             data = load_classes(config.data)
         trained = load_for_pictures(config, data, world.device)
@@ -80,7 +83,8 @@ def show_images(config: Config) -> list[Path]:
             panels = []
             for one in drawn:
                 caption = f"{first_name(trained.words[one.label])}  {one.percent:.1f} %"
-                panels.append((caption, panel(image, one.heatmap, one.box, np.empty((0, 4)))))
+                no_true_boxes = np.empty((0, 4))
+                panels.append((caption, panel(image, one.heatmap, one.box, no_true_boxes)))
             name = drawing_name(path, trained, [one.label for one in drawn], config)
             file = free_path(Path(config.out), name, written)
             written.append(write_sheet(file, panels, len(panels), side=0))
@@ -90,8 +94,8 @@ def show_images(config: Config) -> list[Path]:
     if unreadable:
         print("cannot be read:", *unreadable, sep="\n  ")
         raise UserError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, listed above with the reason; the drawings of "
-            f"the other {len(written)} are in {config.out}"
+            f"{len(unreadable)} of {len(paths)} images cannot be read, listed above with the "
+            f"reason; the drawings of the other {len(written)} are in {config.out}"
         )
     return written
 
@@ -103,19 +107,21 @@ def images_of(given: str | None) -> list[Path]:
     path = Path(given)
     if path.is_file():
         return [path]
-    inside = path.iterdir() if path.is_dir() else map(Path, glob(str(path)))  # noqa: PTH207 (any path, absolute or not)
-    visible = [file for file in inside if not file.name.startswith(".")]  # a Mac's ._cat.jpg is no image
-    found = sorted(file for file in visible if file.suffix.lower() in SUFFIXES and file.is_file())
+    inside = path.iterdir() if path.is_dir() else map(Path, glob(given))  # noqa: PTH207 (any path)
+    found = []
+    for file in sorted(inside):
+        hidden = file.name.startswith(".")  # as a Mac's ._cat.jpg, which is no image
+        if not hidden and file.suffix.lower() in SUFFIXES and file.is_file():
+            found.append(file)
     if not found:
         what = "a folder without an image in it" if path.is_dir() else "not there"
-        raise UserError(
-            f"image={shown(given)} is {what}; give an image, a folder of them or a pattern as 'photos/*.jpg'"
-        )
+        expected = "an image, a folder of them or a pattern as 'photos/*.jpg'"
+        raise UserError(f"image={shown(given)} is {what}; give {expected}")
     return found
 
 
 def who_answers(trained: TrainedNetwork, config: Config) -> str:
-    """The network in one line: its name and weights, its classes, what it sees of an image, how it is asked."""
+    """The network in one line: its name and weights, its classes, what it sees, how it is asked."""
     size = config.protocol.size or trained.model.input_size
     interpolation = config.protocol.interpolation or trained.network.interpolation
     names = ", ".join(first_name(words) for words in trained.words[:3])
@@ -128,9 +134,13 @@ def who_answers(trained: TrainedNetwork, config: Config) -> str:
 
 
 def classes_in(
-    image: np.ndarray, trained: TrainedNetwork, config: Config, asked: int | None, device: torch.device
+    image: np.ndarray,
+    trained: TrainedNetwork,
+    config: Config,
+    asked: int | None,
+    device: torch.device,
 ) -> list[FoundClass]:
-    """The five best classes of an image (H,W,3) uint8, the best first, and behind them the class `asked`."""
+    """The five best classes of an image (H,W,3) uint8, best first, and then the class `asked`."""
     protocol, method = config.protocol, config.method or "cam"
     view = VIEWS[protocol.view]
     size = protocol.size or trained.model.input_size
@@ -151,29 +161,29 @@ def classes_in(
     for label, of_class in zip(classes, maps, strict=True):
         heatmap = view.place(of_class.cpu().numpy(), (width, height), size, protocol.resize)
         box = np.array(loose_and_tight(heatmap, protocol)[LOOSE])
-        found.append(FoundClass(label, 100 * float(predicted.scores[0, label]), heatmap, box))
+        percent = 100 * float(predicted.scores[0, label])
+        found.append(FoundClass(label, percent, heatmap, box))
     return found
 
 
 def drawing_name(path: Path, trained: TrainedNetwork, labels: list[int], config: Config) -> str:
-    """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: what another call may change, so that both are kept.
+    """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: all that another call may change.
 
-    Of several classes the first is named, and how many there are. One whose name another class bears is told by its
-    wnid too.
+    Of several classes the first is named, and how many there are. One whose name another class has
+    is told by its wnid too.
     """
-    words = trained.words[labels[0]]
-    name = first_name(words)
+    name = first_name(trained.words[labels[0]])
     if len(labels_by_name(trained.words)[name.strip().lower()]) > 1:
         name = f"{name} {trained.wnids[labels[0]]}"
     name = re.sub(r"[^\w+]+", "-", name[:LONGEST_NAME]).strip("-") or f"class-{labels[0]}"
     if len(labels) > 1:
         name = f"{name}-top{len(labels)}"
-    method = config.method or "cam"
-    return f"{path.stem[:LONGEST_STEM]}.{name}.{trained.name}.{method}.{protocol_name(config.protocol)}"
+    method, protocol = config.method or "cam", protocol_name(config.protocol)
+    return f"{path.stem[:LONGEST_STEM]}.{name}.{trained.name}.{method}.{protocol}"
 
 
 def free_path(folder: Path, name: str, taken: list[Path]) -> Path:
-    """`folder/name.png`, or with a number where this call has drawn it: cat.png and cat.jpg give the same name.
+    """`folder/name.png`, with a number where this call has drawn it, as of cat.png and cat.jpg.
 
     Names that differ in case alone are one file to macOS.
     """

@@ -177,7 +177,7 @@ class Config:
     top: int = number(1, 1, 5)  # classes whose maps it draws side by side
     out: str = word(FOLDER, "runs/cam")  # where it draws them
     predictions: str | None = file()  # five guesses a line, or Kaggle's CSV, for `make score`
-    kaggle: str | None = word(FILE, None)  # a CSV as Kaggle's, into which it writes the same guesses
+    kaggle: str | None = word(FILE, None)  # where it writes the same guesses as such a CSV
     predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
     devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
     a: str | None = file()  # two localization results, for `make compare`

@@ -1,4 +1,4 @@
-"""What is in an image, and where: five classes with their boxes, the best one's map drawn over it."""
+"""What is in an image, and where: five classes with their boxes, the best one's map drawn."""
 
 from cam_repro.command import command
 

@@ -15,23 +15,30 @@ from cam_repro.cam import show_images
 from cam_repro.config import model_config
 from cam_repro.networks import build_network
 
-WORDS = {"n1": "crane", "n2": "crane", "n3": "../Größe 1/2: a, b", "n4": "!?", "n5": "tabby, tabby cat"}
+WORDS = {
+    "n1": "crane",
+    "n2": "crane",
+    "n3": "../Größe 1/2: a, b",
+    "n4": "!?",
+    "n5": "tabby, tabby cat",
+}
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Settings:
-    """config("image=…", …) of a network with random weights and five classes, which draws into tmp_path/out."""
+    """config("image=…", …) of a network of random weights and five classes, drawn into out/."""
     model = model_config("squeezenet", input_size=64)
-    wnids = list(WORDS)
-    write_checkpoint(tmp_path / "runs/shapes/squeezenet/checkpoint.pt", model, build_network(model, 5), wnids)
-    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} {words}\n" for wnid, words in WORDS.items()))
+    checkpoint = tmp_path / "runs/shapes/squeezenet/checkpoint.pt"
+    write_checkpoint(checkpoint, model, build_network(model, 5), list(WORDS))
+    mapping = "".join(f"{wnid} {words}\n" for wnid, words in WORDS.items())
+    (tmp_path / "LOC_synset_mapping.txt").write_text(mapping)
     places = [f"runs={tmp_path / 'runs'}", f"data.root={tmp_path}", f"out={tmp_path / 'out'}"]
     return lambda *more: composed([*places, "device=cpu", "model=squeezenet", *more])
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with cat.jpg, cat.png, Cat.gif, a file that is no image, and a Mac's shadow of one."""
+    """A folder of cat.jpg, cat.png, Cat.gif, a file that is no image, and a Mac's shadow of one."""
     folder = tmp_path / "photos"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
@@ -45,7 +52,8 @@ def photos(tmp_path: Path) -> Path:
 def test_one_unreadable_image_of_a_folder_is_listed_and_the_others_are_drawn(
     config: Settings, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=f"1 of 4 images cannot be read, .* the other 3 are in {tmp_path / 'out'}"):
+    line = f"1 of 4 images cannot be read, .* the other 3 are in {tmp_path / 'out'}"
+    with pytest.raises(UserError, match=line):
         show_images(config(f"image={photos}"))
     drawn, unreadable = capsys.readouterr().out.split("cannot be read:\n")
     assert unreadable.count("\n") == 1 and f"{photos / 'broken.jpg'}: cannot identify" in unreadable
@@ -70,12 +78,21 @@ def test_images_of_one_name_are_kept_apart(config: Settings, photos: Path) -> No
     ]
 
 
-def test_no_call_overwrites_the_drawing_of_another(config: Settings, photos: Path, tmp_path: Path) -> None:
+def test_no_call_overwrites_the_drawing_of_another(
+    config: Settings,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
     draw = partial(config, f"image={photos / 'cat.jpg'}")
     calls = [
-        ["shown_class=n1"], ["shown_class=n2"], ["shown_class=n5"], ["top=3"], ["shown_class=n5", "method=gradcam"],
-        ["shown_class=n5", "protocol=release"], ["shown_class=n5", "protocol.threshold=0.5"],
-    ]  # fmt: skip
+        ["shown_class=n1"],
+        ["shown_class=n2"],
+        ["shown_class=n5"],
+        ["top=3"],
+        ["shown_class=n5", "method=gradcam"],
+        ["shown_class=n5", "protocol=release"],
+        ["shown_class=n5", "protocol.threshold=0.5"],
+    ]
     names = [show_images(draw(*options))[0].name for options in calls]
     assert len({*names}) == len(calls) == len([*(tmp_path / "out").iterdir()])
     assert names[0] == "cat.crane-n1.squeezenet.cam.paper.png"  # another class has this name
@@ -84,7 +101,11 @@ def test_no_call_overwrites_the_drawing_of_another(config: Settings, photos: Pat
     assert names[-1] == "cat.tabby.squeezenet.cam.paper-threshold0.5.png"
 
 
-def test_any_class_words_give_a_file_in_the_folder(config: Settings, photos: Path, tmp_path: Path) -> None:
+def test_any_class_words_give_a_file_in_the_folder(
+    config: Settings,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
     for wnid, name in (("n3", "Größe-1-2-a"), ("n4", "class-3")):
         (path,) = show_images(config(f"image={photos / 'cat.jpg'}", f"shown_class={wnid}"))
         assert path == tmp_path / f"out/cat.{name}.squeezenet.cam.paper.png" and path.is_file()
@@ -95,14 +116,18 @@ def test_the_first_line_says_which_network_answers(
 ) -> None:
     show_images(config(f"image={photos / 'cat.jpg'}", "protocol.size=48"))
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"squeezenet, weights={tmp_path}/runs/shapes/squeezenet/checkpoint.pt: 5 classes (crane, ")
+    weights = f"{tmp_path}/runs/shapes/squeezenet/checkpoint.pt"
+    assert first.startswith(f"squeezenet, weights={weights}: 5 classes (crane, crane, ")
     assert "48×48 pixels" in first and "method=cam, protocol=paper-size48" in first
 
 
 def test_boxes_of_a_large_image_are_in_its_own_pixels_to_the_last_one(
-    config: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """At a threshold of the maximum itself nothing is kept, and the box is the whole image: upright, 125×100."""
+    """At a threshold of the maximum itself nothing is kept: the box is the whole image, 125×100."""
     monkeypatch.setattr(cam, "LARGEST_SIDE", 64)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter

@@ -54,7 +54,8 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}"))
     (drawn,) = (tmp_path / "out").iterdir()
     assert out.count("box") == 5 and out.splitlines()[-1] == str(drawn)
-    assert drawn.name.startswith(Path(picture).stem) and drawn.name.endswith(".alexnet_gap.cam.paper.png")
+    assert drawn.name.startswith(Path(picture).stem)
+    assert drawn.name.endswith(".alexnet_gap.cam.paper.png")
 
 
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(

@@ -9,11 +9,11 @@ OFFERED = 5  # classes that a message lists of those that contain a word
 
 
 def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
-    """The place among wnids (C,) of the class `asked`: a wnid, a number from 0, or one of its names in words (C,).
+    """The number of the class `asked`: by its wnid (C,), that number, or a name in its words (C,).
 
-    words: a class's names as ILSVRC lists them, "tabby, tabby cat". A name may be written in any case.
-    Raises UserError for a name that several classes share, listing them, and for what is no class, with the classes
-    whose names contain it or else the name that is spelled most alike.
+    words: a class's names as ILSVRC lists them, "tabby, tabby cat"; the case does not matter.
+    Raises UserError for a name that several classes have, listing them; and for what is no class,
+    with the classes whose names contain it or else the name that is spelled most alike.
     """
     if asked in wnids:
         return wnids.index(asked)
@@ -26,18 +26,21 @@ def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
     found = f"class={shown(asked)}"
     if labels:
         listed = ", ".join(f"{wnids[label]} ({words[label]})" for label in labels)
-        raise UserError(f"{found} is the name of {len(labels)} classes; give the wnid of one: {listed}")
+        several = f"the name of {len(labels)} classes"
+        raise UserError(f"{found} is {several}; give the wnid of one: {listed}")
     containing = names_with_word(wanted, words)
     if containing:
+        listed = ", ".join(containing[:OFFERED])
         more = f" and {len(containing) - OFFERED} more" if len(containing) > OFFERED else ""
-        near = f"classes that contain the word ({len(containing)}): {', '.join(containing[:OFFERED])}{more}; "
+        near = f"classes that contain the word ({len(containing)}): {listed}{more}; "
     else:
         near = did_you_mean(wanted, list(named))
-    raise UserError(f"{found} is no class of this network; {near}give a name, a wnid or 0…{len(wnids) - 1}")
+    advice = f"give a name, a wnid or 0…{len(wnids) - 1}"
+    raise UserError(f"{found} is no class of this network; {near}{advice}")
 
 
 def labels_by_name(words: list[str]) -> dict[str, list[int]]:
-    """Each name, and each class's whole list of names, in lower case: the numbers of the classes that bear it."""
+    """Each name, and each whole list of names, in lower case: the numbers of its classes."""
     named: dict[str, list[int]] = {}
     for label, synonyms in enumerate(words):
         names = [synonyms, *synonyms.split(",")]
@@ -47,7 +50,7 @@ def labels_by_name(words: list[str]) -> dict[str, list[int]]:
 
 
 def names_with_word(word: str, words: list[str]) -> list[str]:
-    """Of each class that has the word, or the words one after the other, in a name: the first such name."""
+    """Of each class that has the word, or words one after the other, in a name: the first such."""
     whole_word = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
     found = []
     for synonyms in words:

@@ -63,8 +63,8 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and its own (width,
-    height). Raises CorruptImage."""
+    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and
+    its own (width, height). Raises CorruptImage."""
     with _refusing(path), _open(path) as image:
         width, height = image.size
         image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough

@@ -1,4 +1,4 @@
-"""Five guesses an image: the result sets of the release, and the formats of the devkit and of Kaggle on disk.
+"""Five guesses an image: the release's result sets, and the devkit's and Kaggle's formats on disk.
 
 `predictions.txt`, the devkit's submission, has one line an image, in the data set's order: `label x1 y1 x2 y2` for each
 guess, the best first. By the devkit's readme, and its program, lines may have different numbers of guesses, of which
@@ -8,8 +8,9 @@ Labels are 1-based. What they count is, as predictions_labels= says, `mapping`: 
 network with published weights numbers them; `devkit`: the ILSVRC2012_ID of the devkit's own `meta.mat`, given as a file
 of `ILSVRC2012_ID wnid …` lines, devkit=. Corners are pixels of the original image counted from 0, both inside the box.
 
-Kaggle's CSV has the columns ImageId, the image's file name without its ending, and PredictionString, the same guesses
-with a wnid, or as in Kaggle's sample a number, for the label; its rows may stand in any order.
+Kaggle's CSV has the columns ImageId, the image's file name without its ending, and
+PredictionString, the same guesses with a wnid, or when it is read a number too, for the label; its
+rows may stand in any order.
 """
 
 import csv
@@ -80,33 +81,38 @@ def write_kaggle_predictions(
 ) -> None:
     """Write guesses as Kaggle's CSV, whole or not at all; NO_GUESS among the labels is left out.
 
-    image_ids: of the N images, their file names without the ending; wnids (C,); labels (N, K), indices of wnids;
-    boxes (N, K, 4).
+    image_ids: of the N images, their file names without the ending, each once; wnids (C,);
+    labels (N, K), indices of wnids; boxes (N, K, 4).
     """
     labels, boxes = np.asarray(labels), np.asarray(boxes)
     _refuse_equal_ids(Path(path), image_ids)
-    with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(KAGGLE)
-        for image, image_id in enumerate(image_ids):
-            words: list[str] = []
-            for label, box in zip(labels[image], boxes[image], strict=True):
-                if label != NO_GUESS:
-                    words += [wnids[label], *(f"{corner:.10g}" for corner in box)]
-            rows.writerow([image_id, " ".join(words)])
+    rows = [KAGGLE]
+    for image, image_id in enumerate(image_ids):
+        words: list[str] = []
+        for label, box in zip(labels[image], boxes[image], strict=True):
+            if label != NO_GUESS:
+                words.append(wnids[label])
+                words.extend(f"{corner:.10g}" for corner in box)
+        rows.append((image_id, " ".join(words)))
+    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def read_predictions(path: str | Path, wnids: Sequence[str], image_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read a submission, or Kaggle's CSV, for N images: -> labels (N, K), 0-based, and boxes (N, K, 4), K ≤ 5.
+def read_predictions(
+    path: str | Path,
+    wnids: Sequence[str],
+    image_ids: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """A submission, or Kaggle's CSV, of N images: labels (N, K), 0-based, boxes (N, K, 4), K ≤ 5.
 
     wnids (C,): what labels 1…C mean. image_ids (N,): the images' file names without the ending.
-    K is the most guesses that a line has. Where an image has fewer, or a guess has the label 0, there is NO_GUESS with
-    a box of zeros; what stands behind the fifth guess is ignored.
-    Raises UserError naming file, line and reason: wrong counts, labels out of range, reversed boxes.
+    K is the most guesses that a line has. Where an image has fewer, or a guess has the label 0,
+    there is NO_GUESS with a box of zeros; what stands behind the fifth guess is ignored.
+    Raises UserError naming file, line and reason: wrong counts, unknown labels, reversed boxes.
     """
     path = Path(path)
     lines = read_text(path).splitlines()
-    if lines and lines[0].split(",")[0].strip() == KAGGLE[0]:
+    if lines and lines[0].split(",")[0].strip('" ') == KAGGLE[0]:
         placed = _lines_of_csv(path, lines, wnids, image_ids)
     else:
         placed = _lines_of_text(path, lines, len(image_ids))
@@ -121,7 +127,11 @@ def read_predictions(path: str | Path, wnids: Sequence[str], image_ids: Sequence
 
 
 def check_inside(
-    path: str | Path, image_ids: Sequence[str], labels: np.ndarray, boxes: np.ndarray, sizes: ArrayLike
+    path: str | Path,
+    image_ids: Sequence[str],
+    labels: np.ndarray,
+    boxes: np.ndarray,
+    sizes: ArrayLike,
 ) -> None:
     """UserError for the first guess, of what was read from `path`, whose box leaves its image.
 
@@ -131,8 +141,9 @@ def check_inside(
     inside = (boxes[..., :2] >= 0).all(-1) & (boxes[..., 2:] <= last[:, None]).all(-1)
     for image, guess in np.argwhere(~inside & (labels != NO_GUESS))[:1]:
         where = f"{path}, image {image_ids[image]}, guess {guess + 1}"
-        edge = "leaves the image, whose last pixel is {} {}".format(*last[image])
-        raise UserError(f"{where}: box {_shown_box(boxes[image, guess])} {edge}; expected x1 y1 x2 y2 inside it")
+        box = _shown_box(boxes[image, guess])
+        edge = "{} {}".format(*last[image])
+        raise UserError(f"{where}: box {box} leaves the image, whose last pixel is {edge}")
 
 
 def _lines_of_text(path: Path, lines: list[str], images: int) -> list[tuple[str, list[str]]]:
@@ -150,22 +161,24 @@ def _lines_of_csv(
 ) -> list[tuple[str, list[str]]]:
     """The same of Kaggle's rows, in the images' order and with numbers for the wnids."""
     _refuse_equal_ids(path, image_ids)
+    reader = csv.DictReader(lines)
     try:
-        rows = list(csv.DictReader(lines))
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise UserError(f"{path} is no CSV: {error}") from None
     number_of = {wnid: str(number) for number, wnid in enumerate(wnids, start=1)}
     wanted = set(image_ids)
     of_image: dict[str, tuple[str, list[str]]] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         where = f"{path}, line {line}"
         image_id, guesses = row.get(KAGGLE[0]), row.get(KAGGLE[1])
         if image_id is None or guesses is None:
             raise UserError(f"{where}: expected the columns {','.join(KAGGLE)}")
         if image_id in of_image:
-            raise UserError(f"{where}: {shown(image_id)} has a row above; expected one for each image")
+            raise UserError(f"{where}: {shown(image_id)} has a row above; expected one an image")
         if image_id not in wanted:
-            raise UserError(f"{where}: {shown(image_id)} is none of the data's {len(wanted)} images")
+            found = f"{where}: {shown(image_id)}"
+            raise UserError(f"{found} is none of the data's {len(wanted)} images")
         words = guesses.split()
         for place in range(0, len(words), NUMBERS_A_GUESS):
             words[place] = number_of.get(words[place], words[place])
@@ -178,14 +191,15 @@ def _lines_of_csv(
 
 
 def _refuse_equal_ids(path: Path, image_ids: Sequence[str]) -> None:
-    """UserError where images of several folders have one name, which is all that Kaggle's CSV says of them."""
+    """UserError where images of several folders have one name, all that the CSV says of them."""
     name, times = Counter(image_ids).most_common(1)[0]
     if times > 1:
-        raise UserError(f"{path}: {times} images are called {name}, which Kaggle's CSV cannot tell apart")
+        found = f"{path}: {times} images are called {name}"
+        raise UserError(f"{found}, which Kaggle's CSV cannot tell apart")
 
 
 def _guesses_of_line(where: str, words: list[str], classes: int) -> list[list[float]]:
-    """The first five guesses of a line as [label, x1, y1, x2, y2] each, zeros where the label is 0."""
+    """The first five guesses of a line as [label, x1, y1, x2, y2], zeros where the label is 0."""
     if len(words) % NUMBERS_A_GUESS:
         raise UserError(f"{where}: {len(words)} words, expected `label x1 y1 x2 y2` for each guess")
     found = []
@@ -201,7 +215,8 @@ def _guesses_of_line(where: str, words: list[str], classes: int) -> list[list[fl
             found.append([0.0] * NUMBERS_A_GUESS)
             continue
         if not (1 <= label <= classes and label.is_integer()):
-            raise UserError(f"{where_guess}: label {label:g}, expected 1…{classes}, or 0 for none")
+            expected = f"1…{classes}, or 0 for none"
+            raise UserError(f"{where_guess}: label {label:g}, expected {expected}")
         if not (box[0] <= box[2] and box[1] <= box[3]):
             reason = "is reversed; expected x1 ≤ x2 and y1 ≤ y2"
             raise UserError(f"{where_guess}: box {_shown_box(box)} {reason}")

@@ -20,27 +20,28 @@ from cam_repro.localization.errors import bootstrap_intervals, read_blacklist, s
 
 
 def score(config: Config) -> dict[str, float]:
-    """Print and return the errors of `config.predictions` on the val split, in percent. Raises UserError.
+    """Print and return the errors of `config.predictions` on the val split, in percent.
 
-    The guesses are written as Kaggle's CSV too where config.kaggle names a file.
+    The guesses are written as Kaggle's CSV too where config.kaggle names a file. Raises UserError.
     """
     if config.predictions is None:
         raise UserError("predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt")
-    if config.kaggle is not None and Path(config.kaggle).resolve() == Path(config.predictions).resolve():
-        raise UserError(f"kaggle={config.kaggle} is the file of predictions= itself; give another name")
+    read = Path(config.predictions)
+    if config.kaggle is not None and Path(config.kaggle).resolve() == read.resolve():
+        raise UserError(f"kaggle={config.kaggle} is predictions= itself; give another name")
     with join_world("cpu") as world:
         split = load_split(config.data, "val", Path(config.cache), world)
     classes = label_order(config.predictions_labels, split.wnids, config.devkit)
     split = split.answered_by(classes, classes)
     paths = [split.path(image) for image in range(len(split))]
     image_ids = [path.stem for path in paths]
-    labels, boxes = read_predictions(config.predictions, classes, image_ids)
+    labels, boxes = read_predictions(read, classes, image_ids)
     try:
         bar = tqdm(paths, "image sizes", leave=False, disable=None)
         sizes = np.array([read_size(path, split.upright) for path in bar])
     except CorruptImage as error:
         raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
-    check_inside(config.predictions, image_ids, labels, boxes, sizes)
+    check_inside(read, image_ids, labels, boxes, sizes)
     scored = score_images(
         labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))], sizes=sizes,
         blacklist=read_blacklist(config.blacklist), image_numbers=split.devkit_numbers(),

@@ -127,10 +127,10 @@ def whole_image_box(heatmap: np.ndarray) -> Box:
 
 
 def resized_boxes(boxes: ArrayLike, size: tuple[int, int], new_size: tuple[int, int]) -> np.ndarray:
-    """Boxes (…, 4) of an image of `size`, (width, height), in the pixels of the same image at `new_size`: int64.
+    """Boxes (…, 4) of an image of `size`, (width, height), in its pixels at `new_size`: int64.
 
-    Both corners are inside the box, so that its area ends at x2 + 1, y2 + 1, and it is the area that is resized. The
-    result is the smallest box that covers it: that of the whole image is again the whole image.
+    Both corners are inside the box, so that its area ends at x2 + 1, y2 + 1, and it is the area
+    that is resized. The result is the smallest box that covers it: the whole image stays whole.
     """
     boxes = np.asarray(boxes, dtype=np.int64)
     old, new = np.array(size), np.array(new_size)

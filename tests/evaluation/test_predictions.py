@@ -64,9 +64,11 @@ def test_predictions_are_read_back_as_they_were_written_fractions_of_a_pixel_too
 
 
 def test_guesses_may_vary_be_padded_and_be_more_than_five(path: Path) -> None:
-    """As the devkit's readme has it; a label 0 is no guess wherever it stands, and what follows keeps its place."""
-    six = "3 0 0 9 9 4 1 1 9 9 5 2 2 9 9 6 3 3 9 9 7 4 4 9 9 99 nonsense"
-    path.write_text(f"2 1 2 3 4\n2 1 2 3 4 0 0 0 0 0 0 0 0 0 0\n0 7 7 7 7 2 1 2 3 4\n\n{six} 5 9 9\n\n")
+    """As the devkit's readme has it. A label 0 is no guess wherever it stands, and what follows
+    keeps its place."""
+    six = "3 0 0 9 9 4 1 1 9 9 5 2 2 9 9 6 3 3 9 9 7 4 4 9 9 99 nonsense 5 9 9"
+    padded = "2 1 2 3 4 0 0 0 0 0 0 0 0 0 0"
+    path.write_text(f"2 1 2 3 4\n{padded}\n0 7 7 7 7 2 1 2 3 4\n\n{six}\n\n")
     labels, boxes = read_predictions(path, WNIDS, ["a", "b", "c", "d", "e"])
     assert labels.tolist() == [
         [1, -1, -1, -1, -1],
@@ -80,7 +82,7 @@ def test_guesses_may_vary_be_padded_and_be_more_than_five(path: Path) -> None:
 
 
 def test_no_guess_is_never_right_and_the_places_of_the_others_count(path: Path) -> None:
-    """By hand, true class 2 of two images with the box 1 2 3 4: the first image names it first, the second second."""
+    """By hand: two images of class 2 at 1 2 3 4; the first names it first, the second second."""
     path.write_text("2 1 2 3 4\n0 0 0 0 0 2 1 2 3 4 9 0 0 0 0\n")
     labels, boxes = read_predictions(path, WNIDS, IDS)
     found = localization_errors(labels, boxes, [1, 1], [[[1, 2, 3, 4]]] * 2)
@@ -97,7 +99,7 @@ def test_a_file_without_any_guess_is_read_as_one_place_of_none(path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "line", "reason"),
     [
-        ("1 3 4 30 40 2 ", "1 3 4 30 40 ", 1, "24 words, expected `label x1 y1 x2 y2` for each guess"),
+        ("1 3 4 30 40 2 ", "1 3 4 30 40 ", 1, "24 words, expected `label x1 y1 x2 y2` for each"),
         ("10 3 ", "ten 3 ", 2, "ten"),
         ("1 3 4", "-1 3 4", 1, "guess 1: label -1, expected 1…10, or 0 for none"),
         ("10 3 4", "11 3 4", 2, "guess 1: label 11, expected 1…10"),
@@ -119,7 +121,8 @@ def test_a_wrong_line_is_refused_by_name_and_reason(path: Path, old: str, new: s
 def test_a_box_that_leaves_its_image_is_refused(path: Path, box: str) -> None:
     path.write_text(path.read_text().replace("2 3 4 30 40", f"2 {box}", 1))
     labels, boxes = read_predictions(path, WNIDS, IDS)
-    with pytest.raises(UserError, match=f"image one, guess 2: box {box} leaves the image, whose last pixel is 30 40"):
+    line = f"image one, guess 2: box {box} leaves the image, whose last pixel is 30 40"
+    with pytest.raises(UserError, match=line):
         check_inside(path, IDS, labels, boxes, SIZES)
 
 
@@ -143,8 +146,9 @@ def test_a_missing_file_is_a_users_mistake(tmp_path: Path) -> None:
 # --- Kaggle's CSV
 
 
-def test_kaggles_csv_has_a_row_an_image_with_wnids_and_leaves_out_what_is_no_guess(tmp_path: Path) -> None:
-    labels, boxes = np.array([[1, 0], [2, -1]]), np.array([[[1, 2, 3, 4], [0.5, 0, 9, 9]], [[5, 6, 7, 8], [0] * 4]])
+def test_kaggles_csv_has_a_row_an_image_and_leaves_out_what_is_no_guess(tmp_path: Path) -> None:
+    labels = np.array([[1, 0], [2, -1]])
+    boxes = np.array([[[1, 2, 3, 4], [0.5, 0, 9, 9]], [[5, 6, 7, 8], [0, 0, 0, 0]]])
     write_kaggle_predictions(tmp_path / "k.csv", IDS, WNIDS, labels, boxes)
     written = "ImageId,PredictionString\none,n2 1 2 3 4 n1 0.5 0 9 9\ntwo,n3 5 6 7 8\n"
     assert (tmp_path / "k.csv").read_text() == written
@@ -155,7 +159,8 @@ def test_kaggles_csv_has_a_row_an_image_with_wnids_and_leaves_out_what_is_no_gue
 def test_kaggles_rows_go_by_their_image_and_may_have_numbers_for_wnids(tmp_path: Path) -> None:
     """As in Kaggle's own sample; a row may be empty, and six guesses are five."""
     six = " ".join(f"{label} 0 0 9 9" for label in ("n6", "5", "n4", "3", "n2", "n1"))
-    (tmp_path / "k.csv").write_text(f"ImageId,PredictionString\nthree,\ntwo,{six}\none,10 1 2 3 4 \n")
+    rows = f"three,\ntwo,{six}\none,10 1 2 3 4 \n"
+    (tmp_path / "k.csv").write_text(f'"ImageId","PredictionString"\n{rows}')
     labels, boxes = read_predictions(tmp_path / "k.csv", WNIDS, [*IDS, "three"])
     assert labels.tolist() == [[9, -1, -1, -1, -1], [5, 4, 3, 2, 1], [-1] * 5]
     assert boxes[0, 0].tolist() == [1, 2, 3, 4]
@@ -169,7 +174,7 @@ def test_kaggles_rows_go_by_their_image_and_may_have_numbers_for_wnids(tmp_path:
         ("one,\nother,", ", line 3: other is none of the data's 2 images"),
         ("one", ", line 2: expected the columns ImageId,PredictionString"),
         ("two,\none,n1 0 0 9", ", line 3: 4 words, expected `label x1 y1 x2 y2`"),
-        ("two,\none,n11 0 0 9 9", ", line 3, guess 1: n11 0 0 9 9, expected `label x1 y1 x2 y2`, the label a"),
+        ("two,\none,n11 0 0 9 9", ", line 3, guess 1: n11 0 0 9 9, expected `label x1 y1 x2 y2`"),
     ],
 )
 def test_a_wrong_row_is_refused_by_name_and_reason(tmp_path: Path, rows: str, reason: str) -> None:
@@ -181,6 +186,6 @@ def test_a_wrong_row_is_refused_by_name_and_reason(tmp_path: Path, rows: str, re
 
 
 def test_images_of_one_name_cannot_be_told_apart_by_kaggles_csv(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2 images are called one, which Kaggle's CSV cannot tell apart"):
+    with pytest.raises(UserError, match="2 images are called one, which Kaggle's CSV cannot tell"):
         write_kaggle_predictions(tmp_path / "k.csv", ["one", "one"], WNIDS, LABELS, BOXES)
     assert not list(tmp_path.iterdir())

@@ -13,8 +13,8 @@ from cam_repro import UserError
 from cam_repro.data.ilsvrc import ANNOTATIONS
 from cam_repro.evaluation.score import score
 
-# In the order of the images: a is a dog (label 2) at 1 2 3 4; b a cat (label 1) at 0 0 9 9 and at 5 5 20 20; c, a dog
-# by LOC_val_solution.csv, has no box.
+# In the order of the images: a is a dog (label 2) at 1 2 3 4; b a cat (label 1) at 0 0 9 9 and at
+# 5 5 20 20; c, a dog by LOC_val_solution.csv, has no box.
 GUESSES = """\
 2 1 2 3 4
 2 0 0 9 9 1 5 5 20 20 0 0 0 0 0
@@ -30,8 +30,9 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def config(tree: Path, tmp_path: Path) -> Settings:
     """config("kaggle=…") of the score of GUESSES."""
-    (tmp_path / "guesses.txt").write_text(GUESSES)
-    places = [f"data.root={tree}", f"cache={tmp_path / 'cache'}", f"predictions={tmp_path / 'guesses.txt'}"]
+    guesses = tmp_path / "guesses.txt"
+    guesses.write_text(GUESSES)
+    places = [f"data.root={tree}", f"cache={tmp_path / 'cache'}", f"predictions={guesses}"]
     return lambda *more: composed(["data=imagenette", *places, *more])
 
 
@@ -53,11 +54,14 @@ def test_guesses_become_kaggles_csv_which_scores_the_same(
     metrics = score(config(f"kaggle={csv}"))
     assert capsys.readouterr().out.splitlines()[-1] == str(csv)
     assert csv.read_text().splitlines() == [
-        "ImageId,PredictionString", "a,n2 1 2 3 4", "b,n2 0 0 9 9 n1 5 5 20 20", "c,n1 0 0 9 9 n2 0 0 9 9",
-    ]  # fmt: skip
+        "ImageId,PredictionString",
+        "a,n2 1 2 3 4",
+        "b,n2 0 0 9 9 n1 5 5 20 20",
+        "c,n1 0 0 9 9 n2 0 0 9 9",
+    ]
     again = score(config(f"predictions={csv}"))
     assert again["loc_top2_error"] == metrics["loc_top2_error"] == 0
-    with pytest.raises(UserError, match="is the file of predictions= itself"):
+    with pytest.raises(UserError, match="is predictions= itself"):
         score(config(f"predictions={csv}", f"kaggle={csv}"))
 
 
@@ -72,7 +76,11 @@ def test_without_a_box_in_the_data_labels_alone_are_scored(
     assert "loc_top1" not in capsys.readouterr().out
 
 
-def test_a_wrong_line_is_refused_before_any_image_is_opened(config: Settings, tree: Path, tmp_path: Path) -> None:
+def test_a_wrong_line_is_refused_before_any_image_is_opened(
+    config: Settings,
+    tree: Path,
+    tmp_path: Path,
+) -> None:
     (tmp_path / "guesses.txt").write_text(GUESSES.replace("2 1 2 3 4", "3 1 2 3 4"))
     for image in tree.rglob("val/*.JPEG"):
         image.write_bytes(b"nothing")

@@ -250,18 +250,23 @@ SIDES = st.integers(1, 6000)
 def test_a_pixel_is_resized_as_an_area() -> None:
     """Of 4 pixels made 10 each is 2½ wide: pixel 1 covers 2.5 to 5, which is pixels 2, 3 and 4."""
     pixels = [[x, 0, x, 0] for x in range(4)]
-    assert resized_boxes(pixels, (4, 1), (10, 2)).tolist() == [[0, 0, 2, 1], [2, 0, 4, 1], [5, 0, 7, 1], [7, 0, 9, 1]]
+    larger = [[0, 0, 2, 1], [2, 0, 4, 1], [5, 0, 7, 1], [7, 0, 9, 1]]
+    assert resized_boxes(pixels, (4, 1), (10, 2)).tolist() == larger
     assert resized_boxes([2, 1, 7, 1], (10, 2), (4, 1)).tolist() == [0, 0, 3, 0]
 
 
-@given(SIDES, SIDES, SIDES, SIDES)
-def test_the_whole_image_stays_the_whole_image(width: int, height: int, new_width: int, new_height: int) -> None:
-    whole = resized_boxes([0, 0, width - 1, height - 1], (width, height), (new_width, new_height))
-    assert whole.tolist() == [0, 0, new_width - 1, new_height - 1]
+@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES))
+def test_the_whole_image_stays_the_whole_image(size: tuple[int, int], new: tuple[int, int]) -> None:
+    whole = resized_boxes([0, 0, size[0] - 1, size[1] - 1], size, new)
+    assert whole.tolist() == [0, 0, new[0] - 1, new[1] - 1]
 
 
 @given(st.data(), SIDES, SIDES)
-def test_a_resized_box_covers_its_pixels_and_no_whole_pixel_more(data: st.DataObject, side: int, new: int) -> None:
+def test_a_resized_box_covers_its_pixels_and_no_whole_pixel_more(
+    data: st.DataObject,
+    side: int,
+    new: int,
+) -> None:
     first = data.draw(st.integers(0, side - 1))
     last = data.draw(st.integers(first, side - 1))
     left, _, right, _ = resized_boxes([first, 0, last, 0], (side, 1), (new, 1)).tolist()

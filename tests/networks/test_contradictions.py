@@ -35,10 +35,11 @@ def test_a_picture_that_is_too_small_is_answered_with_the_smallest(name: str, na
 
 @pytest.mark.parametrize(("name", "size"), [("visformer_tiny", 112), ("coatnet_0_rw_224", 256)])
 def test_of_a_network_of_a_fixed_size_that_size_is_named(name: str, size: int) -> None:
-    """At another one timm's forward raises an AssertionError in the one, a RuntimeError in the other."""
+    """At another one timm raises an AssertionError in the one, a RuntimeError in the other."""
     model = ModelConfig("any", f"timm/{name}")
     check_size(model, "protocol.size", 224)
-    with pytest.raises(UserError, match=f"protocol.size={size} does not fit .* type protocol.size=224$"):
+    line = f"protocol.size={size} does not fit .* type protocol.size=224$"
+    with pytest.raises(UserError, match=line):
         check_size(model, "protocol.size", size)
     with pytest.raises(UserError, match=r"type recipe.sizes=\[224\] recipe.size_starts=\[0\]$"):
         check_size(model, "recipe.sizes", [size, 224])
@@ -46,7 +47,8 @@ def test_of_a_network_of_a_fixed_size_that_size_is_named(name: str, size: int) -
 
 def test_a_network_made_for_another_size_than_224_is_built_at_that_size() -> None:
     model = ModelConfig("any", "timm/botnet26t_256")
-    with pytest.raises(UserError, match="model.input_size=224 does not fit .* type model.input_size=256$"):
+    line = "model.input_size=224 does not fit .* type model.input_size=256$"
+    with pytest.raises(UserError, match=line):
         build_network(model)
     network = build_network(replace(model, input_size=256), 10)
     assert network.num_classes == 10
@@ -58,7 +60,8 @@ def test_a_step_that_leaves_batch_norm_one_value_a_channel_is_refused() -> None:
     check_batch_norm(model, recipe, 2)
     check_batch_norm(model, replace(recipe, sizes=[64, 48]), 1)
     check_batch_norm(model, replace(recipe, batch_norm="frozen"), 1)
-    with pytest.raises(UserError, match="1×1 maps at 32 pixels a side .* recipe.batch_size= .*batch_norm=frozen"):
+    line = "1×1 maps at 32 pixels a side .* recipe.batch_size= .*batch_norm=frozen"
+    with pytest.raises(UserError, match=line):
         check_batch_norm(model, recipe, 1)
 
 
