@@ -82,6 +82,17 @@ def class_count(network: nn.Module) -> int:
     return last_layer(network)[1].weight.shape[0]
 
 
+def replace_last_layer(network: nn.Module, num_classes: int) -> None:
+    """Put a fresh layer of so many classes in the place of the network's own."""
+    name, last = last_layer(network)
+    if isinstance(last, nn.Linear):
+        fresh = fresh_linear(last.in_features, num_classes)
+    else:
+        fresh = nn.Conv2d(last.in_channels, num_classes, last.kernel_size)
+        initialise_convolution(fresh, "gaussian")
+    network.set_submodule(name, fresh)
+
+
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
     """Cut the network `whole` and put the configured head on it; new layers are freshly initialised.
 
@@ -132,15 +143,8 @@ def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module |
                 f"model.{field.name}={field.default} or model.native=false"
             )
     network = CamNetwork(trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout)
-    name, last = last_layer(network)
-    if class_count(network) == num_classes:
-        return network
-    if isinstance(last, nn.Linear):
-        fresh = fresh_linear(last.in_features, num_classes)
-    else:
-        fresh = nn.Conv2d(last.in_channels, num_classes, last.kernel_size)
-        initialise_convolution(fresh, "gaussian")
-    network.set_submodule(name, fresh)
+    if class_count(network) != num_classes:
+        replace_last_layer(network, num_classes)
     return network
 
 

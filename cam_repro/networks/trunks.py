@@ -151,3 +151,22 @@ def backbone(name: str) -> Backbone:
         return of_timm(name.removeprefix("timm/"))
     check_choice("model.backbone", name, [*BACKBONES, "timm/<name>"])
     return BACKBONES[name]
+
+
+def layer_names(name: str) -> list[str]:
+    """The names of a backbone's state dict, in its order."""
+    with torch.device("meta"):
+        return [*backbone(name).build().state_dict()]
+
+
+def kept_names(name: str, native: bool) -> set[str]:
+    """Those of a backbone's state dict that are left after its cut."""
+    chosen = backbone(name)
+    with torch.device("meta"):
+        whole = chosen.build()
+        names = {id(tensor): key for key, tensor in whole.state_dict(keep_vars=True).items()}
+        layers, classifier = chosen.cut(whole, native)
+    kept = nn.ModuleList(layers.values())
+    if classifier is not None:
+        kept.append(classifier)
+    return {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values()}

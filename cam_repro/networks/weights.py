@@ -3,9 +3,12 @@
 import hashlib
 import io
 import json
+import re
 import warnings
+from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
@@ -17,10 +20,12 @@ from cam_repro.config import ModelConfig, stored_model
 from cam_repro.files import is_there, read_bytes
 from cam_repro.mistakes import check_choice
 from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
-from cam_repro.networks.network import CamNetwork, last_layer
-from cam_repro.networks.trunks import backbone
+from cam_repro.networks.network import CamNetwork, class_count, last_layer, replace_last_layer
+from cam_repro.networks.trunks import backbone, kept_names, layer_names
+from cam_repro.networks.wrapped import State, bare, unwrapped
 
 ABOUT = "cam_repro"  # what an exported file's metadata has the network, its classes and its training under
+AUXILIARY = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
 KINDS = "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt, or DEFAULT (the published ones)"
 
 
@@ -50,12 +55,14 @@ def published(backbone_name: str) -> tuple[str, ...]:
 
 
 def read_weights(weights: str | Path, backbone_name: str) -> Weights:
-    """Published weights of a backbone by name, or a file, whatever it is of; nothing but tensors is ever loaded.
+    """Published weights of a backbone by name, or a file of any kind; only tensors are loaded.
 
-    Raises UserError for what is not there, damaged, or no weights.
+    Of another program's checkpoint the state dict is taken, and of that the backbone's layers
+    without the prefix of their names; a printed line says so. backbone_name may be empty where the
+    file is one of ours. Raises UserError for what is not there, damaged, or no weights.
     """
     if not str(weights).startswith(("DEFAULT", "IMAGENET")):
-        return _read(Path(weights), f"weights={weights}")
+        return _read(Path(weights), f"weights={weights}", backbone_name)
     chosen = backbone(backbone_name)
     if not (known := chosen.published()):
         raise UserError(f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none")
@@ -67,45 +74,73 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
     except (OSError, RuntimeError, ImportError) as error:
         said = str(error).partition("\n")[0]
         raise UserError(f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>") from None
-    read = replace(_read(path, f"{what} ({path.name})"), interpolation=known[name].interpolation)
-    if not chosen.by_order:
-        return read
-    with torch.device("meta"):
-        keys = chosen.build().state_dict()
-    return replace(read, tensors=dict(zip(keys, read.tensors.values(), strict=True)))
+    read = _read(path, f"{what} ({path.name})", "" if chosen.by_order else backbone_name)
+    if chosen.by_order:
+        names = layer_names(backbone_name)
+        read = replace(read, tensors=dict(zip(names, read.tensors.values(), strict=True)))
+    return replace(read, interpolation=known[name].interpolation)
 
 
-def _read(path: Path, source: str) -> Weights:
+def _read(path: Path, source: str, backbone_name: str) -> Weights:
     if not is_there(path) or not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
     if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
         raise UserError(f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB")
-    content, model, wnids = read_bytes(path), None, None
+    content = read_bytes(path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    readers = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}
     try:
-        state = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}.get(path.suffix, _pickled)(content)
-        tensors = state.get("network", state)
-        if tensors is not state:
-            model, wnids = stored_model(state["model"]), [str(wnid) for wnid in state["wnids"]]
-            backbone(model.backbone)
+        state = readers.get(path.suffix, _pickled)(content)
+        if isinstance(state, dict) and "network" in state and "wnids" in state:
+            return _trained_here(state, source, sha256, path)
+        tensors, under = unwrapped(state)
+        _check_tensors(tensors)
     except UserError as error:
         raise UserError(f"{source} cannot be read: {error}") from None
     except Exception as error:  # a damaged or foreign file can fail anywhere in the reader
         what = "damaged, or neither a checkpoint of ours nor a state dict of tensors alone"
         raise UserError(f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}") from None
-    tensors_alone = isinstance(tensors, dict) and all(isinstance(value, torch.Tensor) for value in tensors.values())
-    if not tensors_alone or not all(isinstance(key, str) for key in tensors):
-        raise UserError(f"{source} is no state dict: something in it is not a tensor with a name; {KINDS}")
-    training = state.get("training") if model else None
-    interpolation = state.get("interpolation", "bilinear") if model else None
-    trained_on = state.get("trained_on") if model else None
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Weights(tensors, model, wnids, source, sha256, training, path, interpolation, trained_on)
+    wanted = layer_names(backbone_name) if backbone_name else []
+    tensors, taken_off = bare(tensors, under, wanted)
+    if taken_off:
+        print(f"{source}: {taken_off}", flush=True)
+    return Weights(tensors, None, None, source, sha256, path=path)
+
+
+def _trained_here(state: dict[str, Any], source: str, sha256: str, path: Path) -> Weights:
+    """What `make train` saved, or `make export` made of it."""
+    model = stored_model(state["model"])
+    backbone(model.backbone)
+    _check_tensors(state["network"])
+    return Weights(
+        state["network"],
+        model,
+        [str(wnid) for wnid in state["wnids"]],
+        source,
+        sha256,
+        state.get("training"),
+        path,
+        state.get("interpolation", "bilinear"),
+        state.get("trained_on"),
+    )
 
 
 def _pickled(content: bytes) -> Any:
+    """A file of torch.save: tensors and, as timm's have them, the options of a command."""
     with warnings.catch_warnings():  # of pickle's protocol, before the error that says more
         warnings.simplefilter("ignore")
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            with torch.serialization.safe_globals([Namespace]):
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError) as error:
+            reason = r"GLOBAL (\S+) was not an allowed global|(TorchScript) archives"
+            found = re.search(reason, str(error))
+            if found is None:
+                raise
+            raise UserError(
+                f"it holds more than tensors ({found[1] or found[2]}), whose code would have to be "
+                "run; save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
+            ) from None
 
 
 def _safetensors(content: bytes) -> dict[str, Any]:
@@ -113,22 +148,75 @@ def _safetensors(content: bytes) -> dict[str, Any]:
     tensors = safetensors.torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     about = header.get("__metadata__", {}).get(ABOUT)
-    return {"network": tensors, **json.loads(about)} if about else tensors
+    if about is None:
+        return tensors
+    settings = json.loads(about)
+    return {"network": tensors, "wnids": settings["wnids"], **settings}
 
 
-def load_backbone(whole: nn.Module, weights: Weights, name: str) -> None:
-    """Put a state dict into the whole network it is of, the backbone of this name, before it is cut."""
-    wanted, found = whole.state_dict(), weights.tensors
-    auxiliary = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
-    spare = {key for key in found.keys() - wanted.keys() if key.startswith(auxiliary)}
-    counters = {key for key in wanted.keys() - found.keys() if key.endswith("num_batches_tracked")}  # newer than files
-    if odd := _unlike(found, wanted) - spare - counters:
-        here, there = (list(of[min(odd)].shape) if min(odd) in of else "none" for of in (found, wanted))
-        raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)} ({here} here, "
-            f"{there} in {name}); expected the weights of {name}"
-        )
-    whole.load_state_dict({key: found[key] for key in wanted if key in found}, strict=False)
+def _check_tensors(state: Any) -> None:
+    """UserError where something is no state dict."""
+    if not isinstance(state, dict):
+        raise UserError(f"it is no state dict but a {type(state).__name__}; {KINDS}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            reason = f"{key!r} in it is not the name of a tensor"
+            raise UserError(f"it is no state dict: {reason}; {KINDS}")
+
+
+def load_backbone(whole: nn.Module, weights: Weights, config: ModelConfig) -> int | None:
+    """Put a state dict into the whole network that it is of, before the network is cut.
+
+    Returns the number of classes of the file's last layer, which the network's then has too; None
+    where it is missing or fits no number of classes, and the network's stays as it is. Nor need
+    anything else fit that the cut leaves out. Raises UserError for the weights of another network.
+    """
+    name, found = config.backbone, weights.tensors
+    classes = _classes_of(found, whole)
+    if classes not in (None, class_count(whole)):
+        replace_last_layer(whole, classes)
+    wanted = whole.state_dict()
+    last = last_layer(whole)[0]
+    head = {f"{last}.weight", f"{last}.bias"}
+    kept = kept_names(name, config.native) - head
+
+    odd = _unlike(found, wanted)
+    newer = {key for key in odd - found.keys() if key.endswith("num_batches_tracked")}
+    lacking = odd & kept - newer  # files older than batch norm's counters have none
+    spare = {key for key in found if key.startswith((*AUXILIARY, f"{last}."))}
+    if not config.native:
+        spare |= _after(kept, [*found])
+    if wrong := lacking | (odd - wanted.keys() - spare):
+        reason = f"{_difference(wrong, found, wanted, name)}; expected the weights of {name}"
+        raise UserError(f"{weights.source} is of another network: {reason}")
+    whole.load_state_dict({key: found[key] for key in wanted.keys() - odd}, strict=False)
+    return None if odd & head else classes
+
+
+def _after(kept: set[str], names: list[str]) -> set[str]:
+    """The layers that a file has after the last kept one: a head's, whatever it is called."""
+    places = [place for place, name in enumerate(names) if name in kept]
+    return set(names[max(places, default=len(names)) + 1 :])
+
+
+def _difference(wrong: set[str], found: State, wanted: State, name: str) -> str:
+    """In words, why a file's layers are not those of the backbone of this name."""
+    if not found.keys() & wanted.keys():
+        here, there = next(iter(found), "none"), next(iter(wanted))
+        return f"none of its layers ({here}, …) has the name of one of {name} ({there}, …)"
+    one = min(wrong)
+    here = list(found[one].shape) if one in found else "none"
+    there = list(wanted[one].shape) if one in wanted else "none"
+    return f"{len(wrong)} layers differ, among them {one} ({here} here, {there} in {name})"
+
+
+def _classes_of(found: State, whole: nn.Module) -> int | None:
+    """The number of classes that the last layer of a network has in a state dict."""
+    name, last = last_layer(whole)
+    weight = found.get(f"{name}.weight")
+    if weight is None or weight.shape[1:] != last.weight.shape[1:] or not len(weight):
+        return None
+    return len(weight)
 
 
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import model_config
@@ -55,8 +56,12 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (cut(checkpoint()), "cannot be read (RuntimeError): it is damaged"),
     "pickled code": (lambda path: path.write_bytes(pickle.dumps(Evil())), "cannot be read (UnpicklingError)"),
     "code in an archive": (saved({"a": Evil()}), "cannot be read (UnpicklingError)"),
-    "a wrapped state dict": (saved({"epoch": 3, "state_dict": TRAINED}), "is no state dict: something in it is not a"),
-    "numbers for keys": (saved({1: torch.zeros(1)}), "something in it is not a tensor with a name"),
+    "a pickled network": (saved(nn.Linear(2, 2)), "more than tensors (torch.nn.modules.linear.Linear)"),
+    "only losses": (saved({"losses": [0.1]}), "'losses' in it is not the name of a tensor; give a .pth"),
+    "an empty wrapper": (saved({"state_dict": {}}), "'state_dict' in it is not the name of a tensor"),
+    "a list": (saved([torch.zeros(1)]), "it is no state dict but a list; give a .pth state dict"),
+    "numbers for keys": (saved({1: torch.zeros(1)}), "1 in it is not the name of a tensor"),
+    "other names": (saved({"a.weight": torch.zeros(1)}), "none of its layers (a.weight, …) has the name of"),
     "no classes named": (checkpoint(wnids=None), "cannot be read (TypeError): it is damaged"),
     "of a later version": (checkpoint(model={"name": "x", "backbone": "vit"}), "model.backbone=vit"),
     "a layer missing": (layer_missing, f"1 layers differ, among them {LAST}"),
@@ -83,6 +88,13 @@ def test_a_damaged_or_wrong_file_is_refused_in_one_line(
     line = str(refused.value)
     assert f"weights={file}" in line and message in line and "\n" not in line
     assert not (tmp_path / "evil-was-here").exists()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of TorchScript itself
+def test_a_torchscript_archive_is_refused_by_its_name(tmp_path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(2)).save(tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"holds more than tensors \(TorchScript\), whose code"):
+        build_network(NAME, CLASSES, tmp_path / "w.pt")
 
 
 def test_safetensors_of_another_program_are_a_state_dict(tmp_path: Path) -> None:

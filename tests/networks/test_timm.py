@@ -97,7 +97,7 @@ def test_lite0s_packaged_weights_are_timms_layers_in_their_order() -> None:
 
 
 def test_timms_networks_name_the_filter_of_their_images() -> None:
-    for name in (SMALL, "timm/densenet121"):
+    for name in (SMALL, "timm/test_efficientnet"):
         theirs = timm.create_model(name.removeprefix("timm/"))
         network = build_network(ModelConfig("any", name), 3, weights_of(theirs))
         assert network.interpolation == theirs.pretrained_cfg["interpolation"]
