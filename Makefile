@@ -8,21 +8,30 @@ READY  := $(VENV)/.ready
 ifneq ($(origin args),command line)
   args :=
 endif
-ifeq ($(origin data),command line)
-  WHICH := , as asked
+
+# The options as they were typed, quoted for the shell; the scripts quote them for Hydra. No name but `args` may be in
+# small letters here: it would hide the option of that name.
+GIVEN  := $(filter-out PYTHON VENV args,$(sort $(foreach KEY,$(.VARIABLES),$(if $(filter command,$(origin $(KEY))),$(KEY)))))
+QUOTED  = '$(subst ','\'',$(value $1))'
+TYPED   = $(foreach KEY,$(GIVEN),$(KEY)=$(call QUOTED,$(KEY))) $(args)
+
+# The data set that is taken where none is named, and what is said of the one that is.
+DATA :=
+ifneq ($(filter data,$(GIVEN))$(filter data=%,$(args)),)
+  CHOSEN = $(if $(filter data,$(GIVEN)),data=$(call QUOTED,data),$(filter data=%,$(args)))', as asked'
 else ifdef ILSVRC_ROOT
-  data  := ilsvrc
-  WHICH := , because ILSVRC_ROOT is set
+  DATA   := data=ilsvrc
+  CHOSEN  = '$(DATA), because ILSVRC_ROOT is set'
 else
-  data  := shapes
-  WHICH := , built in, because neither data= nor ILSVRC_ROOT is set
+  DATA   := data=shapes
+  CHOSEN  = '$(DATA), built in, because neither data= nor ILSVRC_ROOT is set'
 endif
 
-# The values as they were typed, quoted for the shell; the scripts quote them for Hydra.
-OURS   := PYTHON VENV args data
-GIVEN   = $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-QUOTED  = '$(subst ','\'',$(value $1))'
-CHOSEN  = data=$(call QUOTED,data) $(foreach name,$(filter-out $(OURS),$(GIVEN)),$(patsubst class,shown_class,$(name))=$(call QUOTED,$(name))) $(args)
+ifneq ($(filter help setup test lint,$(MAKECMDGOALS)),)
+  ifneq ($(strip $(TYPED)),)
+    $(error make $(MAKECMDGOALS) takes no options: $(strip $(TYPED)))
+  endif
+endif
 
 SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights
 
@@ -35,17 +44,14 @@ help: ## this list
 
 setup: $(READY) ## .venv with everything, which every other target does first
 
-reproduce: override data := shapes
-reproduce: OURS += model
-reproduce: CHOSEN += model=alexnet_gap
 reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (5 to 15 minutes on 2 cores)
-	@echo "data=shapes (built in), model=alexnet_gap"
-	@$(RUN) scripts/train.py $(CHOSEN)
-	@$(RUN) scripts/eval_classification.py $(CHOSEN)
-	@$(RUN) scripts/eval_localization.py $(CHOSEN)
-	@$(RUN) scripts/eval_localization.py $(CHOSEN) protocol=wsol
-	@$(RUN) scripts/tables.py $(CHOSEN)
-	@$(RUN) scripts/report.py $(CHOSEN)
+	@$(RUN) scripts/reproduce.py $(TYPED)
+	@$(RUN) scripts/train.py --part-of=$@ $(TYPED)
+	@$(RUN) scripts/eval_classification.py --part-of=$@ $(TYPED)
+	@$(RUN) scripts/eval_localization.py --part-of=$@ $(TYPED)
+	@$(RUN) scripts/eval_localization.py --part-of=$@ $(TYPED) protocol=wsol
+	@$(RUN) scripts/tables.py --part-of=$@ $(TYPED)
+	@$(RUN) scripts/report.py --part-of=$@ $(TYPED)
 
 data: ## download and unpack data=imagenette (1.5 GB); shapes makes itself
 check-data: ## every picture and annotation of data= read and checked, against ILSVRC's known counts
@@ -69,15 +75,14 @@ cam:    SCRIPT := predict
 export: SCRIPT := export_weights
 weights: SCRIPT := fetch_weights
 $(SCRIPTS): $(READY)
-	@$(if $(filter cam weights,$@),,printf '%s\n' data=$(call QUOTED,data)'$(WHICH)')
-	@$(RUN) scripts/$(SCRIPT).py $(CHOSEN)
+	@$(if $(filter cam compare weights,$@),,printf '%s\n' $(CHOSEN))
+	@$(RUN) scripts/$(SCRIPT).py $(if $(filter compare weights,$@),,$(DATA)) $(TYPED)
 
-rehearse: override data := ilsvrc
 rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
-	@$(RUN) scripts/rehearse.py $(CHOSEN)
+	@$(RUN) scripts/rehearse.py $(TYPED)
 
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (17 minutes on 2 cores, needs no data)
-	@$(RUN) scripts/bench.py $(args)
+	@$(RUN) scripts/bench.py $(TYPED)
 
 test: $(READY) ## the whole test suite (5 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=worksteal

@@ -155,46 +155,251 @@ class ReportConfig:
     methods: list[str] = field(default_factory=list)  # none: method=, else every one with results of these networks
 
 
+# The options of the commands, a class each, made of what several of them share. A command refuses the options of
+# others; Config, which Hydra composes and the work of every command is given, has them all.
+
+DATA = ("name", "root", "layout", "split", "get", "generate")  # which data set
+VIEW = ("name", "view", "size", "interpolation")  # what the network sees of an image
+BOX = ("boxes", "threshold", "thresholds", "jpeg", "resize")  # how a map is boxed
+
+
+def part(group: type | None, *keys: str) -> Any:
+    """A group of settings, or none, of which a command reads these alone."""
+    if group is None:
+        return field(default=None, metadata={"only": keys})
+    return field(default_factory=group, metadata={"only": keys})
+
+
 @dataclass
-class Config:
+class RunOptions:
+    """A network: one that was trained, is to be trained, or is given by its weights."""
+
     model: ModelConfig | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    recipe: RecipeConfig = field(default_factory=RecipeConfig)
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
     weights: str | None = file(r"\w+")  # or a name: IMAGENET1K_V1; none: random, in evaluations what was trained
-    method: str | None = None  # none: cam; with protocol=all every one that the network can serve
-    seed: int = number(0, 0, 2**32 - 1)
-    deterministic: bool = False  # the same bits twice on the same machine
-    device: str = word(DEVICE, "auto")  # auto: CUDA where there is any
-    eval_batch_size: int = number(32, 1, 65536)
-    blacklist: str | None = file()  # the devkit's list of val images left out of localization
     runs: str = word(FOLDER, "runs")
-    results: str = word(FOLDER, "results")
+
+
+@dataclass
+class DataOptions:
+    data: DataConfig = part(DataConfig, *DATA)
+
+
+@dataclass
+class SplitOptions(DataOptions):
+    """A split of a data set, whose images are decoded in batches."""
+
+    data: DataConfig = part(DataConfig, *DATA, "workers")
     cache: str = word(FOLDER, "cache")
-    image: str | None = None  # of `make cam`: a picture, a folder of them or a pattern
-    shown_class: str | None = None  # whose map it draws, by name, wnid or number; none: the best
-    top: int = number(1, 1, 5)  # classes whose maps it draws side by side
-    out: str = word(FOLDER, "runs/cam")  # where it draws them
-    predictions: str | None = file()  # five guesses a line, or Kaggle's CSV, for `make score`
-    kaggle: str | None = word(FILE, None)  # where it writes the same guesses as such a CSV
-    predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
-    devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
-    a: str | None = file()  # two localization results, for `make compare`
-    b: str | None = file()
-    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+@dataclass
+class DeviceOptions:
+    device: str = word(DEVICE, "auto")  # auto: CUDA where there is any
+    deterministic: bool = False  # the same bits twice on the same machine
+
+
+@dataclass
+class ResultsOption:
+    results: str = word(FOLDER, "results")
+
+
+@dataclass
+class SeedOption:
+    seed: int = number(0, 0, 2**32 - 1)
+
+
+@dataclass
+class BatchSizeOption:
+    eval_batch_size: int = number(32, 1, 65536)
+
+
+@dataclass
+class MethodOption:
+    method: str | None = None  # none: cam; with protocol=all every one that the network can serve
+
+
+@dataclass
+class ShownClassOption:
+    shown_class: str | None = None  # whose map is drawn, by name, wnid or number, also class=; none: the best
+
+
+@dataclass
+class BlacklistOption:
+    blacklist: str | None = file()  # the devkit's list of val images left out of localization
+
+
+@dataclass
+class GetDataOptions:
+    data: DataConfig = part(DataConfig, *DATA, "download")
+
+
+@dataclass
+class CheckDataOptions(DataOptions):
+    runs: str = word(FOLDER, "runs")
+
+
+@dataclass
+class TrainOptions(RunOptions, SplitOptions, DeviceOptions, SeedOption, BatchSizeOption):
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+
+
+@dataclass
+class ClassificationOptions(RunOptions, SplitOptions, DeviceOptions, ResultsOption, BatchSizeOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
     force: bool = False  # evaluate again what has not changed
 
 
-def register_schema() -> None:
-    """Make Hydra check every file and every override against the dataclasses above.
+@dataclass
+class LocalizationOptions(ClassificationOptions, MethodOption, BlacklistOption):
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
 
-    `${folder_name:PATH}` in a file is the last part of a path, "folder" where there is none.
+
+@dataclass
+class TablesOptions(DataOptions, ResultsOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, "name")
+
+
+@dataclass
+class ReportOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption, MethodOption
+):  # fmt: skip
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+@dataclass
+class FiguresOptions(RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, ShownClassOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
+    report: ReportConfig = part(ReportConfig, "images")
+
+
+@dataclass
+class CurvesOptions(DataOptions, ResultsOption):
+    model: ModelConfig | None = part(None, "name")
+    name: str | None = word(NAME, None)
+    runs: str = word(FOLDER, "runs")
+
+
+@dataclass
+class ScoreOptions(DataOptions, BlacklistOption):
+    predictions: str | None = file()  # five guesses a line, or Kaggle's CSV
+    kaggle: str | None = word(FILE, None)  # where the same guesses are written as such a CSV
+    predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
+    devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
+    cache: str = word(FOLDER, "cache")
+
+
+@dataclass
+class CompareOptions:
+    a: str | None = file()  # two localization results
+    b: str | None = file()
+
+
+@dataclass
+class CamOptions(RunOptions, DataOptions, DeviceOptions, MethodOption, ShownClassOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
+    image: str | None = None  # a picture, a folder of them or a pattern
+    top: int = number(1, 1, 5)  # classes whose maps are drawn side by side
+    out: str = word(FOLDER, "runs/cam")  # where they are drawn
+
+
+@dataclass
+class ExportOptions(RunOptions, DataOptions):
+    """Which training is published, or which file of another program."""
+
+
+@dataclass
+class WeightsOptions:
+    model: ModelConfig | None = part(None, "name", "backbone")
+    weights: str | None = file(r"\w+")
+
+
+@dataclass
+class RehearseOptions(DeviceOptions, SeedOption, BatchSizeOption):
+    model: ModelConfig | None = None
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    data: DataConfig = part(DataConfig, "workers")
+    cache: str = word(FOLDER, "cache")
+
+
+@dataclass
+class ReproduceOptions(DeviceOptions, ResultsOption, SeedOption, BatchSizeOption):
+    """What leaves `make reproduce` the same sequence: a training, its evaluations, tables and report."""
+
+    model: ModelConfig | None = None
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    data: DataConfig = part(DataConfig, "root", "generate", "workers")
+    report: ReportConfig = part(ReportConfig, "images")
+    name: str | None = word(NAME, None)
+    runs: str = word(FOLDER, "runs")
+    cache: str = word(FOLDER, "cache")
+    force: bool = False
+
+
+@dataclass
+class Config(
+    TrainOptions, LocalizationOptions, ReportOptions, FiguresOptions, CamOptions, ScoreOptions, CompareOptions
+):  # fmt: skip
+    """Every option there is, with every key of its group."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    typed: list[str] = field(default_factory=list)  # no option: the keys that stood on the command line
+
+
+@dataclass(frozen=True)
+class Command:
+    """What make's target of this name runs: a file of scripts/, and the class of its options.
+
+    fixed: the choices that it always makes, which are therefore none of its options.
     """
+
+    script: str
+    options: type
+    fixed: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "data": Command("get_data", GetDataOptions),
+    "check-data": Command("check_data", CheckDataOptions),
+    "train": Command("train", TrainOptions),
+    "eval-classification": Command("eval_classification", ClassificationOptions),
+    "eval-localization": Command("eval_localization", LocalizationOptions),
+    "tables": Command("tables", TablesOptions),
+    "report": Command("report", ReportOptions),
+    "figures": Command("figures", FiguresOptions),
+    "curves": Command("curves", CurvesOptions),
+    "score": Command("score", ScoreOptions),
+    "compare": Command("compare", CompareOptions),
+    "cam": Command("predict", CamOptions),
+    "export": Command("export_weights", ExportOptions),
+    "weights": Command("fetch_weights", WeightsOptions),
+    "rehearse": Command("rehearse", RehearseOptions, fixed=("data=ilsvrc",)),
+    "reproduce": Command("reproduce", ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
+}
+
+
+def options_of(name: str) -> set[str]:
+    """The dotted keys that may stand on a command's line; of a group that is chosen by name, its own key too."""
+    command = COMMANDS[name]
+    keys = set(keys_of(command.options))
+    if "recipe" in keys:
+        keys.add("experiment")  # a file of configs/experiment is of a recipe
+    return keys - {fixed.partition("=")[0] for fixed in command.fixed}
+
+
+def folder_name(path: str | None) -> str:
+    """The last part of a path, "folder" where there is none: `${folder_name:PATH}` in a file."""
+    return Path(path or "folder").expanduser().resolve().name
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def register_schema() -> None:
+    """Make Hydra check every file and every override against the dataclasses above."""
     ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver(
-        "folder_name", lambda path: Path(path or "folder").expanduser().resolve().name, replace=True
-    )
 
 
 def run_folder(config: Config, name: str | None = None) -> Path:
@@ -216,6 +421,17 @@ def model_config(name: str, **changes: Any) -> ModelConfig:
 def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
     """The network that settings from a file describe, the later ones over the earlier. Raises UserError."""
     return _typed(ModelConfig, "model.", *settings)
+
+
+def check_typed_model(config: Config, trained: ModelConfig, source: str) -> None:
+    """UserError for a setting of the network that was typed and is not that of the trained one, whose own count."""
+    for key in config.typed:
+        if not key.startswith("model."):
+            continue
+        asked, own = (getattr(model, key.removeprefix("model.")) for model in (config.model, trained))
+        if asked != own:
+            advice = f"type protocol.size={asked}" if key == "model.input_size" else "leave it out"
+            raise UserError(f"{key}={shown(asked)}: {source} was trained with {key}={shown(own)}; {advice}")
 
 
 @cache
@@ -267,12 +483,20 @@ def explained(error: Exception, prefix: str = "") -> str:
 
 
 def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts included."""
-    keys = {}
-    for key, kind in get_type_hints(schema).items():
-        keys[prefix + key] = kind
-        for part in (kind, *get_args(kind)):
-            keys |= keys_of(part, f"{prefix}{key}.") if is_dataclass(part) else {}
+    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts included.
+
+    Of a `part` those keys alone that it names.
+    """
+    keys, types = {}, get_type_hints(schema)
+    for setting in fields(schema):
+        kind = types[setting.name]
+        keys[prefix + setting.name] = kind
+        only = setting.metadata.get("only")
+        for group in (kind, *get_args(kind)):
+            inner = keys_of(group) if is_dataclass(group) else {}
+            for key, of_key in inner.items():
+                if only is None or key.partition(".")[0] in only:
+                    keys[f"{prefix}{setting.name}.{key}"] = of_key
     return keys
 
 

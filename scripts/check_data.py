@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("cam_repro.data.check:check")
+    command("check-data", "cam_repro.data.check:check")

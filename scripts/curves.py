@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("cam_repro.reporting.curves:draw_curves")
+    command("curves", "cam_repro.reporting.curves:draw_curves")

@@ -15,4 +15,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command("eval-classification", main)

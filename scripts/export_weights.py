@@ -3,17 +3,22 @@
 from pathlib import Path
 
 from cam_repro.command import command
-from cam_repro.config import Config, run_folder
+from cam_repro.config import Config, check_typed_model, run_folder
 
 
 def main(config: Config) -> None:
+    from cam_repro.networks import read_weights
     from cam_repro.networks.export import export
     from cam_repro.training.checkpoint import CHECKPOINT
 
     data, folder = config.data.name, run_folder(config)
     source, path = Path(config.weights or folder / CHECKPOINT), folder / f"{folder.name}-{data}.safetensors"
+    if any(key.startswith("model.") for key in config.typed) and source.is_file():
+        weights = read_weights(str(source), "")
+        if weights.model is not None:  # a checkpoint, which has settings of its own
+            check_typed_model(config, weights.model, str(source))
     export(source, path, config.model, data)
 
 
 if __name__ == "__main__":
-    command(main, needs_model=True)
+    command("export", main, needs_model=True)

@@ -12,4 +12,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main, needs_model=True)
+    command("weights", main, needs_model=True)

@@ -23,4 +23,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command("data", main)

@@ -17,4 +17,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command("tables", main)

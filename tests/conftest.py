@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from importlib import import_module
 from multiprocessing import forkserver
@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from processes import Program, settings
 from torch import nn
 
-from cam_repro.config import CONFIGS, Config, ModelConfig, register_schema, validated
+from cam_repro.config import COMMANDS, CONFIGS, Config, ModelConfig, options_of, register_schema, validated
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World
 from cam_repro.evaluation.record import read_record
@@ -57,6 +57,12 @@ def under(folder: Path) -> list[str]:
     return [f"{key}={folder / key}" for key in ("runs", "results", "cache")]
 
 
+def own(script: str, words: Iterable[str]) -> list[str]:
+    """Those of the options that the command of a script in scripts/ has."""
+    (name,) = (name for name, command in COMMANDS.items() if command.script == script)
+    return [word for word in words if word.partition("=")[0] in options_of(name)]
+
+
 def tiny_config(folder: Path, root: Path, *overrides: str) -> Config:
     """Of an evaluation, or a training, on a tiny data set at `root`."""
     return composed([*under(folder), *TINY, f"data.root={root}", "data.workers=0", "device=cpu", *overrides])
@@ -64,7 +70,7 @@ def tiny_config(folder: Path, root: Path, *overrides: str) -> Config:
 
 def run_script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a real script with everything it writes under `folder`."""
-    file, words = REPOSITORY / "scripts" / f"{name}.py", [*under(folder), *arguments]
+    file, words = REPOSITORY / "scripts" / f"{name}.py", [*own(name, under(folder)), *arguments]
     with TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
         code = Program(file, words, out, err, settings(), REPOSITORY).wait(240)
@@ -100,7 +106,7 @@ def script(tmp_path: Path, tiny_shapes: Path) -> Script:
     """script("train", "model=alexnet_gap", …) on the tiny data set."""
 
     def run(name: str, *arguments: str, tiny: bool = True) -> subprocess.CompletedProcess[str]:
-        options = [f"data.root={tiny_shapes}", *TINY] if tiny else []
+        options = own(name, [f"data.root={tiny_shapes}", *TINY]) if tiny else []
         if tiny and any(argument.startswith("model=") for argument in arguments):
             options.append("model.input_size=64")
         return run_script(name, tmp_path, *options, *arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import REPOSITORY, under
+from conftest import REPOSITORY, own, under
 from processes import Program, settings
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 from torch.distributed import run as torchrun
@@ -23,7 +23,7 @@ IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 def start(folder: Path, *options: str, file: Path = IMPATIENT, **environment: str) -> Program:
     """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
     said = [folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}" for stream in ("out", "err")]
-    return Program(file, _words(folder, options), *said, settings(**environment), REPOSITORY)
+    return Program(file, _words(folder, options, file), *said, settings(**environment), REPOSITORY)
 
 
 def start_two(folder: Path, *options: str, **more: Any) -> list[Program]:
@@ -46,9 +46,9 @@ def places() -> list[dict[str, str]]:
     return [{**place, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
 
 
-def _words(folder: Path, options: Sequence[str]) -> list[str]:
+def _words(folder: Path, options: Sequence[str], file: Path = IMPATIENT) -> list[str]:
     folder.mkdir(exist_ok=True)
-    return [*under(folder), *options]
+    return own("train" if file == IMPATIENT else file.stem, [*under(folder), *options])
 
 
 def finish(folder: Path, *runs: Program) -> None:

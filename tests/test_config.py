@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import errno
-import io
 import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 import pytest
+from command_line import run
 from conftest import REPOSITORY, composed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cam_repro import UserError
-from cam_repro.command import command
-from cam_repro.config import CONFIGS, Config, keys_of, model_config, names_in, protocols_of, validated
+from cam_repro.config import (
+    COMMANDS,
+    CONFIGS,
+    Config,
+    check_typed_model,
+    keys_of,
+    model_config,
+    names_in,
+    options_of,
+    protocols_of,
+    validated,
+)
 
 KEYS = keys_of(Config)
 PROTOCOLS = names_in("protocol")
 SCRIPTS = sorted(str(path) for path in (REPOSITORY / "scripts").glob("*.py") if "command(" in path.read_text())
-
-
-class Answer(NamedTuple):
-    code: int
-    given: list[Config]  # what the work was asked to do
-    out: str
-    err: str
-
-
-def run(*words: str, needs_model: bool = False, work: Callable[[Config], None] | None = None) -> Answer:
-    """A script's start on a command line."""
-    given, code, out, err = [], 0, io.StringIO(), io.StringIO()
-    with mock.patch.multiple(sys, argv=["script.py", *words], stdout=out, stderr=err), mock.patch.dict("os.environ"):
-        try:
-            command(work or given.append, needs_model)
-        except SystemExit as end:
-            code = end.code
-    return Answer(code, given, out.getvalue(), err.getvalue())
-
+TRAIN = str(REPOSITORY / "scripts/train.py")
 
 AS_SCRIPTS = """
 import runpy, sys
-for sys.argv in [[path, "recipe.epoch=3"] for path in sys.argv[1:]] + [[sys.argv[1], "model=nin", "weights=no.pth"]]:
+for sys.argv in [[path, "recipe.epoch=3"] for path in sys.argv[2:]] + [[sys.argv[1], "model=nin", "weights=no.pth"]]:
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
@@ -59,7 +49,7 @@ for sys.argv in [[path, "recipe.epoch=3"] for path in sys.argv[1:]] + [[sys.argv
 
 
 def test_mistakes_are_answered_without_importing_torch() -> None:
-    command = [sys.executable, "-c", AS_SCRIPTS, *SCRIPTS]
+    command = [sys.executable, "-c", AS_SCRIPTS, TRAIN, *SCRIPTS]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=200)
     assert len(SCRIPTS) > 10 and done.stdout == len(SCRIPTS) * "2 []\n" + "2 []\n", done.stderr
     *unknown, missing = done.stderr.splitlines()
@@ -141,7 +131,7 @@ MISTAKES = [
     ("recipe.epochs=abc", "recipe.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer"),
     ("recipe.sizes=64", "recipe.sizes=64: Invalid value assigned: int is not a ListConfig"),
     ("recipe.lr=nan", "recipe.lr=nan is out of range"),
-    ("data.download.tries=3", "data.download.tries=3: one of these sets a part that this data= does not have"),
+    ("data.download.images=a", "data.download.images=a: one of these sets a part that this data= does not have"),
     ("data.name=../elsewhere", "data.name=../elsewhere is not allowed; it names a folder"),
     ("device=gpu", "device=gpu is not allowed; choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"),
     ("recipe.sizes=[]", "recipe.sizes=[] recipe.size_starts=[0.0]: one start for each size is needed"),
@@ -175,6 +165,66 @@ def test_a_model_is_asked_for_by_what_needs_one() -> None:
     done = run("model.groups=2")
     assert done.code == 2 and "model= is needed for model.groups=2; choose one of: alexnet" in done.err
     assert run().given[0].model is None
+
+
+# One command, its own options
+
+OF_OTHERS = [
+    ("train", "image=x.jpg top=3", "image=x.jpg is no option of `make train`; it is one of: make cam"),
+    ("train", "class=cat", "class=cat is no option of `make train`; it is one of: make figures, make cam"),
+    ("train", "protocol=wsol", "protocol=wsol is no option of `make train`; it is one of: make eval-classification, "),
+    ("train", "report.images=3", "it is one of: make report, make figures, make reproduce"),
+    ("train", "force=true", "it is one of: make eval-classification, make eval-localization, make reproduce"),
+    ("train", "a=README.md", "a=README.md is no option of `make train`; it is one of: make compare"),
+    ("eval-localization", "predictions_labels=devkit", "it is one of: make score"),
+    ("eval-localization", "recipe.epochs=3", "it is one of: make train, make rehearse, make reproduce"),
+    ("eval-localization", "recipe=scratch", "it is one of: make train, make rehearse, make reproduce"),
+    ("eval-localization", "data.download.boxes=x", "it is one of: make data"),
+    ("eval-classification", "protocol.threshold=0.3", "it is one of: make eval-localization, make figures, make cam"),
+    ("curves", "model=nin model.pool=max", "model.pool=max is no option of `make curves`; it is one of: make train, "),
+    ("compare", "data=shapes", "data=shapes is no option of `make compare`; it is one of: make data, "),
+    ("rehearse", "data=imagenette", "data=imagenette: `make rehearse` is always data=ilsvrc; leave it out"),
+    ("reproduce", "model=vgg", "model=vgg: `make reproduce` is always model=alexnet_gap; leave it out"),
+    ("reproduce", "protocol=release", "protocol=release is no option of `make reproduce`; it is one of: make eval-"),
+    ("train", "recipe.lr=1,2 top=3 --multirun", "top=3 is no option of `make train`"),
+    ("train", "typed=[seed]", "unknown option typed;"),
+]
+
+
+@pytest.mark.parametrize(("name", "typed", "message"), OF_OTHERS)
+def test_an_option_of_another_command_is_refused_with_the_commands_that_have_it(
+    name: str, typed: str, message: str
+) -> None:
+    done = run(*typed.split(), name=name)
+    assert (done.code, done.given) == (2, []) and message in done.err and done.err.count("\n") == 1
+
+
+def test_every_option_is_of_some_command_with_the_type_that_it_has_in_all() -> None:
+    known = KEYS | {"experiment": None}
+    for name, command in COMMANDS.items():
+        assert options_of(name) <= known.keys()
+        assert all(known[key] == kind for key, kind in keys_of(command.options).items())
+        assert (REPOSITORY / f"scripts/{command.script}.py").is_file()
+    assert set().union(*map(options_of, COMMANDS)) == known.keys() - {"typed"}
+
+
+def test_a_step_of_a_command_passes_over_the_options_of_the_other_steps() -> None:
+    (given,) = run("--part-of=reproduce", "force=true", "report.images=3", "recipe.epochs=2", name="train").given
+    assert (given.model.name, given.data.name, given.recipe.epochs) == ("alexnet_gap", "shapes", 2)
+    assert "image=x is no option of `make reproduce`" in run("--part-of=reproduce", "image=x", name="train").err
+    assert run("--part-of=reproduce", "protocol=wsol", name="eval-localization").given[0].protocol.name == "wsol"
+
+
+def test_what_was_typed_of_a_network_must_be_what_was_trained() -> None:
+    (given,) = run("model=vgg_gap", "model.pool=max", "model.input_size=300", name="eval-localization").given
+    assert given.typed == ["model", "model.pool", "model.input_size"]
+    check_typed_model(given, given.model, "a.pt")
+    with pytest.raises(UserError, match=r"model.pool=max: a.pt was trained with model.pool=average; leave it out"):
+        check_typed_model(given, model_config("vgg_gap", input_size=300), "a.pt")
+    with pytest.raises(UserError, match=r"input_size=300: .* trained with .*=224; type protocol.size=300"):
+        check_typed_model(given, model_config("vgg_gap", pool="max"), "a.pt")
+    (untyped,) = run("model=alexnet_gap", name="eval-localization").given  # whose size configs/experiment sets
+    check_typed_model(untyped, replace(untyped.model, input_size=64), "a.pt")
 
 
 # What is in the files

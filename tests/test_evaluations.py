@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Settings, evaluated, run_script, succeeds, tiny_config, write_checkpoint
+from conftest import TINY, Settings, evaluated, own, run_script, succeeds, tiny_config, write_checkpoint
 from PIL import Image
 
 from cam_repro import UserError
@@ -164,7 +164,8 @@ def test_one_method_under_all_protocols(config: Settings) -> None:
 def test_score_prints_the_errors_that_the_evaluation_printed(config: Settings, here: Path, tiny_shapes: Path) -> None:
     (record,) = evaluated(config())
     predictions = here / "results/shapes/squeezenet_gap/predictions.txt"
-    out = succeeds(run_script("score", here, *TINY, f"data.root={tiny_shapes}", f"predictions={predictions}"))
+    options = (*own("score", TINY), f"data.root={tiny_shapes}", f"predictions={predictions}")
+    out = succeeds(run_script("score", here, *options))
     for metric in ("cls_top1_error", "cls_top5_error", "loc_top1_error", "loc_top5_error", "baseline_centre_box"):
         assert f"{metric:20} {record['metrics'][metric]:6.2f} %" in out
     predictions.write_text("11 " + predictions.read_text().partition(" ")[2])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY, succeeds
 from PIL import Image
+
+from cam_repro.config import COMMANDS, options_of
 
 ODD = "it's (1), a=$b é.jpg"
 
@@ -36,14 +40,43 @@ def make(tmp_path: Path):
 
 def test_options_on_makes_command_line_reach_the_script_and_the_shells_variables_do_not(make) -> None:
     words = [f"image={ODD}", "class=tabby cat", "top=3", "recipe.epochs=3", "data.root=/home/josé's"]
-    shell = {"model": "vgg", "data": "ilsvrc", "args": "seed=2", "image": "none.jpg"}
+    shell = {"model": "vgg", "data": "ilsvrc", "args": "seed=2", "image": "none.jpg", "DATA": "data=x"}
     out = succeeds(make("figures", *words, "args=seed=1 --multirun", program='printf "%s\\n" "$@"', **shell))
     said, script, *given = out.splitlines()
     assert said.startswith("data=shapes, built in, because") and script == "scripts/figures.py"
-    expected = {"data=shapes", "shown_class=tabby cat", "seed=1", "--multirun", *words} - {"class=tabby cat"}
-    assert sorted(given) == sorted(expected)
-    out = succeeds(make("reproduce", "data=ilsvrc", "model=vgg", "seed=1", program='printf "%s " "$@"'))
-    assert out.count("data=shapes seed=1 model=alexnet_gap") == 6 and "vgg" not in out
+    assert sorted(given) == sorted({"data=shapes", "seed=1", "--multirun", *words})
+
+
+VALUES = ["second", ODD, "[1, 2]", '"tabby, cat" #3 {x: ${y}}', "$(shell false) `x` \\ %", "*?~!"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_reaches_its_script_as_it_was_typed(make, name: str) -> None:
+    """Whatever make calls its own variables, and whatever the shell has under the same names."""
+    keys = sorted(options_of(name) | {"class"})
+    words = [f"{key}={value}" for key, value in zip(keys, cycle(VALUES), strict=False)]
+    shell = {key: "the shell's" for key in keys if key.isidentifier()}
+    lines = succeeds(make("-n", name, *words, **shell)).splitlines()
+    scripts = [shlex.split(line)[1:] for line in lines if " scripts/" in line]
+    assert scripts[0][0] == f"scripts/{COMMANDS[name].script}.py"
+    for _, *given in scripts:
+        assert set(words) <= set(given)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_data_set_goes_to_the_scripts_that_have_one(make, name: str) -> None:
+    for root, data in (("", "data=shapes"), ("/here", "data=ilsvrc")):
+        *_, script = succeeds(make("-n", name, ILSVRC_ROOT=root)).splitlines()
+        assert (f" {data}" in script) == ("data" in options_of(name))
+    assert "data='a b'" in succeeds(make("-n", name, "data=a b"))
+
+
+def test_what_takes_no_options_refuses_them(make) -> None:
+    for target in ("help", "setup", "test", "lint"):
+        done = make("-n", target, "seed=1")
+        assert done.returncode == 2 and f"make {target} takes no options: seed='1'" in done.stderr
+    done = make("bench", "seed=1", program='exec echo "$@"')
+    assert done.stdout.split()[-2:] == ["scripts/bench.py", "seed=1"]  # which knows no such part
 
 
 def test_make_cam_turns_and_shrinks_a_photograph_of_any_name(make, tiny_shapes: Path, tmp_path: Path) -> None:

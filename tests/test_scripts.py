@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, TINY, Script, evaluated, says, succeeds, tiny_config, under
+from conftest import REPOSITORY, TINY, Script, evaluated, own, says, succeeds, tiny_config, under
 from result_files import METRICS
 
 from cam_repro import UserError
@@ -43,6 +43,9 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     assert classification["metrics"]["cls_top1_error"] == metrics["cls_top1_error"]
     assert localization["provenance"]["training"]["name"] == "scratch"
     assert len((folder / "predictions.txt").read_text().splitlines()) == 20
+
+    refused = says(script("eval_localization", "model=alexnet_gap", "model.pool=max"))
+    assert "model.pool=max: " in refused and "was trained with model.pool=average; leave it out" in refused
 
     table = succeeds(script("tables"))
     assert "Table 1: classification error" in table and "Table 2: localization error" in table
@@ -87,7 +90,8 @@ def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
 
 
 def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:
-    options = " ".join([*under(tmp_path), *TINY, f"data.root={tiny_shapes}", "model=squeezenet_gap", "model.units=8"])
+    where = own("train", under(tmp_path))
+    options = " ".join([*where, *TINY, f"data.root={tiny_shapes}", "model=squeezenet_gap", "model.units=8"])
     piped = f"{sys.executable} scripts/train.py {options} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, cwd=REPOSITORY, timeout=240)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)

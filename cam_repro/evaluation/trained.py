@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import Config, ModelConfig, model_config, run_folder
+from cam_repro.config import Config, ModelConfig, check_typed_model, model_config, run_folder
 from cam_repro.data import imagenet_classes, open_split
 from cam_repro.data.manifest import Manifest, difference, manifest_of
 from cam_repro.files import is_there
@@ -75,6 +75,7 @@ def load_trained(
     if weights.model is not None:
         if model and weights.model.name != model.name:
             raise UserError(f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}")
+        check_typed_model(config, weights.model, source)
         model, candidates = weights.model, [weights.wnids]
     elif model is None:
         raise UserError(f"{source} does not say of which network it is; type model=")
