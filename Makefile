@@ -1,3 +1,7 @@
+ifeq ($(OS),Windows_NT)
+  $(error cam_repro runs on Linux and macOS; on Windows use WSL (`wsl --install`) and type the same there)
+endif
+
 # Every target sets up .venv on first use. Whatever stands on make's command line as key=value is an option of the
 # script: data= model= image= recipe.epochs=3; variables of the shell are not. Hydra's flags go into args="--multirun".
 PYTHON ?= python3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -225,6 +226,12 @@ def test_what_was_typed_of_a_network_must_be_what_was_trained() -> None:
         check_typed_model(given, model_config("vgg_gap", pool="max"), "a.pt")
     (untyped,) = run("model=alexnet_gap", name="eval-localization").given  # whose size configs/experiment sets
     check_typed_model(untyped, replace(untyped.model, input_size=64), "a.pt")
+
+
+def test_windows_is_told_of_wsl_before_anything_is_imported() -> None:
+    with mock.patch.object(sys, "platform", "win32"), pytest.raises(SystemExit, match="error: .* WSL") as end:
+        runpy.run_path(str(REPOSITORY / "cam_repro/__init__.py"))
+    assert "\n" not in str(end.value)
 
 
 # What is in the files

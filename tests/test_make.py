@@ -79,6 +79,11 @@ def test_what_takes_no_options_refuses_them(make) -> None:
     assert done.stdout.split()[-2:] == ["scripts/bench.py", "seed=1"]  # which knows no such part
 
 
+def test_windows_is_told_of_wsl_before_anything_else(make) -> None:
+    done = make("train", "model=vgg_gap", OS="Windows_NT")
+    assert done.returncode == 2 and done.stdout == "" and "on Windows use WSL" in done.stderr
+
+
 def test_make_cam_turns_and_shrinks_a_photograph_of_any_name(make, tiny_shapes: Path, tmp_path: Path) -> None:
     """A phone's picture, larger than is looked at, stored on its side: its upper part is white as people see it."""
     stored = np.zeros((1500, 3000, 3), np.uint8)
