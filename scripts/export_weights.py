@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cam_repro import UserError
+from cam_repro.advice import train_command
 from cam_repro.command import command
 from cam_repro.config import Config, check_typed_model, run_folder
 
@@ -13,7 +15,10 @@ def main(config: Config) -> None:
 
     data, folder = config.data.name, run_folder(config)
     source, path = Path(config.weights or folder / CHECKPOINT), folder / f"{folder.name}-{data}.safetensors"
-    if any(key.startswith("model.") for key in config.typed) and source.is_file():
+    if not source.is_file():
+        model = config.model.name
+        raise UserError(f"{model} is not trained on {data}: no {source}; first: {train_command(config)}")
+    if any(key.startswith("model.") for key in config.typed):
         weights = read_weights(str(source), "")
         if weights.model is not None:  # a checkpoint, which has settings of its own
             check_typed_model(config, weights.model, str(source))

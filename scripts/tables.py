@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cam_repro import UserError
+from cam_repro.advice import typed_data
 from cam_repro.command import command
 from cam_repro.config import Config
 
@@ -9,6 +11,9 @@ from cam_repro.config import Config
 def main(config: Config) -> None:
     from cam_repro.reporting.tables import write_tables
 
+    folder = Path(config.results) / config.data.name
+    if not any(folder.glob("*/*.json")):
+        raise UserError(f"no results in {folder}; first: make eval-classification {typed_data(config.data)}")
     paths = write_tables(Path(config.results), config.data.name, config.protocol.name)
     for path in paths:
         if path.suffix == ".md":

@@ -104,7 +104,7 @@ def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: 
     [
         ("eval_classification", "model=vgg_gap", "vgg_gap is not trained on shapes"),
         ("eval_localization", "", "no trained network in"),
-        ("tables", "", "; type `make eval-classification data=shapes` first"),
+        ("tables", "", "; first: make eval-classification data=shapes data.root="),
         ("predict", "model=vgg_gap", "image= is needed"),
         ("train", "model=vgg_gap runs=/proc/runs", "cannot write to /proc/runs"),
     ],

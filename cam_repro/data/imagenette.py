@@ -30,10 +30,12 @@ CLASSES = (
 IMAGE = re.compile(
     rf"(?:.*/)?(?:train|val)/(?P<wnid>{'|'.join(CLASSES)})/(?P<file>(?!\.)(?P<val>ILSVRC2012_val_\d{{8}})?[^/]*\.JPEG)"
 )
-IMAGES_ADVICE = "get Imagenette's imagenette2.tgz another way and add args=data.download.images=FILE"
+IMAGES_ADVICE = (
+    "get Imagenette's imagenette2.tgz another way and type make data data=imagenette data.download.images=FILE"
+)
 BOXES_ADVICE = (
     "get ILSVRC2012_bbox_val_v3.tgz from image-net.org (it may ask you to log in) "
-    "and add args=data.download.boxes=FILE, or the folder it was unpacked to"
+    "and type make data data=imagenette data.download.boxes=FILE, or the folder it was unpacked to"
 )
 
 

@@ -260,7 +260,10 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check(path, record)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
-        again = f"remove it and evaluate again: make eval-{path.stem.partition('-')[0]}"
+        kind = path.stem.partition("-")[0]
+        again = "give a localization-….json or classification.json of results/"
+        if kind in ("classification", "localization"):
+            again = f"remove it and evaluate again: make eval-{kind}"
         raise UserError(f"{path} cannot be read as a result: {error}; {again}") from None
     return record
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cam_repro import UserError
+from cam_repro.advice import typed_data
 from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
@@ -91,7 +92,8 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     config = evaluation.config
     network = evaluation.trained.network
     if not len(evaluation.split.boxes):
-        raise UserError(f"data={config.data.name} has no boxes, so nothing can be localized; make eval-classification")
+        has = f"{config.data.name} has no boxes, so nothing can be localized"
+        raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     methods = [config.method or "cam"]
     if config.method is None and config.protocol.name == "all":
         in_all = [name for name, method in METHODS.items() if method.in_all]

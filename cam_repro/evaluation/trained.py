@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from cam_repro import UserError
+from cam_repro.advice import train_command, typed, typed_data
 from cam_repro.config import Config, ModelConfig, check_typed_model, model_config, run_folder
 from cam_repro.data import imagenet_classes, open_split
 from cam_repro.data.manifest import Manifest, difference, manifest_of
@@ -40,10 +41,7 @@ def trained_runs(config: Config) -> list[str]:
     folder = Path(config.runs) / config.data.name
     found = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
     if not found:
-        raise UserError(
-            f"no trained network in {folder}; first: make train model=alexnet_gap data={config.data.name}, "
-            "or give model= and weights="
-        )
+        raise UserError(f"no trained network in {folder}; first: {train_command(config)}, or give model= and weights=")
     return found
 
 
@@ -62,9 +60,8 @@ def load_trained(
     if not config.weights and not is_there(Path(source)):
         default = ", or weights=DEFAULT (published)" if model and published(model.backbone) else ""
         raise UserError(
-            f"{name} is not trained on {config.data.name} ({source} is not there); first: make train "
-            f"model={model.name if model else 'alexnet_gap'} data={config.data.name}"
-            f"{f' name={name}' if config.name else ''}, or give weights={default}"
+            f"{name} is not trained on {config.data.name} ({source} is not there); first: {train_command(config)}, or "
+            f"give weights={default}"
         )
     weights = read_weights(source, model.backbone if model else "")
     if not config.weights and data[0] and not (for_pictures and _is_of(weights, config, data)):
@@ -88,7 +85,7 @@ def load_trained(
     else:
         raise UserError(
             f"weights={source}: {network.untrained} of {model.name} is not trained; first: make train "
-            f"model={model.name} weights={source}"
+            f"model={model.name} {typed_data(config.data)} {typed('weights', source)}"
         )
     if config.protocol.size:
         check_size(model, "protocol.size", config.protocol.size)

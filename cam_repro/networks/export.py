@@ -24,7 +24,7 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     """
     model = config.name
     if not source.is_file():
-        raise UserError(f"{model} is not trained on {data}: no {source}; make train model={model} data={data}")
+        raise UserError(f"{model} is not trained on {data}: no {source}")
     weights = read_weights(source, "")
     if weights.model is None:
         if data != "ilsvrc":

@@ -76,7 +76,8 @@ def _cut(name: str, whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module
         return {"maps": TimmMaps(whole, None)}, classifier
     levels = [level for level, info in enumerate(whole.feature_info) if info["reduction"] == STRIDE]
     if not levels:
-        raise UserError(f"timm/{name} has no maps of stride {STRIDE} to be cut at; choose another, or its native=true")
+        found = f"timm/{name} has no maps of stride {STRIDE} to be cut at"
+        raise UserError(f"{found}; choose another, or model.native=true")
     return {"maps": TimmMaps(whole, levels[-1])}, None
 
 

@@ -15,7 +15,8 @@ def compare(config: Config) -> dict[str, tuple[float, float, float]]:
     other images than each other's.
     """
     if config.a is None or config.b is None:
-        raise UserError("a= and b= are needed: make compare a=results/…/localization-cam-paper.json b=…")
+        one, two = (f"results/shapes/{name}/localization-cam-paper.json" for name in ("one", "two"))
+        raise UserError(f"a= and b= are needed: make compare a={one} b={two}")
     paths = (Path(config.a), Path(config.b))
     images = []
     kinds = []

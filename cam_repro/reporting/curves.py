@@ -7,6 +7,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from cam_repro import UserError
+from cam_repro.advice import train_command
 from cam_repro.config import Config, run_folder
 from cam_repro.reporting.figures import save_figure
 
@@ -28,7 +29,7 @@ def draw_curves(config: Config) -> Path:
         found = [run_folder(config)]
     epochs = {folder.name: _epochs(folder / "metrics.jsonl") for folder in found}
     if not any(epochs.values()):
-        raise UserError(f"no epoch of a training is over in {runs}; first: make train model=… data={config.data.name}")
+        raise UserError(f"no epoch of a training is over in {runs}; first: {train_command(config)}")
     path = Path(config.results) / config.data.name / "curves.png"
     with style.context("default"):
         figure = Figure(figsize=(10, 3.6), dpi=150, layout="constrained")
@@ -53,4 +54,4 @@ def _epochs(path: Path) -> list[dict[str, float]]:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [{key: epoch[key] for key in keys} for epoch in map(json.loads, lines)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as a training's metrics ({error}); resume it with make train") from None
+        raise UserError(f"{path} cannot be read as a training's metrics ({error}); mend or remove it") from None

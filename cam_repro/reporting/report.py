@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
+from cam_repro.advice import typed_data
 from cam_repro.config import Config, check_choice, model_config, written_protocols
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage
@@ -97,7 +98,7 @@ def chosen_results(config: Config, folder: Path) -> list[Result]:
     boxed = {run.name for run in found if run.kind == "localization"}
     if missing := [name for name in networks if name not in boxed] or ([] if boxed else ["any network"]):
         which = f"{missing[0]}{f' by method={methods[0]}' if methods else ''}"
-        raise UserError(f"no boxes of {which} in {folder}; first: make eval-localization data={config.data.name}")
+        raise UserError(f"no boxes of {which} in {folder}; first: make eval-localization {typed_data(config.data)}")
     found = [run for run in found if run.name in boxed]
     for other in found[1:]:
         one, two = (run.provenance["commit"][:10] for run in (found[0], other))
@@ -227,7 +228,7 @@ def _errors(table2: Table) -> str:
 
 def _curve(measured: Sequence[Result], data: str) -> str:
     if not measured:
-        return f"<p>Not measured: <code>make eval-localization data={escape(data)} protocol=wsol</code></p>"
+        return f"<p>Not measured: <code>make eval-localization protocol=wsol</code>, of {escape(data)}</p>"
     curves = {}
     for run in measured:
         thresholds, v1, *_ = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)

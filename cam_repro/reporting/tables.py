@@ -84,7 +84,7 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
     folder = results / data
     runs = read_results(folder)
     if not runs:
-        raise UserError(f"no results in {folder}; type `make eval-classification data={data}` first")
+        raise UserError(f"no results in {folder}; evaluate a network first")
     names = sorted({run.protocol["name"] for run in runs})
     if protocol not in ("paper", "all", *names):
         raise UserError(f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}")

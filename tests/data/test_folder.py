@@ -219,7 +219,8 @@ def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_pa
     config = composed([*options, *where, "data.workers=0", "device=cpu", f"out={tmp_path / 'out'}"])
     (record,) = evaluated(config, "classification")
     assert record["metrics"]["cls_top5_error"] is None
-    with pytest.raises(UserError, match="data=pets has no boxes, so nothing can be localized; make eval-class"):
+    advice = f"type make eval-classification data=folder data.root={root}"
+    with pytest.raises(UserError, match=f"pets has no boxes, so nothing can be localized; {advice}"):
         evaluated(config)
     table, _ = write_tables(tmp_path / "results", "pets")
     assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()

@@ -229,7 +229,7 @@ def test_a_download_that_was_cut_off_is_one_line_and_the_next_start_ends_it(
     done = run_script("get_data", tmp_path, *served(server, root))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "cannot get" in lines[0] and "args=data.download.images=FILE" in lines[0]
+    assert len(lines) == 1 and "cannot get" in lines[0] and "data=imagenette data.download.images=FILE" in lines[0]
     assert not root.exists() and not root.with_name("imagenette.making").exists()
     assert run_script("get_data", tmp_path, *served(server, root)).returncode == 0
     assert server.asked == ["boxes.tgz", "imagenette2.tgz", "imagenette2.tgz"]  # what was whole stayed

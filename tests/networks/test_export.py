@@ -86,9 +86,16 @@ def test_an_unfinished_training_is_exported_as_one(
     [
         (["model=vgg_gap"], "vgg_gap is not trained on shapes"),
         (["model=vgg_gap", "weights={}"], "checkpoint.pt is a squeezenet, not a vgg_gap; type model=squeezenet"),
-        (["model=squeezenet", "weights=IMAGENET1K_V1"], "not trained on shapes: no IMAGENET1K_V1; make train"),
+        (["model=squeezenet", "weights=IMAGENET1K_V1"], "not trained on shapes: no IMAGENET1K_V1; first: make train"),
     ],
 )
 def test_only_what_was_trained_here_is_exported(trained: Path, tmp_path: Path, given: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         export_weights(options(tmp_path, *(one.format(trained / "checkpoint.pt") for one in given)))
+
+
+def test_a_setting_that_is_not_the_checkpoints_is_not_exported(trained: Path, tmp_path: Path) -> None:
+    config = options(tmp_path, "model=squeezenet", "model.input_size=96")
+    config.typed = ["model.input_size"]
+    with pytest.raises(UserError, match=r"checkpoint.pt was trained with model.input_size=64"):
+        export_weights(config)

@@ -268,7 +268,7 @@ def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_smal
 
 
 def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(copied: Settings) -> None:
-    nowhere = "no boxes of any network in /nowhere/tree; first: make eval-localization data=tree"
+    nowhere = "no boxes of any network in /nowhere/tree; first: make eval-localization data="
     assert nowhere in refusal(copied("results=/nowhere"))
     assert refusal(copied("report.networks=[one,alexnet_gap]")).startswith("no boxes of alexnet_gap in ")
     assert "method=gradcm is unknown; did you mean gradcam?" in refusal(copied("report.methods=[gradcm]"))
