@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from conftest import REPOSITORY
 
 from cam_repro import UserError
 from cam_repro.advice import train_command, typed_data
-from cam_repro.config import Config, DataConfig, GenerateConfig, keys_of
+from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, keys_of
 from cam_repro.evaluation.evaluate import localization_jobs
 from cam_repro.evaluation.trained import load_trained, trained_runs
 from cam_repro.reporting.curves import draw_curves
@@ -152,6 +153,15 @@ def described(data: DataConfig) -> tuple[str, str | None, str, GenerateConfig | 
 def test_a_data_set_is_typed_shortly_and_as_it_is(line: str, data: DataConfig) -> None:
     assert typed_data(data) == line
     assert described(asked_by(f"make train {line}").data) == described(data)
+
+
+def test_a_data_set_with_a_file_of_its_own_is_chosen_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(CONFIGS / "data", tmp_path / "data")
+    (tmp_path / "data/cub.yaml").write_text("{name: cub, root: /birds}")
+    for module in ("config", "advice"):
+        monkeypatch.setattr(f"cam_repro.{module}.CONFIGS", tmp_path)
+    assert typed_data(DataConfig("cub", "/birds")) == "data=cub"
+    assert typed_data(DataConfig("ilsvrc", "/tree")) == "data=ilsvrc data.root=/tree"
 
 
 def test_a_data_set_that_is_where_its_file_says_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
