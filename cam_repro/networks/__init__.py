@@ -58,6 +58,7 @@ def build_network(
     if file_classes != classes and not network.untrained:
         there = f"{file_classes} classes" if file_classes else "none that fits"
         network.untrained = f"the classifier (the file has {there}, the data {classes})"
+    network.starting_weights = {"source": weights.source, "sha256": weights.sha256}
     network.interpolation = weights.interpolation or chosen.interpolation()
     weights.check_finite()
     return network

@@ -1,4 +1,7 @@
-"""From a run's checkpoint, or another program's file, to the one that is published: tensors, and what they are of."""
+"""From a run's checkpoint, or another program's file, to the one that is published.
+
+It holds the tensors, and in its metadata all that is needed to use them without this program.
+"""
 
 import hashlib
 import json
@@ -12,6 +15,8 @@ from cam_repro.config import ModelConfig
 from cam_repro.data import imagenet_classes
 from cam_repro.files import replacing
 from cam_repro.networks import build_network
+from cam_repro.networks.pixels import IMAGENET
+from cam_repro.networks.trunks import backbone
 from cam_repro.networks.weights import ABOUT, Weights, read_weights
 from cam_repro.provenance import unfinished
 
@@ -25,7 +30,7 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     model = config.name
     if not source.is_file():
         raise UserError(f"{model} is not trained on {data}: no {source}")
-    weights = read_weights(source, "")
+    weights = read_weights(source, config.backbone)
     if weights.model is None:
         if data != "ilsvrc":
             raise UserError(f"{weights.source} does not say its classes, so they are ILSVRC's; type data=ilsvrc")
@@ -39,6 +44,7 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
             model=config,
             wnids=wnids,
             interpolation=network.interpolation,
+            starting_weights=network.starting_weights,
         )
     if weights.model.name != model:
         raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
@@ -54,13 +60,24 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
 def publish(weights: Weights, path: Path, data: str) -> str:
     """Write a network trained here to `path`; returns the file's sha256. The same weights give the same bytes.
 
-    data: the name of the data set that it was trained on.
+    data: the name of the data set that it was trained on. docs/networks.md explains the metadata.
     """
+    known = dict(zip(*imagenet_classes(), strict=True))
+    words = weights.words or [known.get(wnid, wnid) for wnid in weights.wnids]
+    pixels = backbone(weights.model.backbone).pixels or IMAGENET
     about = {
         "model": asdict(weights.model),
         "data": data,
         "wnids": weights.wnids,
+        "words": words,
+        "pixels": {
+            "mean": pixels.mean,
+            "std": pixels.std,
+            "order": "BGR" if pixels.bgr else "RGB",
+        },
+        "input_size": weights.model.input_size,
         "interpolation": weights.interpolation,
+        "starting_weights": weights.starting_weights,
         "training": weights.training,
     }
     tensors = {key: tensor.contiguous() for key, tensor in weights.tensors.items()}

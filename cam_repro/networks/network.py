@@ -39,6 +39,7 @@ class CamNetwork(nn.Module):
         self.classifier = classifier if classifier is not None else nn.Identity()
         self.untrained = ""  # which layers are still random: an evaluation refuses any
         self.interpolation = "bilinear"
+        self.starting_weights: dict[str, str] | None = None  # source and sha256; None: random
 
     def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,3,H,W) normalised images → logits (N,C), maps (N,K,h,w) after the last ReLU."""

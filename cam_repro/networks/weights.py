@@ -42,6 +42,8 @@ class Weights:
     path: Path | None = None  # the file that was read
     interpolation: str | None = None  # the filter of its images; None: the file does not say
     trained_on: dict[str, Any] | None = None  # of a checkpoint: `checkpoint.images_of` its data
+    words: list[str] | None = None  # of its classes, in a language; None: the file has only wnids
+    starting_weights: dict[str, str] | None = None  # what its training began with: source, sha256
 
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
@@ -113,15 +115,17 @@ def _trained_here(state: dict[str, Any], source: str, sha256: str, path: Path) -
     backbone(model.backbone)
     _check_tensors(state["network"])
     return Weights(
-        state["network"],
-        model,
-        [str(wnid) for wnid in state["wnids"]],
-        source,
-        sha256,
-        state.get("training"),
-        path,
-        state.get("interpolation", "bilinear"),
-        state.get("trained_on"),
+        tensors=state["network"],
+        model=model,
+        wnids=[str(wnid) for wnid in state["wnids"]],
+        source=source,
+        sha256=sha256,
+        training=state.get("training"),
+        path=path,
+        interpolation=state.get("interpolation", "bilinear"),
+        trained_on=state.get("trained_on"),
+        words=state.get("words"),
+        starting_weights=state.get("starting_weights"),
     )
 
 

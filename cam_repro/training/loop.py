@@ -91,7 +91,8 @@ def train(config: Config) -> Path:
                 begun = {"seed": config.seed, "weights": config.weights, "commit": git_state()[0]}
                 checkpoint.save(folder, {
                     **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
-                    "interpolation": network.interpolation,
+                    "interpolation": network.interpolation, "words": train_split.words,
+                    "starting_weights": network.starting_weights,
                     "settings": checkpoint.what_matters(config), "trained_on": trained_on,
                     "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
                 })  # fmt: skip
@@ -207,6 +208,7 @@ def go_on(
             checkpoint.refuse_other_images(folder, state, images)
         restore(state, network, optimizer, progress, world, config.seed)
         network.interpolation = state.get("interpolation", "bilinear")
+        network.starting_weights = state.get("starting_weights")
 
     state = world.broadcast(checkpoint.load(folder, put_back) if world.is_main else None)
     if not world.is_main:

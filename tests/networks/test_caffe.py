@@ -96,6 +96,8 @@ def test_a_caffe_file_is_exported_as_safetensors(tmp_path: Path, capsys: pytest.
     export_weights(composed([*options, "data=ilsvrc"]))
     exported = read_weights(tmp_path / "ilsvrc/alexnetplus_cam_caffe/alexnetplus_cam_caffe-ilsvrc.safetensors", "")
     assert (exported.model, exported.wnids) == (model_config("alexnetplus_cam_caffe"), imagenet_classes()[0])
+    assert exported.starting_weights["source"] == f"weights={file}"
+    assert exported.words[1].startswith("goldfish")
     one, two = (build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported))
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     with pytest.raises(UserError, match="is of another network: .* expected the weights of googlenet_caffe"):

@@ -6,17 +6,22 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import composed, write_checkpoint
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision.transforms.functional import normalize
 
 from cam_repro import UserError
 from cam_repro.cam import show_images
-from cam_repro.config import Config, model_config
+from cam_repro.config import Config, ModelConfig, model_config
+from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
 from cam_repro.networks import build_network, read_weights
 from cam_repro.networks.export import publish
 from scripts.export_weights import main as export_weights
@@ -35,6 +40,11 @@ def trained(tmp_path: Path) -> Path:
     return folder
 
 
+def metadata_of(file: Path) -> dict[str, Any]:
+    with safe_open(file, "pt") as opened:
+        return json.loads(opened.metadata()["cam_repro"])
+
+
 def options(folder: Path, *more: str) -> Config:
     return composed([f"runs={folder / 'runs'}", f"data.root={folder}", "device=cpu", *more])
 
@@ -46,8 +56,7 @@ def test_an_exported_network_is_used_like_its_checkpoint(
     published, said = trained / "squeezenet-shapes.safetensors", capsys.readouterr().out
     assert f"sha256 {hashlib.sha256(published.read_bytes()).hexdigest()}" in said
     assert f"use it with weights={published}" in said
-    with safe_open(published, "pt") as file:
-        about = json.loads(file.metadata()["cam_repro"])
+    about = metadata_of(published)
     assert (about["model"]["name"], about["data"], about["wnids"]) == ("squeezenet", "shapes", WNIDS)
 
     answers = []
@@ -57,6 +66,57 @@ def test_an_exported_network_is_used_like_its_checkpoint(
         assert "6 classes" in network
         answers.append(answer)
     assert answers[0] == answers[1] and sum("box" in line for line in answers[0]) == 5
+
+
+def test_an_exported_file_says_what_a_stranger_needs(tmp_path: Path) -> None:
+    """Here a stranger uses it, with timm and what the file says, without a line of this project."""
+    model = ModelConfig("mine", "timm/test_resnet", native=True, input_size=96)
+    network, start = build_network(model, 3).eval(), {"source": "weights=a.pth", "sha256": "12"}
+    wnids, words = ["n02123045", "n1", "n2"], ["tabby", "one", "two"]
+    checkpoint = write_checkpoint(
+        tmp_path / "checkpoint.pt", model, network, wnids,
+        words=words, interpolation="bicubic", starting_weights=start, training={"epochs_done": 3},
+    )  # fmt: skip
+    file = tmp_path / "mine.safetensors"
+    publish(read_weights(checkpoint, ""), file, "pets")
+    about = metadata_of(file)
+    assert about["pixels"] == {"mean": [0.5] * 3, "std": [0.5] * 3, "order": "RGB"}
+    assert (about["input_size"], about["interpolation"]) == (96, "bicubic")
+    assert (about["wnids"], about["words"], about["data"]) == (wnids, words, "pets")
+    assert (about["starting_weights"], about["training"]) == (start, {"epochs_done": 3})
+
+    theirs = timm.create_model("test_resnet", num_classes=3).eval()
+    layers = {}
+    for name, tensor in load_file(file).items():
+        layers[name.removeprefix("trunk.maps.model.").replace("classifier.", "fc.")] = tensor
+    theirs.load_state_dict(layers)
+    pixels = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        logits = theirs(normalize(pixels, about["pixels"]["mean"], about["pixels"]["std"]))
+        ours = network(normalize(pixels, IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(ours, logits)
+
+
+def test_what_an_old_checkpoint_does_not_say_is_filled_in(trained: Path, tmp_path: Path) -> None:
+    old = read_weights(trained / "checkpoint.pt", "")
+    publish(replace(old, wnids=["n02123045", "mine"]), tmp_path / "a.safetensors", "pets")
+    about = metadata_of(tmp_path / "a.safetensors")
+    assert about["words"] == ["tabby, tabby cat", "mine"]
+    assert (about["interpolation"], about["starting_weights"]) == ("bilinear", None)
+    assert about["pixels"]["mean"] == list(IMAGENET_MEAN)
+
+
+def test_a_file_of_ours_brings_its_classes_and_its_settings(tmp_path: Path) -> None:
+    model = model_config("alexnet_gap", pool="max", units=8, input_size=64)
+    trained = build_network(model, 3)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint.pt", model, trained, ["n0", "n1", "n2"])
+    publish(read_weights(checkpoint, ""), tmp_path / "own.safetensors", "pets")
+    for file in (checkpoint, tmp_path / "own.safetensors"):
+        network = build_network("alexnet_gap", weights=str(file))
+        assert (network.num_classes, network.pool, network.untrained) == (3, "max", "")
+        assert torch.equal(network.classifier_weight, trained.classifier_weight)
+    with pytest.raises(UserError, match="was trained for 3 classes"):
+        build_network("alexnet_gap", 1000, tmp_path / "own.safetensors")
 
 
 def test_the_same_weights_give_the_same_file_in_any_memory_order(trained: Path, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from cam_repro.config import CONFIGS, model_config, names_in
 from cam_repro.networks.sizes import maps_of, without_numbers
+from cam_repro.networks.trunks import backbone
 from cam_repro.reporting.paper import TABLE1
 
-HEADINGS = ("model=", "network", "maps K×h×w", "at input", "parameters (M)", "CAM")
+HEADINGS = ("model=", "network", "maps K×h×w", "at input", "filter", "parameters (M)", "CAM")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,9 @@ def table() -> str:
         maps = "×".join(map(str, maps_of(network, config.input_size)))
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
-        rows.append([name, title, maps, str(config.input_size), f"{millions:.1f}", cam])
+        interpolation = backbone(config.backbone).interpolation()
+        size = str(config.input_size)
+        rows.append([name, title, maps, size, interpolation, f"{millions:.1f}", cam])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -30,10 +33,11 @@ def test_the_table_has_a_row_for_every_network(table: str) -> None:
     _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     by_name = {name: rest for name, *rest in rows}
     assert list(by_name) == names_in("model")
-    assert by_name["alexnet_star_gap"] == ["AlexNet*-GAP", "512×11×11", "227", "4.9", "yes"]
-    assert by_name["nin"] == ["NIN", "1000×6×6", "224", "7.6", "yes"]
-    assert by_name["alexnet"][:4] == ["AlexNet", "256×13×13", "224", "61.1"]
-    assert by_name["alexnet"][4].startswith("no: fully connected layers")
+    assert by_name["alexnet_star_gap"] == ["AlexNet*-GAP", "512×11×11", "227", "bilinear", "4.9", "yes"]
+    assert by_name["nin"] == ["NIN", "1000×6×6", "224", "bilinear", "7.6", "yes"]
+    assert by_name["alexnet"][:5] == ["AlexNet", "256×13×13", "224", "bilinear", "61.1"]
+    assert by_name["efficientnet_lite0"][3] == "bicubic"
+    assert by_name["alexnet"][5].startswith("no: fully connected layers")
 
 
 def test_the_papers_networks_carry_the_papers_names(table: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import hashlib
 import shutil
 import signal
 from dataclasses import replace
@@ -243,6 +244,9 @@ def test_a_training_shrinks_its_images_as_its_weights_do_and_keeps_that(
     checkpoint = train(settings) / "checkpoint.pt"
     state = torch.load(checkpoint, weights_only=True)
     assert {*filters} == {"bicubic"} and state["interpolation"] == "bicubic"
+    sha256 = hashlib.sha256(start.read_bytes()).hexdigest()
+    begun = {"source": f"weights={start}", "sha256": sha256}
+    assert state["starting_weights"] == begun and len(state["words"]) == 10
 
     def go_on(state: dict[str, object]) -> set[str]:
         """The filters of a run that is ended once more from this state of its first step."""
@@ -252,6 +256,7 @@ def test_a_training_shrinks_its_images_as_its_weights_do_and_keeps_that(
         return {*filters}
 
     assert go_on(state) == {"bicubic"}
+    assert torch.load(checkpoint, weights_only=True)["starting_weights"] == begun
     del state["interpolation"]  # as before it was kept
     assert go_on(state) == {"bilinear"}
 
