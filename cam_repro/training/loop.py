@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def train(config: Config) -> Path:
     with (
         join_world(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
-        Decoders(config.data.workers, pin=world.device.type == "cuda") as decoders,
+        ExitStack() as stack,
         Stopping(world) as stopping,
     ):
         # Data
@@ -60,6 +60,8 @@ def train(config: Config) -> Path:
         trained_on = checkpoint.images_of(config, train_split, val_split) if world.is_main else {}
         steps, classes = steps_per_epoch(len(train_split), recipe.batch_size), len(train_split.wnids)
         chance = math.log(classes) if classes > 1 else math.inf  # the loss of a guess
+
+        decoders = stack.enter_context(Decoders(config.data.workers, pin=on_gpu))
 
         # Network and optimizer, as they start or as the checkpoint has them
         resumes = world.broadcast(checkpoint.exists(folder))  # rank 0's answer: the others may not see its folder
