@@ -38,11 +38,11 @@ def config(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of cat.jpg, cat.png, Cat.gif, a file that is no image, and a Mac's shadow of one."""
+    """A folder of CAT.gif, Cat.png, cat.jpg, a file that is no image, and a Mac's shadow of one."""
     folder = tmp_path / "photos"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
-    for name in ("cat.jpg", "cat.png", "Cat.gif"):
+    for name in ("CAT.gif", "Cat.png", "cat.jpg"):
         Image.fromarray(pixels).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"nothing")
     (folder / "._cat.jpg").write_bytes(b"nothing")
@@ -72,8 +72,8 @@ def test_images_of_one_name_are_kept_apart(config: Settings, photos: Path) -> No
     (photos / "broken.jpg").unlink()
     names = [path.name for path in show_images(config(f"image={photos}", "shown_class=tabby"))]
     assert names == [
-        "Cat.tabby.squeezenet.cam.paper.png",
-        "cat.tabby.squeezenet.cam.paper-2.png",
+        "CAT.tabby.squeezenet.cam.paper.png",
+        "Cat.tabby.squeezenet.cam.paper-2.png",
         "cat.tabby.squeezenet.cam.paper-3.png",
     ]
 
