@@ -24,7 +24,7 @@ from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.evaluation.metrics import METRIC_NAMES, Scores
 from cam_repro.evaluation.predictions import write_predictions
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec
-from cam_repro.files import replacing_together, write_text
+from cam_repro.files import is_there, read_bytes, replacing_together, write_text
 from cam_repro.localization.errors import Correctness
 from cam_repro.localization.intervals import Shares
 from cam_repro.localization.max_box_acc import THRESHOLDS
@@ -191,8 +191,9 @@ def unchanged(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any] | 
     source = _origin(evaluation)
     if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
         path = record_path(evaluation, spec)
-        with suppress(UserError):  # there is none, or it is written anew
-            record = read_record(path)
+        content = read_bytes(path) if is_there(path) else b""  # an unreadable disk is no missing record
+        with suppress(UserError):  # there is none, or it is damaged and written anew
+            record = _parsed(path, content)
             check_files(path, record)
             before = {key: of for key, of in record["provenance"].items() if key not in EVERY_TIME}
             same_source = before == json.loads(json.dumps(source))
@@ -211,8 +212,9 @@ def refuse_other_data(evaluation: Evaluation) -> None:
     folder = Path(config.results) / config.data.name
     message = ""
     for path in record_files(folder) if evaluation.world.is_main and not config.force else []:
+        content = read_bytes(path)
         with suppress(UserError):  # it is no record: `make tables` says so
-            record = read_record(path)
+            record = _parsed(path, content)
             measured = record["provenance"]["data"]
             if record["split"] == evaluation.split.name and measured != evaluation.fingerprint:
                 message = (
@@ -257,9 +259,17 @@ def kind_of(path: Path, record: dict[str, Any]) -> str:
 def read_record(path: Path) -> dict[str, Any]:
     """The content of a record. Raises UserError where it is damaged, impossible or another's."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = read_bytes(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; evaluate first: make eval-{path.stem.partition('-')[0]}") from None
+    return _parsed(path, content)
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(content)
         _check(path, record)
-    except (OSError, ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
+    except (ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
         kind = path.stem.partition("-")[0]
         again = "give a localization-….json or classification.json of results/"
         if kind in ("classification", "localization"):
