@@ -109,6 +109,7 @@ class RecipeConfig:
     name: str = word(NAME)
     epochs: int = number(8, 1, 100000)
     batch_size: int = number(64, 1, 65536)  # over all processes
+    min_steps: int | None = number(None, 1, 65536)  # of an epoch: of few images batch and rate are smaller
     sizes: list[int] = number([224], 1, 2048)  # pixels a side of a training crop
     size_starts: list[float] = number([0.0], 0.0, 1.0)  # fraction of training at which each begins
     crop: str = choice("squash", "resized")  # warp to 256/224 of the size, crop anywhere | random area and aspect

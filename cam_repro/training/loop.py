@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,6 +29,7 @@ from cam_repro.training.solver import (
     begins_at,
     build_optimizer,
     crop_size,
+    fitted,
     freeze_batch_norm,
     set_learning_rate,
 )
@@ -50,9 +52,12 @@ def train(config: Config) -> Path:
     ):
         # Data
         on_gpu = world.device.type == "cuda"
+        if config.data.split != "val":
+            raise UserError(f"data.split={config.data.split} chooses what is evaluated; leave it out of a training")
         if recipe.batch_size % world.size:
             raise UserError(f"recipe.batch_size={recipe.batch_size} must be a multiple of the {world.size} processes")
         train_split, val_split = (load_split(config.data, name, Path(config.cache), world) for name in ("train", "val"))
+        recipe = fitted(recipe, len(train_split), world.size)
         smallest_share = max(1, min(recipe.batch_size, len(train_split)) // world.size)
         check_batch_norm(config.model, recipe, smallest_share)
         if len({*world.gather([train_split.listing()])}) > 1:
@@ -80,6 +85,13 @@ def train(config: Config) -> Path:
             f"{classes} classes; recipe {recipe.name}: {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} "
             f"images, {world.size} process(es) × {recipe.batch_size // world.size} on {world.device}; {start}; {folder}"
         )
+        if recipe.batch_size < config.recipe.batch_size:
+            world.say(
+                f"recipe.min_steps={recipe.min_steps} makes the batch {recipe.batch_size} images instead of "
+                f"{config.recipe.batch_size}, and the learning rate {recipe.lr:g} instead of {config.recipe.lr:g}"
+            )
+        names = [words.split(",")[0] for words in train_split.words]
+        world.say(f"classes: {', '.join(names[:20])}{f', … {classes - 20} more' if classes > 20 else ''}")
         torch.backends.cudnn.benchmark = not config.deterministic  # an epoch's crops have one size
         if recipe.compile and on_gpu:
             network.compile()
@@ -142,7 +154,8 @@ def train(config: Config) -> Path:
                 progress.end_epoch()
                 save()
                 warm = epoch >= begins_at(recipe.warmup, recipe.epochs)
-                if warm and record["train_loss"] > 0.99 * chance:
+                as_a_guess = is_as_a_guess(record["val_top1_error"], val_split.labels)
+                if warm and record["train_loss"] > 0.99 * chance and as_a_guess:
                     world.say(
                         f"the training loss has not left ln {classes} = {chance:.3g}, that of a guess: the network "
                         "learns nothing so far; try another recipe.lr= or other weights="
@@ -156,6 +169,14 @@ def train(config: Config) -> Path:
         journal.flush()
         world.say(f"trained {recipe.epochs} epochs: {folder}/{checkpoint.CHECKPOINT}")
     return folder
+
+
+def is_as_a_guess(error: float, labels: np.ndarray) -> bool:
+    """Whether a top-1 error (%) is, within three standard errors, that of answering the commonest label throughout."""
+    images = len(labels)
+    guess = 1 - np.bincount(labels).max() / images
+    deviation = math.sqrt(guess * (1 - guess) / images)
+    return error >= 100 * (guess - 3 * deviation)
 
 
 def starting_network(config: Config, classes: int, world: World, resumes: bool) -> tuple[CamNetwork, str]:

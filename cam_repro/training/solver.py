@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from cam_repro.config import RecipeConfig
 from cam_repro.networks.network import last_layer
+
+
+def fitted(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfig:
+    """The recipe, its batch halved until an epoch of so many images has `min_steps` steps.
+
+    The learning rate is halved as often (linear scaling; Goyal et al. 2017, §2.1). The batch stays a multiple of the
+    processes that share it.
+    """
+    batch_size = recipe.batch_size
+    wanted = (recipe.min_steps or 0) * batch_size
+    while images < wanted and batch_size % (2 * processes) == 0:
+        batch_size //= 2
+        wanted = recipe.min_steps * batch_size
+    return replace(recipe, batch_size=batch_size, lr=recipe.lr * batch_size / recipe.batch_size)
 
 
 def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> torch.optim.Optimizer:

@@ -25,7 +25,7 @@ from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import epoch_order, training_batches
 from cam_repro.distributed import World
 from cam_repro.networks import build_network
-from cam_repro.training.loop import take_step, train
+from cam_repro.training.loop import is_as_a_guess, take_step, train
 from cam_repro.training.solver import build_optimizer
 from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate
@@ -282,6 +282,31 @@ def test_fewer_than_five_classes_have_no_top_5_error(
     few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
     found = validate(network, few, settings, 64, ALONE, Stopping(ALONE))
     assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
+
+
+def test_an_error_far_below_a_guess_is_no_sign_that_nothing_is_learnt() -> None:
+    labels = np.repeat(np.arange(6), 4)  # a guess is wrong on 83 %, with a standard error of 8
+    assert is_as_a_guess(83.0, labels) and is_as_a_guess(62.5, labels) and not is_as_a_guess(58.3, labels)
+    of_one_class = np.array([0] * 90 + [1] * 10)
+    assert is_as_a_guess(10.0, of_one_class) and not is_as_a_guess(0.0, of_one_class)
+
+
+def test_few_images_are_learnt_in_small_batches_and_the_classes_are_named(
+    tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = config(tmp_path, tiny_shapes, min_steps=10)
+    train(settings)
+    said = capsys.readouterr().out
+    assert "1 epochs of 15 steps of 4 images" in said
+    assert "the batch 4 images instead of 8, and the learning rate 0.0005 instead of 0.001" in said
+    assert "classes: ladybird, watermelon slice, honeycomb, " in said
+
+
+def test_what_is_evaluated_is_not_chosen_at_a_training(tiny_shapes: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, tiny_shapes)
+    settings.data.split = "train"
+    with pytest.raises(UserError, match="data.split=train chooses what is evaluated; leave it out"):
+        train(settings)
 
 
 def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_path: Path) -> None:
