@@ -15,6 +15,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, PngImagePlugin
 
+from cam_repro import UserError
+from cam_repro.files import read_bytes
+
 # Damaged EXIF tags and palettes with transparency: the pixels are fine.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -59,7 +62,7 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
     What is transparent is laid on white, and values of more than 8 bits are scaled by their own range.
     """
     with _refusing(path):
-        return _decode(path.read_bytes(), upright)[0]
+        return _decode(read_bytes(path), upright)[0]
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -92,7 +95,7 @@ def is_deep(path: Path) -> bool:
 def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[str, str]]:
     """Size (width, height) of what read_image gives, and what is odd about the file. Raises CorruptImage."""
     with _refusing(path):
-        data = path.read_bytes()
+        data = read_bytes(path)
         pixels, doubt = _decode(data, upright)
         image = _open(io.BytesIO(data))
         orientation = _orientation(image)
@@ -188,9 +191,14 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError, MemoryError …"""
+    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError, MemoryError …
+
+    A file that the system fails to read is not damaged: it stays a UserError.
+    """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split("<_io")[0].split())
         raise CorruptImage(f"{path}: {reason or 'not an image'}") from None

@@ -1,5 +1,6 @@
 """Pixels from every kind of file that ILSVRC has, and that one's own folders have."""
 
+import errno
 import struct
 import zlib
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
+from cam_repro import UserError, files
 from cam_repro.data.images import (
     FORMATS,
     MUCH_TEXT,
@@ -179,3 +181,15 @@ def test_only_the_first_frame_of_several_is_read_and_that_is_noted(tmp_path: Pat
     frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])
     assert (read_image(tmp_path / "x.png") == (255, 0, 0)).all()
     assert examine(tmp_path / "x.png")[1]["several frames"] == "the first of 2"
+
+
+def test_a_file_that_the_system_fails_to_read_is_not_a_corrupt_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(files, "WAITS", ())
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(UserError, match="cannot read .*a.jpg: Stale file handle; it is left as it is"):
+        read_image(tmp_path / "a.jpg")
