@@ -89,6 +89,6 @@ def test_the_batch_job_is_requeued_when_it_was_stopped(tmp_path: Path, stopped: 
 
 def test_every_named_test_exists() -> None:
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (REPOSITORY / "docs/guarantees.md").read_text())
-    assert len(named) > 20
+    assert len(named) > 10
     for path, name in named:
         assert f"\ndef {name}(" in (REPOSITORY / path).read_text(), f"{path}::{name}"

@@ -146,9 +146,7 @@ def _build_index(root: Path, split: str, wnids: list[str], command: str) -> dict
     }
 
 
-def refuse_contradictions(
-    findings: list[Finding], images: int, folder: Path, command: str
-) -> None:
+def refuse_contradictions(findings: list[Finding], images: int, folder: Path, command: str) -> None:
     """UserError where annotations contradict their images, but for a few boxes of many images.
 
     command: what to type to list all that is counted.
