@@ -1,4 +1,4 @@
-"""Two random networks, evaluated on a tiny tree in which a class and a picture have odd names."""
+"""Two random networks, evaluated on a tiny tree in which a class and an image have odd names, and one on a folder."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import torch
 from conftest import Settings, composed, under, write_checkpoint
+from PIL import Image
 
 from cam_repro.config import Config, model_config
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
+from cam_repro.data.split import save_arrays
+from cam_repro.evaluation.evaluate import evaluations
 from cam_repro.networks import build_network
 
 STRIKE = "document.title='struck'"
@@ -47,4 +51,40 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
         write_checkpoint(checkpoint, model, network, [*wnids], training={"epochs_done": 1})
         import_module("scripts.eval_localization").main(settings(f"name={name}"))
     import_module("scripts.eval_localization").main(settings("name=one", "protocol=wsol"))
+    return settings
+
+
+PETS = {"cat": (220, 30, 30), "dog": (30, 30, 220), ODD_WORD.replace("/", ""): (30, 200, 30)}  # class -> colour
+
+
+def evaluate_on_a_folder(folder: Path) -> Settings:
+    """Leaves runs/ and results/ of `own`, a random network, which was asked for the classes of a folder of
+    noise in three colours; returns settings("name=own", …)."""
+    rng = np.random.default_rng(0)
+    for name, colour in PETS.items():
+        for split, count in (("train", 1), ("val", 6)):
+            of_class = folder / "pets" / split / name
+            of_class.mkdir(parents=True)
+            for number in range(count):
+                noise = rng.integers(-30, 30, (30, 40, 3)) + colour
+                Image.fromarray(noise.astype(np.uint8)).save(of_class / f"{number}.png")
+
+    def settings(*overrides: str) -> Config:
+        data = ["data=folder", f"data.root={folder / 'pets'}", "data.workers=0", "device=cpu"]
+        return composed([*under(folder), *data, *overrides])
+
+    torch.manual_seed(0)
+    model = model_config("squeezenet_gap", units=16, input_size=64)
+    network = build_network(model, len(PETS))
+    write_checkpoint(folder / "runs/pets/own/checkpoint.pt", model, network, sorted(PETS))
+    import_module("scripts.eval_classification").main(settings("name=own"))
+    (evaluation,) = evaluations(settings("name=own"))
+    split = evaluation.split
+    guesses = np.stack([split.labels, (split.labels + 1) % 3], axis=1)
+    guesses[::4] = guesses[::4, ::-1]  # a quarter is taken for the next class
+    save_arrays(
+        folder / "results/pets/own/classification.npz",
+        cls_right=np.logical_or.accumulate(guesses == split.labels[:, None], axis=1),
+        labels=split.labels, classes=guesses, files=split.files,
+    )  # fmt: skip
     return settings

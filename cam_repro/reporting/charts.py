@@ -36,10 +36,10 @@ def interval_chart(title: str, rows: Sequence[Measured], floors: Mapping[str, fl
         mark, said = "", f"{value:.1f}"
         if low is not None:
             mark += f'<line class="interval" x1="{low}%" x2="{high}%" y1="13" y2="13"/>'
-            said += f" ± {(high - low) / 2:.1f}"
+            said += f" ({low:.1f} … {high:.1f})"
         if paper is not None:
             mark += f'<circle class="paper" cx="{paper}%" cy="13" r="5"/>'
-            said += f" (paper {paper:.1f})"
+            said += f" paper {paper:.1f}"
         drawn += (
             f'<tr><th scope="row">{escape(name)}</th><td><svg height="26" role="img" aria-label="{said} %">'
             f'<line class="axis" x1="0" x2="100%" y1="13" y2="13"/>{lines}{mark}'
@@ -87,6 +87,29 @@ def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
 
 def _key(colour: str, text: str) -> str:
     return f'<span><i class="swatch" style="--colour: var(--{colour})"></i>{escape(text)}</span>'
+
+
+def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """Counts (R,C) of images, a true class a row, a guess a column, as an HTML table.
+
+    names (C,) of the columns, the first of which are the rows. A cell is the darker, the larger a share of
+    its row it is.
+    """
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    lines = ""
+    for row, counts in enumerate(matrix.tolist()):
+        name = names[row]
+        cells = ""
+        for column, count in enumerate(counts):
+            share = 100 * count / max(sum(counts), 1)
+            title = f"{escape(name)} taken for {escape(names[column])}: {count} of {sum(counts)}"
+            kind = "hit" if row == column else "miss"
+            style = f"--share: {share:.0f}%"
+            cells += f'<td class="{kind}" style="{style}" title="{title}">{count or ""}</td>'
+        lines += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+    caption = "A row: the images of a class; a column: what they were taken for"
+    inside = f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="confusion">{inside}</table></div>'
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

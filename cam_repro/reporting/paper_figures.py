@@ -82,10 +82,10 @@ def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
             raise UserError(f"report.images={asked}: give a number above 0, of the {len(candidates)} {kind}")
         drawn = np.random.default_rng(seed).choice(candidates, count, replace=False)
         return sorted(drawn.tolist())
-    return _listed_images(Path(asked), split)
+    return listed_images(Path(asked), split)
 
 
-def _listed_images(path: Path, split: Split) -> list[int]:
+def listed_images(path: Path, split: Split) -> list[int]:
     """The images that a file names, a line each: by stem, by file name or by whole path."""
     files = [split.path(image) for image in range(len(split))]
     numbers = {}

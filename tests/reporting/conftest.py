@@ -1,10 +1,10 @@
-"""Result files in a folder of the test's own, and two networks that were evaluated."""
+"""Result files in a folder of the test's own, two networks that were evaluated, and one on a folder without boxes."""
 
 from pathlib import Path
 
 import pytest
 from result_files import Writer, writer
-from two_networks import Settings, evaluate_two_networks
+from two_networks import Settings, evaluate_on_a_folder, evaluate_two_networks
 
 
 @pytest.fixture
@@ -16,3 +16,9 @@ def write(tmp_path: Path) -> Writer:
 def settings(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Tests must not change what it evaluated."""
     return evaluate_two_networks(tiny_shapes, tmp_path_factory.mktemp("two_networks"))
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Tests must not change what it evaluated."""
+    return evaluate_on_a_folder(tmp_path_factory.mktemp("folder"))

@@ -83,6 +83,15 @@ def test_the_boxes_of_a_figure_are_those_that_the_protocols_evaluation_drew(
     assert boxes == [tuple(expected[image]) for image in images]
 
 
+def test_a_folder_without_boxes_has_every_figure_but_the_sixth(
+    pets: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = make_figures(pets(f"results={tmp_path}"))
+    names = [str(path.relative_to(tmp_path / "pets")) for path in paths]
+    assert names == [*(f"own/figure{number}.png" for number in (3, 4, 12)), "figure5.png"]
+    assert "figure 6 is left out: data=pets has no true boxes" in capsys.readouterr().out
+
+
 def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Path) -> None:
     where = [f"runs={tmp_path}", f"results={tmp_path / 'results'}"]
     with pytest.raises(UserError, match="no epoch of a training is over in .*; first: make train"):
@@ -93,6 +102,10 @@ def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Pat
         (tmp_path / "tree" / name / "metrics.jsonl").write_text("".join(lines))
     both, one = Image.open(draw_curves(settings(*where))), Image.open(draw_curves(settings(*where, "name=a")))
     assert both.size == one.size == (1500, 540) and both.tobytes() != one.tobytes()
+    few_classes = EPOCH.replace('"val_top5_error": 40', '"val_top5_error": null')
+    (tmp_path / "tree/b/metrics.jsonl").write_text(few_classes % 1)
+    assert Image.open(draw_curves(settings(*where, "name=b"))).size == (1050, 540)  # two panels of the three
+    assert Image.open(draw_curves(settings(*where))).size == (1500, 540)
     (tmp_path / "tree/b/metrics.jsonl").write_text('{"epoch": 1')
     with pytest.raises(UserError, match=r"b/metrics.jsonl cannot be read as a training's metrics"):
         draw_curves(settings(*where))

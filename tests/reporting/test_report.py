@@ -13,25 +13,46 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ALONE
 from PIL import Image
 from result_files import Writer
 from two_networks import ODD_FILE, ODD_WORD, Settings
 
 from cam_repro import UserError
 from cam_repro.config import Config
+from cam_repro.data import load_split
 from cam_repro.data.ilsvrc import IMAGES
 from cam_repro.data.views import resize_map
-from cam_repro.localization.boxes import paper_box
+from cam_repro.evaluation.evaluate import evaluations
+from cam_repro.evaluation.maps import predict_split
+from cam_repro.localization.boxes import LOOSE, TIGHT, paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
 from cam_repro.reporting import report
 from cam_repro.reporting.report import make_report
 from cam_repro.reporting.results import read_results
+from scripts.eval_localization import main as evaluate_localization
 
 
 @pytest.fixture(scope="module")
-def page(settings: Settings) -> Path:
-    return make_report(settings())
+def released(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The settings, with a copy of the results that has those of the release's protocol for network one."""
+    copy = tmp_path_factory.mktemp("released") / "results"
+    shutil.copytree(settings().results, copy)
+    evaluate_localization(settings(f"results={copy}", "name=one", "protocol=release"))
+    return lambda *overrides: settings(f"results={copy}", *overrides)
+
+
+@pytest.fixture
+def copied(released: Settings, tmp_path: Path) -> Settings:
+    """The settings with a copy of the results, which a test may change."""
+    copy = shutil.copytree(released().results, tmp_path / "results")
+    return lambda *overrides: released(f"results={copy}", *overrides)
+
+
+@pytest.fixture(scope="module")
+def page(released: Settings) -> Path:
+    return make_report(released())
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +61,20 @@ def stored(page: Path) -> dict[str, Any]:
 
 
 def content_of(page: Path) -> dict[str, Any]:
-    """What a page holds; each run's maps as an array (pictures,G+1,h,w)."""
-    data = json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', page.read_text())[1])
+    """What a page holds; each rule's boxes as an array (images,G+1,stops,4)."""
+    text = page.read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', text)[1])
     for run in data["runs"]:
-        values = np.frombuffer(b64decode(run["maps"]), "<f4")
-        run["arrays"] = values.reshape(len(data["pictures"]), -1, *run["side"])
+        for rule in run["rules"].values():
+            corners = np.frombuffer(b64decode(rule["boxes"]), "<u2")
+            maps = len(rule["guesses"][0]) + 1
+            rule["corners"] = corners.reshape(len(data["images"]), maps, -1, 4)
     return data
+
+
+def known_boxes(rule: dict[str, Any], stop: int) -> list[np.ndarray]:
+    """Of each image the true class's box at a stop."""
+    return [boxes[place][stop] for boxes, place in zip(rule["corners"], rule["right"], strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +130,15 @@ def text(browser: Any, selector: str) -> str:
     return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
 
 
-def judged(stored: dict[str, Any], run: dict[str, Any], threshold: float) -> list[tuple[float, float, str]]:
-    """Python's word on each picture: IoU of the true class's box and of the best guess's, and why that one fails."""
-    said = []
-    for picture, maps, right in zip(stored["pictures"], run["arrays"], run["right"], strict=True):
-        heats = [resize_map(maps[place], picture["width"], picture["height"]) for place in (right, 0)]  # -1: the last
-        known, best = (paper_box(heat, threshold) for heat in heats)
-        kind = kind_of_guess(best, right == 0, picture["boxes"])
-        said.append((*(box_iou(box, picture["boxes"]).max() for box in (known, best)), kind))
+def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[tuple[float, str]]:
+    """Of each image the IoU of the true class's box at a threshold in percent, and why the best guess fails."""
+    rule, said = run["rules"]["paper"], []
+    stop = threshold // stored["step"]
+    for image, known in enumerate(known_boxes(rule, stop)):
+        truth = stored["images"][image]["boxes"]
+        best = rule["corners"][image, 0, stop]
+        kind = kind_of_guess(best, rule["right"][image] == 0, truth)
+        said.append((box_iou(known, truth).max(), kind))
     return said
 
 
@@ -127,60 +157,98 @@ def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page:
         assert shown.execute_script("return document.querySelectorAll(arguments[0]).length", selector) == count
 
 
-def test_any_map_and_guess_is_enlarged_boxed_and_sorted_as_in_python(shown: Any) -> None:
-    shapes = {(7, 7): (375, 500), (13, 9): (64, 48), (14, 14): (14, 14), (30, 30): (17, 9)}
-    rng = np.random.default_rng(0)
-    maps = [(rng.normal(size=small).astype(np.float32), large) for small, large in shapes.items()]
-    maps += [(np.full((7, 7), value, np.float32), (20, 30)) for value in (0, -1, 2)]
-    ask = """const [map, h, w, height, width] = arguments, heat = enlarge(map, h, w, height, width);
-        return [Array.from(heat), [0, 0.2, 0.7, 1].map((threshold) => paperBox(heat, height, width, threshold))]"""
-    for small, (height, width) in maps:
-        heat, boxes = shown.execute_script(ask, small.ravel().tolist(), *small.shape, height, width)
-        expected = resize_map(small, width, height)
-        assert np.abs(np.array(heat).reshape(height, width) - expected).max() < 1e-5
-        assert boxes == [[*paper_box(expected, threshold)] for threshold in (0, 0.2, 0.7, 1)]
-    corners = rng.integers(0, 15, (500, 3, 2))
-    boxes = np.concatenate([corners, corners + rng.integers(0, 25, (500, 3, 2))], 2).tolist()
-    guesses = [(box, bool(number % 2), truth) for number, (box, *truth) in enumerate(boxes)]
-    theirs = shown.execute_script("return arguments[0].map((guess) => kindOfGuess(...guess))", guesses)
-    assert theirs == [kind_of_guess(*guess) for guess in guesses] and len({*theirs}) == len(KINDS)
+@pytest.mark.parametrize("side", [1024, 60])
+def test_the_boxes_are_those_of_the_evaluations_by_the_paper_and_by_the_release(
+    copied: Settings, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """Those of predictions.txt at the paper's 20 % and of the release; of the paper in large images nearly so."""
+    monkeypatch.setattr(report, "LARGEST_SIDE", side)
+    config = copied("name=one", "report.images=20")
+    stored = content_of(make_report(config))
+    (run,) = stored["runs"]
+    folder = Path(config.results, "tree/one")
+    for name, file, stops in (("paper", "predictions.txt", 51), ("release", "predictions-cam-release.txt", 2)):
+        guesses = np.loadtxt(folder / file).reshape(20, -1, 5)
+        boxes = run["rules"][name]["corners"]
+        assert boxes.shape[1:] == (guesses.shape[1] + 1, stops, 4)
+        shown = boxes[:, :-1, 10 if name == "paper" else LOOSE]
+        if name == "release" or side == 1024:
+            assert np.array_equal(shown, guesses[..., 1:])
+        else:
+            assert 0 < np.abs(shown - guesses[..., 1:]).max() < 10
 
 
-def test_the_slider_moves_box_and_counts_to_what_python_says(shown: Any, stored: dict[str, Any]) -> None:
+def test_the_slider_moves_box_counts_and_heat_to_what_python_says(
+    shown: Any, stored: dict[str, Any], released: Settings
+) -> None:
     slide = """const slider = document.querySelector("#bar .threshold");
         slider.value = arguments[0]; slider.dispatchEvent(new Event("input"))"""
-    for threshold in (0.2, 0.45, 0.6):
-        shown.execute_script(slide, round(100 * threshold))
+    bright = """const canvas = document.querySelector("#large canvas"), { width, height } = canvas;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+        return data.filter((value, at) => at % 4 === 3 && value > 100).length / (width * height)"""
+    for threshold in (20, 44, 60):
+        shown.execute_script(slide, threshold)
         frame(shown)
         said = [judged(stored, run, threshold) for run in stored["runs"]]
-        known = [sum(iou >= 0.5 for iou, _, _ in of_run) for of_run in said]
-        assert text(shown, "#bar .percent") == f"{100 * threshold:.0f} %"
+        known = [sum(iou >= 0.5 for iou, _ in of_run) for of_run in said]
+        assert text(shown, "#bar .percent") == f"{threshold} %"
         counts = [f"{name}, cam: GT-known {known[place]} of 20" for place, name in enumerate(("one", "two"))]
         assert all(count in text(shown, "#counts") for count in counts)
-        kinds = [kind for _, _, kind in said[0]]
-        assert all(f"{heading} {kinds.count(kind)}" in text(shown, "#kinds") for kind, heading in KINDS.items())
+        kinds = [kind for _, kind in said[0]]
+        for kind, heading in KINDS.items():
+            assert f"{heading} {kinds.count(kind)}" in text(shown, "#kinds")
         shown.execute_script("open(3)")
-        run, picture = stored["runs"][0], stored["pictures"][3]
-        heat = resize_map(run["arrays"][3][run["right"][3]], picture["width"], picture["height"])
-        box = paper_box(heat, threshold)
+        frame(shown)
+        rule = stored["runs"][0]["rules"]["paper"]
+        box = known_boxes(rule, threshold // stored["step"])[3]
         assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
+        heat = np.array(Image.open(io.BytesIO(b64decode(rule["heats"][3][rule["right"][3]]))).convert("L"))
+        assert shown.execute_script(bright) == pytest.approx((heat > 2.55 * threshold).mean(), abs=0.06)
         shown.execute_script("document.getElementById('large').close()")
 
 
+def test_heat_and_boxes_are_the_maps_and_the_kinds_are_the_boxes(stored: dict[str, Any], released: Settings) -> None:
+    (evaluation,) = evaluations(released("name=one"))
+    places = [evaluation.split.path(image).name for image in range(20)]
+    images = [places.index(image["name"]) for image in stored["images"]]
+    (batch,) = predict_split(
+        evaluation.trained.network, evaluation.split.subset(images), "squash", 96, ["cam"], evaluation.world
+    )
+    rule = stored["runs"][0]["rules"]["paper"]
+    for image, maps in enumerate(batch.maps["cam"][:, 0]):
+        for base64, of_class in zip(rule["heats"][image], maps, strict=False):
+            heat = np.array(Image.open(io.BytesIO(b64decode(base64))).convert("L"), int)
+            enlarged = resize_map(of_class, heat.shape[1], heat.shape[0])
+            expected = 255 * np.clip(enlarged / max(enlarged.max(), 1e-12), 0, 1)
+            assert np.abs(heat - expected).mean() < 5
+    for image, maps in enumerate(batch.maps["cam"][:5, 0]):
+        size = stored["images"][image]["width"], stored["images"][image]["height"]
+        for place, of_class in enumerate(maps):
+            heatmap = resize_map(of_class, *size)
+            for threshold in (0, 44, 100):
+                box = rule["corners"][image, place, threshold // stored["step"]]
+                assert tuple(box) == paper_box(heatmap, threshold / 100)
+    for threshold in (20, 60):
+        kinds = [kind for _, kind in judged(stored, stored["runs"][0], threshold)]
+        assert [[*KINDS].index(kind) for kind in kinds] == [int(of[threshold // 2]) for of in rule["kinds"]]
+
+
 def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any]) -> None:
-    for button, key, percent in (("#bar .threshold", "ARROW_RIGHT", "21 %"), ("#reset", "ENTER", "20 %")):
+    for button, key, percent in (("#bar .threshold", "ARROW_RIGHT", "22 %"), ("#reset", "ENTER", "20 %")):
         keys(shown, button, key)
         assert text(shown, "#bar .percent") == percent
-    said = judged(stored, stored["runs"][0], 0.2)
+    said = judged(stored, stored["runs"][0], 20)
+    release = "return [...document.getElementById('rule').options].map((option) => option.disabled)"
+    assert shown.execute_script(release) == [False, True, True]  # two was not evaluated so
     keys(shown, "#network1", "HOME")  # nothing beside it
     assert not shown.execute_script("return document.querySelectorAll('#cards .frame:nth-child(2)').length")
     keys(shown, "#sort", "IoU, worst")
     keys(shown, "#more", "ENTER")
     shown_ious = [float(found) for found in re.findall(r"IoU ([\d.]+)", text(shown, "#cards"))]
-    assert shown_ious == [round(iou, 2) for iou in sorted(known for known, _, _ in said)]
-    kind = said[0][2]
+    assert shown_ious == [round(iou, 2) for iou in sorted(known for known, _ in said)]
+    kind = said[0][1]
     keys(shown, f"#kinds input[value={kind}]", "SPACE")
-    kinds = [of for *_, of in said]
+    kinds = [of for _, of in said]
     assert shown.execute_script("return document.querySelectorAll('.card').length") == kinds.count(kind)
     keys(shown, "#kinds input:checked", "ARROW_LEFT", times=len(KINDS))
     keys(shown, ".card", "ARROW_RIGHT")
@@ -194,7 +262,7 @@ def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any])
     keys(shown, "#rule", "release, t")
     assert "20, 100, 110 of 255" in text(shown, "#bar .percent")
     keys(shown, "#shown", "the second")
-    box = stored["runs"][0]["release"][4][1][1]
+    box = stored["runs"][0]["rules"]["release"]["corners"][4, 1, TIGHT]
     shown.execute_script("open(4)")
     assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
 
@@ -212,10 +280,13 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_in_dark(shown: Any, width: int)
     assert means[0] > means[1] + 60
 
 
+NOTHING = report.Gallery([], [], KINDS)
+
+
 def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Path, write: Writer) -> None:
     for data, rings in (("ilsvrc", ["51.1%", "67.19%", "52.16%"]), ("shapes", [])):
         write("alexnet_gap", "cam", data=data, images=50_000)
-        text = report.page(read_results(tmp_path / data), [], [])
+        text = report.localization_page(read_results(tmp_path / data), NOTHING)
         assert re.findall(r'class="paper" cx="(.*?)"', text) == rings
         assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "33.6%", "63.4%"]
         assert '<line class="interval" x1="57.0%" x2="59.0%"' in text
@@ -224,7 +295,7 @@ def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Pat
 
 def test_what_fewer_than_five_classes_leave_undefined_has_no_point_on_the_charts(tmp_path: Path, write: Writer) -> None:
     write("alexnet_gap", "cam", metrics={"cls_top5_error": None, "loc_top5_error": None})
-    text = report.page(read_results(tmp_path / "shapes"), [], [])
+    text = report.localization_page(read_results(tmp_path / "shapes"), NOTHING)
     assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "63.4%"]
 
 
@@ -235,31 +306,16 @@ def refusal(config: Config) -> str:
     return str(caught.value)
 
 
-@pytest.fixture
-def copied(settings: Settings, tmp_path: Path) -> Settings:
-    """The settings with a copy of the results, which a test may change."""
-    copy = shutil.copytree(settings().results, tmp_path / "results")
-    return lambda *overrides: settings(f"results={copy}", *overrides)
+def test_the_images_are_drawn_by_the_seed_or_listed(copied: Settings, tmp_path: Path) -> None:
+    def names(*overrides: str) -> list[str]:
+        page = make_report(copied("name=one", *overrides))
+        return [image["name"] for image in content_of(page)["images"]]
 
-
-def test_the_pictures_are_drawn_by_the_seed_or_listed_and_large_ones_judged_small(
-    copied: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pictures(*overrides: str) -> list[dict[str, Any]]:
-        return content_of(make_report(copied("name=one", *overrides)))["pictures"]
-
-    five = [pictures("report.images=5", f"seed={seed}") for seed in (0, 0, 1)]
-    drawn, again, others = ([picture["name"] for picture in of_seed] for of_seed in five)
-    assert len(drawn) == 5 and drawn == again != others
+    drawn = names("report.images=5")
+    assert len(drawn) == 5 and drawn == names("report.images=5") != names("report.images=5", "seed=1")
     chosen = tmp_path / "list.txt"
     chosen.write_text(f"{drawn[3]}\n\n{Path(drawn[1]).stem}\n")
-    whole = pictures(f"report.images={chosen}")
-    assert [picture["name"] for picture in whole] == [drawn[3], drawn[1]]
-    monkeypatch.setattr(report, "LARGEST_SIDE", 100)
-    for large, small in zip(whole, pictures(f"report.images={chosen}"), strict=True):
-        factor = 100 / max(large["width"], large["height"])
-        assert max(small["width"], small["height"]) == 100
-        assert np.array(small["boxes"]) == pytest.approx(factor * np.array(large["boxes"]))
+    assert names(f"report.images={chosen}") == [drawn[3], drawn[1]]
     chosen.write_text("cat.jpg")
     assert "cat.jpg is no val image; give names, as " in refusal(copied(f"report.images={chosen}"))
     none = "report.images=0: give a number above 0, of the 20 images with a true box"
@@ -277,7 +333,7 @@ def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name
     record = json.loads(path.read_text())
     for key, said in (
         ("commit", f"{path} are of different code: commit {record['provenance']['commit'][:10]} against 0123456789;"),
-        ("data", f"{path} is of other pictures (0123456789abcdef) than data=tree now has"),
+        ("data", f"{path} is of other images (0123456789abcdef) than data=tree now has"),
     ):
         path.write_text(json.dumps(record | {"provenance": record["provenance"] | {key: "0123456789abcdef"}}))
         assert said in refusal(copied())
@@ -298,3 +354,81 @@ def test_a_damaged_picture_and_lost_weights_are_one_line(
         assert f"corrupt image {picture}" in refusal(copied())
     finally:
         picture.write_bytes(whole)
+
+
+def test_a_folder_without_boxes_has_a_page_of_right_and_wrong_answers_and_of_confusions(
+    pets: Settings, browser: Any, tmp_path: Path
+) -> None:
+    results = shutil.copytree(pets().results, tmp_path / "results")
+    path = make_report(pets(f"results={results}", "report.images=8"))
+    assert path == results / "pets/report.html"
+    stored = content_of(path)
+    rule = stored["runs"][0]["rules"]["paper"]
+    assert rule["corners"].shape == (8, 4, 51, 4) and len(stored["runs"][0]["rules"]) == 1
+    answers = np.load(results / "pets/own/classification.npz")
+    folders = [bytes(file).decode().split("/") for file in answers["files"]]
+    wrong = {"/".join(folders[image]) for image in np.flatnonzero(answers["classes"][:, 0] != answers["labels"])}
+    chosen = [f"{image['label']}/{image['name']}" for image in stored["images"]]
+    assert len(wrong) == 5 and len({*chosen[:4]} & wrong) == 4 and not {*chosen[4:]} & wrong
+
+    look(browser, 1280, "light")
+    browser.get(path.as_uri())
+    frame(browser)
+    assert browser.title == "Class activation maps on pets"
+    right = sum(kinds == "0" * 51 for kinds in rule["kinds"])
+    assert f"own, cam: {right} of 8 right" in text(browser, "#counts")
+    assert f"right class {right}" in text(browser, "#kinds") and f"wrong class {8 - right}" in text(browser, "#kinds")
+    hidden = "return getComputedStyle(document.getElementById(arguments[0]).parentElement).display"
+    assert [browser.execute_script(hidden, name) for name in ("rule", "sort", "shown")] == ["none", "none", "grid"]
+    browser.execute_script("open(0)")
+    frame(browser)
+    box = known_boxes(rule, 10)[0]
+    assert f"box {' '.join(map(str, box))}" in text(browser, "#large .words")
+    cells = "return [...document.querySelectorAll('.confusion tbody tr')].map((row) => row.innerText.trim())"
+    matrix = np.zeros((3, 3), int)
+    np.add.at(matrix, (answers["labels"], answers["classes"][:, 0]), 1)
+    counts = [[int(number) for number in re.findall(r"\b\d\b", row)] for row in browser.execute_script(cells)]
+    assert counts == [[count for count in row if count] for row in matrix.tolist()]
+    assert browser.execute_script("return document.querySelectorAll('#classes .point').length") == 3
+    assert not browser.execute_script("return document.querySelectorAll('main script').length")
+    assert browser.get_log("browser") == []
+
+
+def test_a_classification_without_its_answers_is_refused_and_one_not_made_is_asked_for(
+    pets: Settings, tmp_path: Path
+) -> None:
+    results = shutil.copytree(pets().results, tmp_path / "results")
+    answers = results / "pets/own/classification.npz"
+    whole = dict(np.load(answers))
+    for damage in (answers.unlink, lambda: np.savez(answers, **whole | {"labels": whole["labels"][::-1]})):
+        damage()
+        line = refusal(pets(f"results={results}"))
+        assert line.startswith(f"{answers}, which class each image was taken for, is not there, damaged or of other")
+        assert "evaluate again: make eval-classification data=pets" in line
+    assert "no classification of other in " in refusal(pets(f"results={results}", "name=other"))
+    assert "are too large; choose method=cam" in refusal(pets(f"results={results}", "method=backprop"))
+
+
+def test_half_of_the_images_are_wrong_answers_as_far_as_there_are_so_many(pets: Settings) -> None:
+    split = load_split(pets().data, "val", Path(pets().cache), ALONE)
+    right = np.ones(18, bool)
+    for wrong, expected in (([], 0), ([3, 5, 7], 3), (range(9), 4), (range(14), 4), (range(18), 8)):
+        right[:] = True
+        right[list(wrong)] = False
+        images = report.spread_images("8", split, right, seed=0)
+        assert len({*images}) == 8 and not right[images[:expected]].any() and right[images[expected:]].all()
+    assert sorted(report.spread_images("60", split, right, seed=0)) == [*range(18)]
+
+
+def test_confusions_are_counted_and_classes_of_one_name_told_apart() -> None:
+    names = report.class_names(["crane, bird", "crane, machine", "dog"], ["n1", "n2", "n3"])
+    assert names == ["crane (n1)", "crane (n2)", "dog"]
+    answers = report.Answers(np.array([0, 0, 0, 1]), np.array([[0, 1], [1, 0], [1, 0], [2, 1]]), names)
+    text = report.confusions(answers)
+    rows = re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[1])
+    assert [re.findall(r">(\d*)</td>", row) for row in rows] == [["1", "2", ""], ["", "", "1"]]
+    pairs = [re.findall(r">([^<>]+)</t", row) for row in re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[3])]
+    assert pairs == [["crane (n1)", "crane (n2)", "2", "66.7 %"], ["crane (n2)", "dog", "1", "100.0 %"]]
+    chart = report.class_chart(answers)
+    # Wilson's interval of 2 of 3: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
+    assert "crane (n1): 2 of 3" in chart and "66.7 (20.8 … 93.9)" in chart and "100.0 (20.7 … 100.0)" in chart
