@@ -48,7 +48,8 @@ def _run(file: str, arguments: list[str], out: Path, err: Path, settings: dict[s
     os.environ.clear()
     os.environ.update(settings)
     os.chdir(cwd)
-    forkserver._forkserver.ensure_running = lambda: None  # nor a server of its own, which takes seconds: the tests'
+    # Its workers come from the tests' server as it does: one of its own would take seconds to start.
+    forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     sys.argv, sys.path[0] = [file, *arguments], str(Path(file).parent)
