@@ -67,7 +67,8 @@ def bare(tensors: State, under: list[str], wanted: list[str]) -> tuple[State, st
     said.append(f"{prefix!r} taken off the names of its layers")
     left = [name for name in tensors if not name.startswith(prefix)]
     if left:
-        said.append(f"{len(left)} others left out ({left[0]}, …)")
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        said.append(f"left out: {left[0]}{more}")
     kept = {}
     for name, tensor in tensors.items():
         if name.startswith(prefix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from caffe_files import blob, caffemodel, describe, field, write_network
 from conftest import composed
+from safetensors import safe_open
 
 from cam_repro import UserError
 from cam_repro.config import model_config
@@ -98,6 +100,9 @@ def test_a_caffe_file_is_exported_as_safetensors(tmp_path: Path, capsys: pytest.
     assert (exported.model, exported.wnids) == (model_config("alexnetplus_cam_caffe"), imagenet_classes()[0])
     assert exported.starting_weights["source"] == f"weights={file}"
     assert exported.words[1].startswith("goldfish")
+    with safe_open(exported.path, "pt") as opened:
+        pixels = json.loads(opened.metadata()["cam_repro"])["pixels"]
+    assert pixels["order"] == "BGR" and pixels["std"] == [1 / 255] * 3
     one, two = (build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported))
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     with pytest.raises(UserError, match="is of another network: .* expected the weights of googlenet_caffe"):

@@ -54,7 +54,7 @@ PROGRAMS: dict[str, tuple[Any, str]] = {  # what each saved, and what is said of
     "a checkpoint": ({"epoch": 3, "state_dict": THEIRS}, "the state dict under state_dict"),
     "torchvision": (
         {"model": OTHERS, "model_ema": {"n": torch.ones(1)} | behind("module."), "args": OPTIONS},
-        "the state dict under model_ema, 'module.' taken off the names of its layers, 1 others left out (n, …)",
+        "the state dict under model_ema, 'module.' taken off the names of its layers, left out: n",
     ),
     "timm": (
         {"arch": "test_resnet", "state_dict": OTHERS, "state_dict_ema": THEIRS, "args": OPTIONS},
@@ -66,9 +66,13 @@ PROGRAMS: dict[str, tuple[Any, str]] = {  # what each saved, and what is said of
         "the state dict under state_dict, 'model.' taken off the names of its layers",
     ),
     "twice": ({"model": {"state_dict": THEIRS}}, "the state dict under model.state_dict"),
+    "two of them": (
+        behind("draft.", {"conv1.0.weight": torch.ones(1)}) | behind("model."),
+        "'model.' taken off the names of its layers, left out: draft.conv1.0.weight",
+    ),
     "a detector": (
-        behind("backbone.body.", headless()) | {"rpn.weight": torch.ones(3)},
-        "'backbone.body.' taken off the names of its layers, 1 others left out (rpn.weight, …)",
+        behind("backbone.body.", headless()) | {"rpn.weight": torch.ones(3), "rpn.bias": torch.ones(3)},
+        "'backbone.body.' taken off the names of its layers, left out: rpn.weight and 1 more",
     ),
 }
 
@@ -109,6 +113,8 @@ def test_the_number_of_classes_is_the_files_or_else_1000() -> None:
         {"fc.0.weight": torch.ones(2, 2)},
         {"fc.weight": torch.ones(7, 3)},
         {"fc.weight": torch.ones(7)},
+        {"fc.weight": THEIRS["fc.weight"]},  # without its bias
+        {"fc.weight": THEIRS["fc.weight"].long(), "fc.bias": THEIRS["fc.bias"]},
     ],
 )
 def test_a_missing_or_another_head_does_not_keep_the_rest_from_being_taken(head: State) -> None:
