@@ -1,4 +1,7 @@
-"""Two random networks, evaluated on a tiny tree in which a class and an image have odd names, and one on a folder."""
+"""Two random networks, evaluated on a tiny tree in which a class and an image have odd names.
+
+And one that was evaluated on a folder without boxes.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Charts of the report page: HTML with SVG inside, coloured by the page's style sheet, as wide as the page is.
+"""Charts and tables of the report page: HTML with SVG inside, coloured by the page's style sheet.
 
-Places across are percentages of the width, so that a phone shows the same text size; all text is escaped here.
+They are as wide as the page is: places across are percentages of the width, so that a phone shows the
+same text size. All text is escaped here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cam_repro.reporting.figures import PAPER_THRESHOLD
+from cam_repro.reporting.figures import PAPER_THRESHOLD, first_name
 
 PAPERS = round(100 * PAPER_THRESHOLD)  # %
 CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the style sheet
+CLASSES_SHOWN = 40  # rows of a chart of classes, those of the highest errors
+MATRIX_CLASSES = 30  # more do not fit beside each other
+PAIRS_SHOWN = 20
+
+
+class Answers(NamedTuple):
+    """What a network said of N images: labels (N,) and guesses (N,G), the best first, in its numbers of
+    classes; names (C,) of these, no two the same."""
+
+    labels: np.ndarray
+    guesses: np.ndarray
+    names: list[str]
 
 
 class Measured(NamedTuple):
@@ -25,10 +38,10 @@ class Measured(NamedTuple):
     paper: float | None = None
 
 
-def interval_chart(title: str, rows: Sequence[Measured], floors: Mapping[str, float] | None = None) -> str:
-    """A point with its interval for each row on a scale of 0…100 %; floors: name -> %, lines through all rows."""
+def interval_chart(title: str, rows: Sequence[Measured], baselines: Mapping[str, float] | None = None) -> str:
+    """A point with its interval for each row on a scale of 0…100 %; baselines: name -> %, lines through all rows."""
     lines, key = "", f"{escape(title)}, 0 to 100 %"
-    for (name, value), lower, line in zip((floors or {}).items(), ("", " lower"), ("dashed", "dotted"), strict=False):
+    for (name, value), lower, line in zip((baselines or {}).items(), ("", " lower"), ("dashed", "dotted"), strict=False):
         lines += f'<line class="floor{lower}" x1="{value}%" x2="{value}%" y1="-8" y2="34"/>'
         key += f"; {line}: {escape(name)} {value:.1f}"
     drawn = ""
@@ -89,27 +102,88 @@ def _key(colour: str, text: str) -> str:
     return f'<span><i class="swatch" style="--colour: var(--{colour})"></i>{escape(text)}</span>'
 
 
-def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
-    """Counts (R,C) of images, a true class a row, a guess a column, as an HTML table.
+def class_names(words: Sequence[str], wnids: Sequence[str]) -> list[str]:
+    """The first name of each class, with its wnid where another class has the same, as ILSVRC's crane."""
+    names = []
+    firsts = [first_name(of_class) for of_class in words]
+    for name, wnid in zip(firsts, wnids, strict=True):
+        names.append(f"{name} ({wnid})" if firsts.count(name) > 1 else name)
+    return names
 
-    names (C,) of the columns, the first of which are the rows. A cell is the darker, the larger a share of
-    its row it is.
-    """
-    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+
+def class_chart(answers: Answers) -> str:
+    """The error of each class that the images have, with its Wilson interval, the highest first."""
+    from scipy.stats import binomtest  # takes half a second to import
+
+    wrong = answers.guesses[:, 0] != answers.labels
+    rows = []
+    for label in np.unique(answers.labels).tolist():
+        of_class = answers.labels == label
+        images = int(of_class.sum())
+        errors = int(wrong[of_class].sum())
+        interval = binomtest(errors, images).proportion_ci(method="wilson")
+        name = f"{answers.names[label]}: {errors} of {images}"
+        rows.append(Measured(name, 100 * errors / images, 100 * interval.low, 100 * interval.high))
+    rows.sort(key=lambda row: -row.value)
+    title = "Top-1 error of each class: wrong of all its images"
+    chart = interval_chart(title, rows[:CLASSES_SHOWN])
+    if len(rows) > CLASSES_SHOWN:
+        chart += f"<p>The {CLASSES_SHOWN} of {len(rows)} classes with the highest error.</p>"
+    return chart
+
+
+def confusions(answers: Answers) -> str:
+    """The confusion matrix, where its classes fit on a page, and the pairs confused most often."""
+    classes = np.unique(answers.labels)
+    if len(classes) > MATRIX_CLASSES:
+        matrix = f"<p>The matrix of {len(classes)} classes does not fit here; its largest cells:</p>"
+    else:
+        matrix = _confusion_matrix(answers, classes)
+    return matrix + _confused_pairs(answers)
+
+
+def _confusion_matrix(answers: Answers, classes: np.ndarray) -> str:
+    """Of the images' classes, a row each and a column each, with a last column for any other answer."""
+    counts = np.zeros((len(classes), len(classes) + 1), int)
+    for row, label in enumerate(classes):
+        guesses = answers.guesses[answers.labels == label, 0]
+        counts[row, :-1] = (guesses[:, None] == classes).sum(0)
+        counts[row, -1] = len(guesses) - counts[row].sum()
+    names = [answers.names[label] for label in classes]
+    columns = [*names, "any other class"]
+    if not counts[:, -1].any():  # a network of 1000 classes has such answers to images of ten
+        columns.pop()
+
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in columns)
     lines = ""
-    for row, counts in enumerate(matrix.tolist()):
-        name = names[row]
+    for name, of_class in zip(names, counts.tolist(), strict=True):
         cells = ""
-        for column, count in enumerate(counts):
-            share = 100 * count / max(sum(counts), 1)
-            title = f"{escape(name)} taken for {escape(names[column])}: {count} of {sum(counts)}"
-            kind = "hit" if row == column else "miss"
-            style = f"--share: {share:.0f}%"
-            cells += f'<td class="{kind}" style="{style}" title="{title}">{count or ""}</td>'
+        for guess, count in zip(columns, of_class, strict=False):
+            kind = "hit" if guess == name else "miss"
+            share = 100 * count / sum(of_class)  # the larger, the darker
+            title = f"{escape(name)} taken for {escape(guess)}: {count} of {sum(of_class)}"
+            cells += f'<td class="{kind}" style="--share: {share:.0f}%" title="{title}">'
+            cells += f"{count or ''}</td>"
         lines += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
     caption = "A row: the images of a class; a column: what they were taken for"
-    inside = f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{lines}</tbody>"
-    return f'<div class="scroll" tabindex="0"><table class="confusion">{inside}</table></div>'
+    body = f"<thead><tr><td></td>{head}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="confusion"><caption>{caption}</caption>{body}</table></div>'
+
+
+def _confused_pairs(answers: Answers) -> str:
+    """Which class was taken for which other how often, the most frequent first."""
+    wrong = answers.guesses[:, 0] != answers.labels
+    if not wrong.any():
+        return "<p>No image is taken for another class.</p>"
+    pairs = np.stack([answers.labels[wrong], answers.guesses[wrong, 0]], axis=1)
+    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+    rows = [["true class", "taken for", "images", "of the class’s images"]]
+    for place in np.argsort(-counts, kind="stable")[:PAIRS_SHOWN]:
+        label, guess = pairs[place]
+        share = 100 * counts[place] / (answers.labels == label).sum()
+        names = [answers.names[label], answers.names[guess]]
+        rows.append([*names, str(counts[place]), f"{share:.1f} %"])
+    return table(rows)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -22,8 +22,8 @@ CURVES = (  # heading, and the metrics that are drawn, each with its line
 def draw_curves(config: Config) -> Path:
     """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`; returns its path.
 
-    The top-5 error is left out where no network has five classes. Raises UserError where no epoch is over,
-    or a line of metrics.jsonl cannot be read.
+    The top-5 error is left out where no network has five classes. Raises UserError where no epoch is
+    over, or a line of metrics.jsonl cannot be read.
     """
     runs = Path(config.runs) / config.data.name
     found = sorted(path.parent for path in runs.glob("*/metrics.jsonl"))

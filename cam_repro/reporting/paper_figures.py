@@ -1,6 +1,7 @@
-"""The paper's figures of one's own networks, as PNGs at print size: maps of a class (Fig. 3), of the
-five best classes (Fig. 4), of several networks and methods (Fig. 5), boxes beside backprop's (Fig. 6),
-a class's units (Fig. 12).
+"""The paper's figures of one's own networks, as PNGs at print size.
+
+Maps of a class (Fig. 3), of the five best classes (Fig. 4), of several networks and methods (Fig. 5),
+boxes beside backprop's (Fig. 6), a class's units (Fig. 12).
 
 Every map and box is the configured protocol's, made as its evaluation makes them: the crops of its
 view, placed on the image by that view, and boxed by its rule.
@@ -36,7 +37,7 @@ UNIT_BATCH = 32  # of them at a time
 
 
 def make_figures(config: Config) -> list[Path]:
-    """Write figures 3, 4, 6 and 12 of each network into its folder of results/, figure 5 of all beside.
+    """Write figures 3, 4, 6 and 12 of each network into its folder of results/, and figure 5 of all.
 
     Fig. 4 and 5 show the first of report.images='s images, Fig. 6 the first five; Fig. 3 and 12 the
     class shown_class=, or that image's. Data without boxes has no Fig. 6. Raises UserError where no
@@ -82,10 +83,10 @@ def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
             raise UserError(f"report.images={asked}: give a number above 0, of the {len(candidates)} {kind}")
         drawn = np.random.default_rng(seed).choice(candidates, count, replace=False)
         return sorted(drawn.tolist())
-    return listed_images(Path(asked), split)
+    return _listed_images(Path(asked), split)
 
 
-def listed_images(path: Path, split: Split) -> list[int]:
+def _listed_images(path: Path, split: Split) -> list[int]:
     """The images that a file names, a line each: by stem, by file name or by whole path."""
     files = [split.path(image) for image in range(len(split))]
     numbers = {}

@@ -223,7 +223,7 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
 def _refuse_mixtures(runs: Sequence[Result]) -> None:
     """UserError for the first two of other images, or of other settings under one protocol's name.
 
-    Equal floors show that the images are the same ones.
+    Equal baselines show that the images are the same ones.
     """
     firsts: dict[tuple[str, ...], tuple[Result, dict[str, object]]] = {}
     for run in runs:

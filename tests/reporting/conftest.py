@@ -1,4 +1,4 @@
-"""Result files in a folder of the test's own, two networks that were evaluated, and one on a folder without boxes."""
+"""Result files in a folder of the test's own, and networks that were evaluated, with boxes and without."""
 
 from pathlib import Path
 

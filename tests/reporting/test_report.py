@@ -1,4 +1,4 @@
-"""The report page: whole in a real browser without a network, its boxes those of Python, and what it refuses."""
+"""The report page: whole in a real browser without a network, its boxes the evaluations', and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ALONE
 from PIL import Image
 from result_files import Writer
 from two_networks import ODD_FILE, ODD_WORD, Settings
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.data import load_split
 from cam_repro.data.ilsvrc import IMAGES
 from cam_repro.data.views import resize_map
 from cam_repro.evaluation.evaluate import evaluations
@@ -28,7 +26,9 @@ from cam_repro.evaluation.maps import predict_split
 from cam_repro.localization.boxes import LOOSE, TIGHT, paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
-from cam_repro.reporting import report
+from cam_repro.reporting import gallery, report
+from cam_repro.reporting.charts import Answers, class_chart, class_names, confusions
+from cam_repro.reporting.gallery import Gallery, spread_images
 from cam_repro.reporting.report import make_report
 from cam_repro.reporting.results import read_results
 from scripts.eval_localization import main as evaluate_localization
@@ -131,7 +131,7 @@ def text(browser: Any, selector: str) -> str:
 
 
 def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[tuple[float, str]]:
-    """Of each image the IoU of the true class's box at a threshold in percent, and why the best guess fails."""
+    """Of each image the IoU of the true class's box at a threshold in percent, and why the guess fails."""
     rule, said = run["rules"]["paper"], []
     stop = threshold // stored["step"]
     for image, known in enumerate(known_boxes(rule, stop)):
@@ -161,8 +161,8 @@ def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page:
 def test_the_boxes_are_those_of_the_evaluations_by_the_paper_and_by_the_release(
     copied: Settings, monkeypatch: pytest.MonkeyPatch, side: int
 ) -> None:
-    """Those of predictions.txt at the paper's 20 % and of the release; of the paper in large images nearly so."""
-    monkeypatch.setattr(report, "LARGEST_SIDE", side)
+    """Those of predictions.txt; but for the paper's of large images, which are nearly so."""
+    monkeypatch.setattr(gallery, "LARGEST_SIDE", side)
     config = copied("name=one", "report.images=20")
     stored = content_of(make_report(config))
     (run,) = stored["runs"]
@@ -280,7 +280,7 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_in_dark(shown: Any, width: int)
     assert means[0] > means[1] + 60
 
 
-NOTHING = report.Gallery([], [], KINDS)
+NOTHING = Gallery([], [], KINDS)
 
 
 def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Path, write: Writer) -> None:
@@ -409,26 +409,25 @@ def test_a_classification_without_its_answers_is_refused_and_one_not_made_is_ask
     assert "are too large; choose method=cam" in refusal(pets(f"results={results}", "method=backprop"))
 
 
-def test_half_of_the_images_are_wrong_answers_as_far_as_there_are_so_many(pets: Settings) -> None:
-    split = load_split(pets().data, "val", Path(pets().cache), ALONE)
+def test_half_of_the_images_are_wrong_answers_as_far_as_there_are_so_many() -> None:
     right = np.ones(18, bool)
     for wrong, expected in (([], 0), ([3, 5, 7], 3), (range(9), 4), (range(14), 4), (range(18), 8)):
         right[:] = True
         right[list(wrong)] = False
-        images = report.spread_images("8", split, right, seed=0)
+        images = spread_images(8, right, seed=0)
         assert len({*images}) == 8 and not right[images[:expected]].any() and right[images[expected:]].all()
-    assert sorted(report.spread_images("60", split, right, seed=0)) == [*range(18)]
+    assert sorted(spread_images(60, right, seed=0)) == [*range(18)]
 
 
 def test_confusions_are_counted_and_classes_of_one_name_told_apart() -> None:
-    names = report.class_names(["crane, bird", "crane, machine", "dog"], ["n1", "n2", "n3"])
+    names = class_names(["crane, bird", "crane, machine", "dog"], ["n1", "n2", "n3"])
     assert names == ["crane (n1)", "crane (n2)", "dog"]
-    answers = report.Answers(np.array([0, 0, 0, 1]), np.array([[0, 1], [1, 0], [1, 0], [2, 1]]), names)
-    text = report.confusions(answers)
+    answers = Answers(np.array([0, 0, 0, 1]), np.array([[0, 1], [1, 0], [1, 0], [2, 1]]), names)
+    text = confusions(answers)
     rows = re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[1])
     assert [re.findall(r">(\d*)</td>", row) for row in rows] == [["1", "2", ""], ["", "", "1"]]
     pairs = [re.findall(r">([^<>]+)</t", row) for row in re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[3])]
     assert pairs == [["crane (n1)", "crane (n2)", "2", "66.7 %"], ["crane (n2)", "dog", "1", "100.0 %"]]
-    chart = report.class_chart(answers)
+    chart = class_chart(answers)
     # Wilson's interval of 2 of 3: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
     assert "crane (n1): 2 of 3" in chart and "66.7 (20.8 … 93.9)" in chart and "100.0 (20.7 … 100.0)" in chart
