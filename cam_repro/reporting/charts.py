@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 def interval_chart(title: str, rows: Sequence[Measured], baselines: Mapping[str, float] | None = None) -> str:
     """A point with its interval for each row on a scale of 0…100 %; baselines: name -> %, lines through all rows."""
     lines, key = "", f"{escape(title)}, 0 to 100 %"
-    for (name, value), lower, line in zip((baselines or {}).items(), ("", " lower"), ("dashed", "dotted"), strict=False):
+    kinds_of_line = (("", "dashed"), (" lower", "dotted"))
+    for (name, value), (lower, line) in zip((baselines or {}).items(), kinds_of_line, strict=False):
         lines += f'<line class="floor{lower}" x1="{value}%" x2="{value}%" y1="-8" y2="34"/>'
         key += f"; {line}: {escape(name)} {value:.1f}"
     drawn = ""

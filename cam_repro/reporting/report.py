@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
+from cam_repro.advice import typed_data
 from cam_repro.config import Config, ProtocolConfig, check_choice, model_config, written_protocols
 from cam_repro.data import Split, load_split
 from cam_repro.data.split import load_arrays
@@ -127,7 +128,7 @@ def chosen_results(config: Config, folder: Path, kind: str) -> list[Result]:
         if kind == "localization" and methods:
             which += f" by method={methods[0]}"
         what = "boxes" if kind == "localization" else "classification"
-        first = f"first: make eval-{kind} data={config.data.name}"
+        first = f"first: make eval-{kind} {typed_data(config.data)}"
         raise UserError(f"no {what} of {which} in {folder}; {first}")
     shown = [run.method for run in measured] if kind == "localization" else methods
     if shown and not any(METHODS[method].has_small_maps for method in shown):
@@ -219,7 +220,7 @@ def read_answers(result: Result, split: Split, words: Sequence[str]) -> Answers:
     if not same or "classes" not in arrays:
         raise UserError(
             f"{path}, which class each image was taken for, is not there, damaged or of other "
-            f"images; evaluate again: make eval-classification data={result.data} force=true"
+            f"images; evaluate again with force=true"
         )
     return Answers(arrays["labels"], arrays["classes"], class_names(words, split.wnids))
 
