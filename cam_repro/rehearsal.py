@@ -5,6 +5,7 @@ It needs no data. Under torchrun every process does its share, and the first one
 
 import io
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from cam_repro.config import Config, RecipeConfig, model_config, written_protoco
 from cam_repro.cores import available_cores, in_threads
 from cam_repro.data import Split, load_split
 from cam_repro.data.check import ILSVRC_IMAGES
-from cam_repro.data.ilsvrc import MAPPING
+from cam_repro.data.ilsvrc import ANNOTATIONS, MAPPING
 from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world
@@ -96,6 +97,8 @@ def write_pictures(root: Path, train: int, val: int) -> None:
     with (root / MAPPING).open("a") as file:
         file.writelines(f"n{91000000 + number} nothing\n" for number in range(990))
     paths = sorted(root.glob("ILSVRC/Data/CLS-LOC/**/*.JPEG"))
+    for annotation in (root / ANNOTATIONS).glob("*.xml"):  # its boxes lie in the enlarged image too, somewhere else
+        annotation.write_text(re.sub("<size>.*</size>", "", annotation.read_text()))
 
     def enlarge(number: int) -> None:
         drawn = np.array(Image.open(paths[number]).resize(SIZES[number % len(SIZES)], Image.Resampling.BICUBIC))

@@ -14,6 +14,7 @@ from cam_repro.config import DataConfig
 from cam_repro.data import load_split
 from cam_repro.data.folder import held_out_of, open_split, read_classes
 from cam_repro.data.images import ORIENTATION
+from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.reporting.tables import write_tables
 
@@ -206,6 +207,8 @@ def test_own_images_are_upright(root: Path) -> None:
     Image.new("RGB", (40, 30)).save(root / "cat/0.jpg", exif=exif)
     split = split_of(root, "all")
     assert split.read(0).shape == (40, 30, 3) and split.read(1).shape == (30, 40, 3)
+    batch = next(evaluation_batches(split, 32, 2, workers=0))
+    assert batch.sizes.tolist() == [[30, 40], [40, 30]]
 
 
 def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
@@ -218,7 +221,11 @@ def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_pa
     where = [f"{key}={tmp_path / key}" for key in ("runs", "results", "cache")]
     config = composed([*options, *where, "data.workers=0", "device=cpu", f"out={tmp_path / 'out'}"])
     (record,) = evaluated(config, "classification")
-    assert record["metrics"]["cls_top5_error"] is None
+    assert record["metrics"]["cls_top5_error"] is None and record["images"] == 8
+    config.data.split = "all"
+    whole = evaluated(config, "classification")[0]
+    assert whole["images"] == 80 and whole["split"] == "all"
+    config.data.split = "val"
     advice = f"type make eval-classification data=folder data.root={root}"
     with pytest.raises(UserError, match=f"pets has no boxes, so nothing can be localized; {advice}"):
         evaluated(config)
