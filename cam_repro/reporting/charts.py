@@ -1,7 +1,7 @@
 """Charts and tables of the report page: HTML with SVG inside, coloured by the page's style sheet.
 
-They are as wide as the page is: places across are percentages of the width, so that a phone shows the
-same text size. All text is escaped here.
+They are as wide as the page is: places across are percentages of the width, so that a phone shows
+the same text size. All text is escaped here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,11 @@ PAIRS_SHOWN = 20
 
 
 class Answers(NamedTuple):
-    """What a network said of N images: labels (N,) and guesses (N,G), the best first, in its numbers of
-    classes; names (C,) of these, no two the same."""
+    """What a network said of N images.
+
+    labels (N,) and guesses (N,G), the best first, in the network's numbers of classes; names (C,) of
+    these, no two the same.
+    """
 
     labels: np.ndarray
     guesses: np.ndarray
@@ -104,7 +107,7 @@ def _key(colour: str, text: str) -> str:
 
 
 def class_names(words: Sequence[str], wnids: Sequence[str]) -> list[str]:
-    """The first name of each class, with its wnid where another class has the same, as ILSVRC's crane."""
+    """The first name of each class, with its wnid where another has the same, as ILSVRC's crane."""
     names = []
     firsts = [first_name(of_class) for of_class in words]
     for name, wnid in zip(firsts, wnids, strict=True):
@@ -137,14 +140,14 @@ def confusions(answers: Answers) -> str:
     """The confusion matrix, where its classes fit on a page, and the pairs confused most often."""
     classes = np.unique(answers.labels)
     if len(classes) > MATRIX_CLASSES:
-        matrix = f"<p>The matrix of {len(classes)} classes does not fit here; its largest cells:</p>"
+        matrix = f"<p>The matrix of {len(classes)} classes is too large; its largest cells:</p>"
     else:
         matrix = _confusion_matrix(answers, classes)
     return matrix + _confused_pairs(answers)
 
 
 def _confusion_matrix(answers: Answers, classes: np.ndarray) -> str:
-    """Of the images' classes, a row each and a column each, with a last column for any other answer."""
+    """Of the images' classes, a row and a column each; a last column is for any other answer."""
     counts = np.zeros((len(classes), len(classes) + 1), int)
     for row, label in enumerate(classes):
         guesses = answers.guesses[answers.labels == label, 0]
@@ -168,7 +171,8 @@ def _confusion_matrix(answers: Answers, classes: np.ndarray) -> str:
         lines += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
     caption = "A row: the images of a class; a column: what they were taken for"
     body = f"<thead><tr><td></td>{head}</tr></thead><tbody>{lines}</tbody>"
-    return f'<div class="scroll" tabindex="0"><table class="confusion"><caption>{caption}</caption>{body}</table></div>'
+    inside = f"<caption>{caption}</caption>{body}"
+    return f'<div class="scroll" tabindex="0"><table class="confusion">{inside}</table></div>'
 
 
 def _confused_pairs(answers: Answers) -> str:

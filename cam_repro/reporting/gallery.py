@@ -1,5 +1,7 @@
-"""What the report page's script shows: images, and of each network and method the heatmaps, as small
-grey images, and the boxes, drawn here with what the evaluation draws them with."""
+"""What the report page's script shows: images, and of each network and method heatmaps and boxes.
+
+The heatmaps are small grey images. The boxes are drawn with what the evaluation draws them with.
+"""
 
 import io
 from base64 import b64encode
@@ -34,8 +36,10 @@ ANSWERS = {"right": "right class", "wrong_class": "wrong class"}  # of guesses t
 
 
 class Gallery(NamedTuple):
-    """images: `stored_image` of each; runs: `stored_run` of each network and method; kinds: of guesses,
-    key -> heading, either failures.KINDS or ANSWERS."""
+    """images: `stored_image` of each; runs: `stored_run` of each network and method.
+
+    kinds: of guesses, key -> heading, either failures.KINDS or ANSWERS.
+    """
 
     images: list[dict[str, Any]]
     runs: list[dict[str, Any]]
@@ -43,8 +47,10 @@ class Gallery(NamedTuple):
 
 
 def spread_images(count: int, right: np.ndarray, seed: int) -> list[int]:
-    """So many of N images, drawn by the seed: half of them wrong answers, as far as there are so many, and
-    these first. right (N,): whether the answer is right."""
+    """So many of N images, drawn by the seed; right (N,): whether the answer is right.
+
+    Half of them are wrong answers, as far as there are so many, and these come first.
+    """
     order = np.random.default_rng(seed).permutation(len(right))
     wrong_ones = order[~right[order]]
     right_ones = order[right[order]]
@@ -56,7 +62,7 @@ def spread_images(count: int, right: np.ndarray, seed: int) -> list[int]:
 
 
 def stored_image(split: Split, image: int) -> dict[str, Any]:
-    """An image with its size and true boxes in its own pixels. Raises UserError for a corrupt one."""
+    """An image with its size and true boxes in its own pixels. UserError for a corrupt one."""
     try:
         pixels = split.read(image)
     except CorruptImage as error:
@@ -82,7 +88,7 @@ def stored_run(
     images: list[int],
     kinds: Mapping[str, str],
 ) -> dict[str, Any]:
-    """A network and method; rules: of each protocol, at its own size, what it draws of the images."""
+    """A network and method; rules: what each protocol draws of the images, at its own size."""
     title = f"{evaluation.trained.name}, {method}"
     rules = {}
     for name, protocol in tqdm(protocols.items(), title, leave=False, disable=None):
@@ -97,7 +103,7 @@ def _drawn(
     images: list[int],
     kinds: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a protocol draws of n images, from the maps of the G best classes and then the true one's.
+    """What a protocol draws of n images: from the maps of the G best classes, then the true one's.
 
     guesses (n,G): the classes' names; right (n,): the place of the true class among them, or -1;
     heats (n,G+1): grey WebPs in base64, 255 at the map's maximum; boxes (n,G+1,S,4) uint16,
@@ -186,7 +192,7 @@ def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def _kinds_of_guess(boxes: np.ndarray, class_right: bool, true_boxes: np.ndarray, kinds: Mapping[str, str]) -> str:
-    """A sign for each of the boxes (S,4) of the best guess: the place in `kinds` of why it fails."""
+    """A sign for each of the best guess's boxes (S,4): the place in `kinds` of why it fails."""
     places = {kind: str(place) for place, kind in enumerate(kinds)}
     if kinds is not KINDS:
         return places["right" if class_right else "wrong_class"] * len(boxes)

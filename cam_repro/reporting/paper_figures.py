@@ -1,7 +1,7 @@
 """The paper's figures of one's own networks, as PNGs at print size.
 
-Maps of a class (Fig. 3), of the five best classes (Fig. 4), of several networks and methods (Fig. 5),
-boxes beside backprop's (Fig. 6), a class's units (Fig. 12).
+Maps of a class (Fig. 3), of the five best classes (Fig. 4), of several networks and methods
+(Fig. 5), boxes beside backprop's (Fig. 6), a class's units (Fig. 12).
 
 Every map and box is the configured protocol's, made as its evaluation makes them: the crops of its
 view, placed on the image by that view, and boxed by its rule.
@@ -37,7 +37,7 @@ UNIT_BATCH = 32  # of them at a time
 
 
 def make_figures(config: Config) -> list[Path]:
-    """Write figures 3, 4, 6 and 12 of each network into its folder of results/, and figure 5 of all.
+    """Write figures 3, 4, 6 and 12 of each network into its folder of results/; figure 5 is of all.
 
     Fig. 4 and 5 show the first of report.images='s images, Fig. 6 the first five; Fig. 3 and 12 the
     class shown_class=, or that image's. Data without boxes has no Fig. 6. Raises UserError where no
@@ -80,7 +80,8 @@ def chosen_images(asked: str, split: Split, seed: int) -> list[int]:
         count = min(int(asked), len(candidates))
         if not count:
             kind = "images with a true box" if len(split.boxes) else "images"
-            raise UserError(f"report.images={asked}: give a number above 0, of the {len(candidates)} {kind}")
+            advice = f"give a number above 0, of the {len(candidates)} {kind}"
+            raise UserError(f"report.images={asked}: {advice}")
         drawn = np.random.default_rng(seed).choice(candidates, count, replace=False)
         return sorted(drawn.tolist())
     return _listed_images(Path(asked), split)
@@ -96,7 +97,8 @@ def _listed_images(path: Path, split: Split) -> list[int]:
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     for name in names or ["(nothing)"]:
         if name not in numbers:
-            raise UserError(f"report.images={path}: {shown(name)} is no val image; give names, as {files[0].name}")
+            advice = f"give names, as {files[0].name}"
+            raise UserError(f"report.images={path}: {shown(name)} is no val image; {advice}")
     return list(dict.fromkeys(numbers[name] for name in names))
 
 
@@ -115,7 +117,8 @@ def _figures(evaluation: Evaluation, images: list[int]) -> dict[int, tuple[str, 
         title = "Boxes (red) of CAM, above, and of backprop, below; true boxes green"
         figures[6] = title, _fig6(evaluation, images[:COLUMNS])
     else:
-        print(f"figure 6 is left out: data={config.data.name} has no true boxes to draw beside CAM's")
+        reason = f"data={config.data.name} has no true boxes to draw beside CAM's"
+        print(f"figure 6 is left out: {reason}")
     figures[12] = f"The units that speak most for {word}", _fig12(evaluation, label)
     return figures
 
@@ -175,8 +178,7 @@ def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
 
 
 def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
-    """The five units of the highest weights for a class, a row each: the images that excite it most,
-    and where."""
+    """The five units of the highest weights for a class: the images that excite each most, a row."""
     network, split, view = evaluation.trained.network, evaluation.split, _view(evaluation)
     order = np.random.default_rng(evaluation.config.seed).permutation(len(split))
     pool = order[: UNIT_CROPS // view.crops].tolist()
@@ -188,7 +190,10 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
     batches = _batches(evaluation, pool, at_once)
     bar = tqdm(batches, title, -(-len(pool) // at_once), leave=False, disable=None)
     with torch.inference_mode(), float32():
-        of_crops = [network.forward_with_maps(normalise(one.pixels))[1][:, units].cpu() for one in bar]
+        of_crops = []
+        for batch in bar:
+            _, every_map = network.forward_with_maps(normalise(batch.pixels))
+            of_crops.append(every_map[:, units].cpu())
     maps = torch.cat(of_crops).unflatten(0, (len(pool), view.crops))  # (images,crops,units,h,w)
 
     cells = []
@@ -217,7 +222,7 @@ def _interpolation(evaluation: Evaluation) -> str:
 
 
 def _batches(evaluation: Evaluation, images: list[int], at_once: int) -> Iterator[Batch]:
-    """The protocol's crops of the images, on the network's device. Raises UserError for a corrupt one."""
+    """The protocol's crops of the images, on the network's device. UserError for a corrupt one."""
     config = evaluation.config
     batches = evaluation_batches(
         evaluation.split.subset(images), _input_size(evaluation), at_once,

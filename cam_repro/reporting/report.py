@@ -1,8 +1,7 @@
-"""One page to look at: images with maps, boxes and a threshold to move, why guesses fail, errors and
-their origin; of data without boxes, which classes are taken for which.
+"""One page to look at: images with maps, boxes and a threshold to move, why guesses fail, errors.
 
-The page is one file that fetches nothing. Its script draws and counts, but measures nothing: every
-box and heatmap is in the file (`gallery`).
+Of data without boxes it shows which classes are taken for which. The page is one file that fetches
+nothing. Its script draws and counts, but measures nothing: every box and heatmap is in the file.
 """
 
 import json
@@ -144,7 +143,7 @@ def _asked_methods(config: Config) -> list[str]:
 
 
 def _counted(results: Sequence[Result]) -> list[Result]:
-    """Those whose numbers are on the page: of the release's protocol it has boxes alone, drawn anew."""
+    """Those whose numbers are on the page: of the release it has boxes alone, drawn anew."""
     return [run for run in results if run.protocol["name"] != "release"]
 
 
@@ -155,8 +154,8 @@ def _refuse_other_code(results: Sequence[Result]) -> None:
         other_commit = other.provenance["commit"]
         if other_commit != commit:
             raise UserError(
-                f"{first.path} and {other.path} are of different code: commit {commit[:10]} against "
-                f"{other_commit[:10]}; evaluate both again, or choose report.networks= and "
+                f"{first.path} and {other.path} are of different code: commit {commit[:10]} "
+                f"against {other_commit[:10]}; evaluate both again, or choose report.networks= and "
                 "report.methods="
             )
 
@@ -186,8 +185,11 @@ def opened_networks(
 
 
 def opened(config: Config, result: Result, split: Split, fingerprint: str, world: World) -> Evaluation:
-    """The network that a result was measured with: of weights=, its checkpoint and the published weights
-    the ones whose sha256 is the result's. Raises UserError where none is."""
+    """The network that a result was measured with.
+
+    Its weights are weights=, its checkpoint's or the published ones: those whose sha256 is the
+    result's. Raises UserError where none is.
+    """
     model = model_config(result.model)
     if config.model and config.model.name == result.model:
         model = config.model
@@ -202,8 +204,8 @@ def opened(config: Config, result: Result, split: Split, fingerprint: str, world
                 answered = split.answered_by(trained.wnids, trained.words)
                 return Evaluation(own, trained, answered, fingerprint, world, frozenset())
     raise UserError(
-        f"the weights of {result.path} (sha256 {result.provenance['weights'][:10]}…) are neither in "
-        f"{config.runs}/ nor those given; give weights=FILE, or evaluate again"
+        f"the weights of {result.path} (sha256 {result.provenance['weights'][:10]}…) are neither "
+        f"in {config.runs}/ nor those given; give weights=FILE, or evaluate again"
     )
 
 
@@ -365,8 +367,10 @@ def _images_of_answers(config: Config, split: Split, right: np.ndarray) -> list[
 
 
 def _shown_methods(config: Config, evaluation: Evaluation) -> list[str]:
-    """The asked methods that serve the network and have small maps; else CAM, or Grad-CAM where it has
-    none. What is left out is said."""
+    """The asked methods that serve the network and have small maps; without any, CAM or Grad-CAM.
+
+    What is left out is said.
+    """
     network = evaluation.trained.network
     asked = _asked_methods(config) or ["gradcam" if unsupported_reason("cam", network) else "cam"]
     fit = []
@@ -394,8 +398,10 @@ def _page(
     links: Mapping[str, str],
     sections: str,
 ) -> str:
-    """The frame of a page. images: what they are; verdict: what the kinds of guesses say; links: from
-    the id of a section to its name."""
+    """The frame of a page.
+
+    images: what they are; verdict: what the kinds of guesses say; links: a section's id -> its name.
+    """
     first = next(result for result in results if result.kind == kind)
     commit = first.provenance["commit"][:10]
     subtitle = f"{first.images:,} {first.split} images, commit {commit}, protocol "
@@ -449,7 +455,7 @@ def _interval_chart(
     results: Sequence[tuple[Result, Mapping[str, float]]],
     baselines: Mapping[str, float] | None = None,
 ) -> str:
-    """A metric of all results that have it, each with its interval and the paper's numbers, if any."""
+    """A metric of all results that have it, each with its interval and the paper's number, if any."""
     rows = []
     for run, published in results:
         value = run.metrics[metric]

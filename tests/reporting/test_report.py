@@ -1,4 +1,4 @@
-"""The report page: whole in a real browser without a network, its boxes the evaluations', and what it refuses."""
+"""The report page: in a real browser without a network, with the evaluations' boxes; what it refuses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from scripts.eval_localization import main as evaluate_localization
 
 @pytest.fixture(scope="module")
 def released(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The settings, with a copy of the results that has those of the release's protocol for network one."""
+    """The settings, with a copy of the results in which network one has the release's too."""
     copy = tmp_path_factory.mktemp("released") / "results"
     shutil.copytree(settings().results, copy)
     evaluate_localization(settings(f"results={copy}", "name=one", "protocol=release"))
@@ -131,7 +131,7 @@ def text(browser: Any, selector: str) -> str:
 
 
 def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[tuple[float, str]]:
-    """Of each image the IoU of the true class's box at a threshold in percent, and why the guess fails."""
+    """Of each image the IoU of the true class's box at a threshold in percent, and the guess's kind."""
     rule, said = run["rules"]["paper"], []
     stop = threshold // stored["step"]
     for image, known in enumerate(known_boxes(rule, stop)):
