@@ -32,6 +32,7 @@ from cam_repro.distributed import World, join_world
 from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import classification_specs, localization_specs, open_evaluations
 from cam_repro.networks import check_size
+from cam_repro.networks.trunks import backbone
 from cam_repro.provenance import device_name
 from cam_repro.training import checkpoint
 from cam_repro.training.loop import data_parallel, run_folder, starting_network, take_step, train
@@ -150,7 +151,17 @@ def _batches(split: Split, config: Config, world: World, workers: int | None) ->
     """This process's share of an epoch, as training has it."""
     recipe, pin = config.recipe, world.device.type == "cuda"
     place = {"rank": world.rank, "world_size": world.size}
-    return training_batches(split, recipe, recipe.sizes[0], config.seed, 0, **place, workers=workers, pin=pin)
+    return training_batches(
+        split,
+        recipe,
+        recipe.sizes[0],
+        config.seed,
+        0,
+        interpolation=backbone(config.model.backbone).interpolation(),
+        **place,
+        workers=workers,
+        pin=pin,
+    )
 
 
 def _decoding(split: Split, config: Config, world: World, workers: int | None) -> float:
