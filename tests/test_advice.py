@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from cam_repro import UserError
 from cam_repro.advice import train_command, typed_data
 from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, keys_of
-from cam_repro.evaluation.evaluate import localization_jobs
+from cam_repro.evaluation.spec import localization_specs
 from cam_repro.evaluation.trained import load_trained, trained_runs
 from cam_repro.reporting.curves import draw_curves
 from cam_repro.reporting.report import chosen_results
@@ -191,7 +191,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
         (lambda: load_trained(config, "second", ([], []), cpu), "train"),
         (lambda: draw_curves(config), "train"),
         (lambda: export_weights(config), "train"),
-        (lambda: localization_jobs(without_boxes), "eval-classification"),
+        (lambda: localization_specs(without_boxes), "eval-classification"),
         (lambda: chosen_results(config, tmp_path), "eval-localization"),
         (lambda: make_tables(config), "eval-classification"),
     ):

@@ -18,7 +18,7 @@ from PIL import Image
 from cam_repro.config import Config, model_config
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
 from cam_repro.data.split import save_arrays
-from cam_repro.evaluation.evaluate import evaluations
+from cam_repro.evaluation.spec import open_evaluations
 from cam_repro.networks import build_network
 
 STRIKE = "document.title='struck'"
@@ -81,7 +81,7 @@ def evaluate_on_a_folder(folder: Path) -> Settings:
     network = build_network(model, len(PETS))
     write_checkpoint(folder / "runs/pets/own/checkpoint.pt", model, network, sorted(PETS))
     import_module("scripts.eval_classification").main(settings("name=own"))
-    (evaluation,) = evaluations(settings("name=own"))
+    (evaluation,) = open_evaluations(settings("name=own"))
     split = evaluation.split
     guesses = np.stack([split.labels, (split.labels + 1) % 3], axis=1)
     guesses[::4] = guesses[::4, ::-1]  # a quarter is taken for the next class

@@ -112,7 +112,7 @@ def chosen_results(config: Config, folder: Path, kind: str) -> list[Result]:
         check_choice("method", method, METHODS)
     protocols = ("paper", "wsol", "release") if kind == "localization" else ("paper",)
     found = []
-    for run in read_results(folder):
+    for run in read_results(folder, config.data.split):
         of_kind = (run.kind == "classification") == (kind == "classification")
         of_network = not networks or run.name in networks
         of_method = kind == "classification" or not methods or run.method in methods

@@ -34,8 +34,15 @@ class Result:
 
 
 def read_results(folder: Path, split: str = "val") -> list[Result]:
-    """Every result of `results/<data>/` on a split, classifications first; UserError for the first that is unfit."""
+    """Every result of `results/<data>/` on a split, classifications first.
+
+    Where there are results of one other split alone, as of a folder that has train/ and test/, these
+    are meant. Raises UserError for the first file that is unfit.
+    """
     results = [_result(path) for path in record_files(folder)]
+    splits = {result.split for result in results}
+    if split not in splits and len(splits) == 1:
+        return results
     return [result for result in results if result.split == split]
 
 

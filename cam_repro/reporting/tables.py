@@ -74,15 +74,16 @@ def thresholds_of_v2(run: Result) -> str | None:
     return " / ".join(map(str, found)) if None not in found else None
 
 
-def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path]:
+def write_tables(results: Path, data: str, protocol: str = "paper", split: str = "val") -> list[Path]:
     """Write the tables of `results/<data>/` that have a number, as .md and .csv beside the results; returns the paths.
 
+    They are of one split.
     `protocol` is Tables 1's and 2's; the others hold whatever was measured for them. All are built before the first is
     written: a UserError (an unfit file, results that cannot share a table) leaves the old ones as they were. A table
     that has lost its last number is removed.
     """
     folder = results / data
-    runs = read_results(folder)
+    runs = read_results(folder, split)
     if not runs:
         raise UserError(f"no results in {folder}; evaluate a network first")
     names = sorted({run.protocol["name"] for run in runs})
@@ -97,7 +98,7 @@ def write_tables(results: Path, data: str, protocol: str = "paper") -> list[Path
         of_all = f"{left_out} of {len(runs)} results"
         notes.insert(0, f"Left out: {of_all}, whose trainings are unfinished.")
     claims = claim_rows(finished)
-    heading = f"# The paper's claims on {data} val"
+    heading = f"# The paper's claims on {data} {runs[0].split}"
     lines = [heading, "", *aligned(claims_cells(claims)), "", *(f"- {note}" for note in notes)]
     said = "\n".join(lines) + "\n"
     texts |= {"claims.md": claims and said, "claims.csv": claims and csv_text(claims)}

@@ -199,6 +199,14 @@ def test_an_impossible_or_foreign_result_is_one_line_with_file_and_key(
     assert message.endswith("remove it and evaluate again: make eval-localization")
 
 
+def test_results_of_two_splits_never_meet(tmp_path: Path, write: Writer) -> None:
+    write("vgg_gap", split="test")
+    assert [result.split for result in read_results(tmp_path / "shapes")] == ["test"]
+    write("vgg_gap")
+    assert [result.split for result in read_results(tmp_path / "shapes")] == ["val"]
+    assert [result.split for result in read_results(tmp_path / "shapes", "test")] == ["test"]
+
+
 @pytest.mark.parametrize("content", [b'{"schema": 1}', b"\xff\xfe", b"[]"])
 def test_what_is_no_result_at_all_is_one_line(tmp_path: Path, write: Writer, content: bytes) -> None:
     path = write("vgg_gap")

@@ -43,7 +43,7 @@ def test_lines_of_any_length_are_scored_as_the_devkit_scores_them(
     loc_errors = [metrics[f"loc_top{k}_error"] for k in range(1, 6)]
     assert loc_errors == [50, 0, 0, 0, 0]  # c has no box: a is right at once, b at the second guess
     assert metrics["cls_top1_error"] == pytest.approx(100 * 2 / 3)
-    assert metrics["floor_whole_image"] == 0
+    assert metrics["baseline_whole_image"] == 0
     assert "3 images, 2 of them for localization" in capsys.readouterr().out
 
 

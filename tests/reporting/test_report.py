@@ -21,8 +21,8 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data.ilsvrc import IMAGES
 from cam_repro.data.views import resize_map
-from cam_repro.evaluation.evaluate import evaluations
 from cam_repro.evaluation.maps import predict_split
+from cam_repro.evaluation.spec import open_evaluations
 from cam_repro.localization.boxes import LOOSE, TIGHT, paper_box
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.iou import box_iou
@@ -208,7 +208,7 @@ def test_the_slider_moves_box_counts_and_heat_to_what_python_says(
 
 
 def test_heat_and_boxes_are_the_maps_and_the_kinds_are_the_boxes(stored: dict[str, Any], released: Settings) -> None:
-    (evaluation,) = evaluations(released("name=one"))
+    (evaluation,) = open_evaluations(released("name=one"))
     places = [evaluation.split.path(image).name for image in range(20)]
     images = [places.index(image["name"]) for image in stored["images"]]
     (batch,) = predict_split(
@@ -404,7 +404,7 @@ def test_a_classification_without_its_answers_is_refused_and_one_not_made_is_ask
         damage()
         line = refusal(pets(f"results={results}"))
         assert line.startswith(f"{answers}, which class each image was taken for, is not there, damaged or of other")
-        assert "evaluate again: make eval-classification data=pets" in line
+        assert "evaluate again with force=true" in line
     assert "no classification of other in " in refusal(pets(f"results={results}", "name=other"))
     assert "are too large; choose method=cam" in refusal(pets(f"results={results}", "method=backprop"))
 
