@@ -1,4 +1,4 @@
-"""A network of each kind through the whole house, once, as small as it goes."""
+"""A network of each kind through the whole way, once, as small as it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every room sees of a data set: images in an order, with labels and boxes, whatever its layout on disk."""
+"""What everything else sees of a data set: images in an order, with labels and boxes, whatever its layout on disk."""
 
 from __future__ import annotations
 

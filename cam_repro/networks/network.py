@@ -1,4 +1,4 @@
-"""The network every room downstream sees: image → (logits, maps)."""
+"""The network that everything later sees: image → (logits, maps)."""
 
 import math
 from collections.abc import Callable
