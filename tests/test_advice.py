@@ -192,7 +192,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
         (lambda: draw_curves(config), "train"),
         (lambda: export_weights(config), "train"),
         (lambda: localization_specs(without_boxes), "eval-classification"),
-        (lambda: chosen_results(config, tmp_path), "eval-localization"),
+        (lambda: chosen_results(config, tmp_path, "localization"), "eval-localization"),
         (lambda: make_tables(config), "eval-classification"),
     ):
         line = advice_of(refused)

@@ -115,7 +115,7 @@ def test_the_first_line_says_which_network_answers(
     config: Settings, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_images(config(f"image={photos / 'cat.jpg'}", "protocol.size=48"))
-    first = capsys.readouterr().out.splitlines()[0]
+    (first,) = (line for line in capsys.readouterr().out.splitlines() if "pixels" in line)
     weights = f"{tmp_path}/runs/shapes/squeezenet/checkpoint.pt"
     assert first.startswith(f"squeezenet, weights={weights}: 5 classes (crane, crane, ")
     assert "48×48 pixels" in first and "method=cam, protocol=paper-size48" in first

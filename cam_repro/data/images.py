@@ -197,8 +197,10 @@ def _refusing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if not isinstance(error.__cause__, IsADirectoryError):
+            raise
+        raise CorruptImage(f"{path}: {error.__cause__.strerror}") from None
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split("<_io")[0].split())
         raise CorruptImage(f"{path}: {reason or 'not an image'}") from None

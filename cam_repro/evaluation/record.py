@@ -261,7 +261,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; evaluate first: make eval-{path.stem.partition('-')[0]}") from None
+        raise UserError(f"{path} is not there; give a record of results/") from None
     return _parsed(path, content)
 
 

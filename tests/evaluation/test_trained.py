@@ -9,15 +9,15 @@ from unittest import mock
 
 import pytest
 import torch
-from cam_repro.reporting.pictures import show_pictures
 from conftest import composed, under, write_checkpoint
 from PIL import Image
 
 from cam_repro import UserError
+from cam_repro.cam import show_images
 from cam_repro.config import Config, model_config
 from cam_repro.data import open_split
 from cam_repro.evaluation import trained
-from cam_repro.evaluation.evaluate import evaluations
+from cam_repro.evaluation.spec import open_evaluations
 from cam_repro.networks import build_network
 from cam_repro.training.checkpoint import images_of
 
@@ -53,12 +53,12 @@ def of(tmp_path: Path) -> Of:
 
 
 def evaluate(config: Config) -> None:
-    list(evaluations(config))
+    list(open_evaluations(config))
 
 
 def show(config: Config) -> None:
     config.image = str(Path(config.image) / "val/cat")
-    show_pictures(config)
+    show_images(config)
 
 
 def refusal(root: Path, what: str) -> str:
@@ -100,7 +100,7 @@ def test_a_folder_that_grew_is_refused_for_an_evaluation_and_still_answers_for_a
 def test_a_checkpoint_answers_where_its_data_is_not(of: Of, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     picture = shutil.copy(tmp_path / "y/pets/val/cat/0.bmp", tmp_path / "a.bmp")
     shutil.rmtree(tmp_path / "y")
-    show_pictures(of(tmp_path / "y/pets", f"image={picture}"))
+    show_images(of(tmp_path / "y/pets", f"image={picture}"))
     assert capsys.readouterr().out.count("box") == 2
 
 
