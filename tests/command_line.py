@@ -1,6 +1,7 @@
 """A command as far as its work, in this process, without the script's file."""
 
 import io
+import logging
 import re
 import shlex
 import sys
@@ -26,7 +27,10 @@ class Answer(NamedTuple):
 def run(
     *words: str, name: str = EVERYTHING, needs_model: bool = False, work: Callable[[Config], None] | None = None
 ) -> Answer:
-    """A script's start on a command line."""
+    """A script's start on a command line, as in a process of its own."""
+    logging.disable(logging.NOTSET)
+    for logger in logging.root.manager.loggerDict.values():
+        logger.disabled = False  # as Hydra leaves those that it finds
     given, code, out, err = [], 0, io.StringIO(), io.StringIO()
     streams = mock.patch.multiple(sys, argv=["script.py", *words], stdout=out, stderr=err)
     commands = mock.patch.dict(COMMANDS, {EVERYTHING: Command("none", Config)} if name == EVERYTHING else {})
