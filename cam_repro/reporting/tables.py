@@ -205,7 +205,7 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
     for run in runs:
         of_same_name = [other for other in runs if other.name == run.name]
         usual_weights = mode(other.provenance["weights"] for other in of_same_name)
-        usual_interpolation = mode(other.interpolation for other in of_same_name)
+        filters = {other.interpolation for other in of_same_name}  # by which images were shrunk
         unlike = []
         if run.name != run.model or (run.model in paper.CAFFE and not _is_own(run)):
             unlike.append(run.name)
@@ -213,7 +213,7 @@ def _marks(runs: list[Result]) -> dict[Path, str]:
             unlike.append(f"weights {run.provenance['weights'][:8]}")
         if run.provenance["data"] != usual_data:
             unlike.append(f"data {run.provenance['data'][:8]}")
-        if run.interpolation != usual_interpolation:  # by which its images were shrunk
+        if len(filters) > 1:
             unlike.append(run.interpolation)
         if so_far := unfinished(run.provenance.get("training")):
             unlike.append(so_far)
