@@ -127,7 +127,8 @@ from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import evaluation_batches
 split = open_split(DataConfig(name="shapes", root=sys.argv[1]), "val", Path(sys.argv[2]))
 batches = evaluation_batches(split, 32, 2, workers=2)
-next(batches)
+next(batches)  # of one worker
+next(batches)  # of the other: both of them stand
 print(*(worker.pid for worker in active_children()), flush=True)
 """
 SIGNALLED = """
@@ -136,7 +137,7 @@ for worker in active_children():
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)  # as a training that notes it and finishes its step
     os.killpg(0, number)
-print(1 + len(list(batches)))
+print(2 + len(list(batches)))
 """
 KILLED = """
 worker = active_children()[0]
