@@ -43,20 +43,6 @@ class MapBatch:
             pieces.append(MapBatch(self.images[part], self.classes[part], self.sizes[part], maps))
         return pieces
 
-    def as_arrays(self, method: str) -> dict[str, np.ndarray]:
-        """One method's part, as the cache keeps it."""
-        return {
-            "images": self.images,
-            "classes": self.classes,
-            "sizes": self.sizes,
-            "maps": self.maps[method],
-        }
-
-    @classmethod
-    def of_arrays(cls, method: str, arrays: dict[str, np.ndarray]) -> MapBatch:
-        maps = {method: arrays["maps"]}
-        return cls(arrays["images"], arrays["classes"], arrays["sizes"], maps)
-
 
 def images_a_batch(batch_size: int, view: str, methods: Sequence[str]) -> int:
     """How many images of so many crops go through the network at once, at the same memory."""
