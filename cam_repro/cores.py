@@ -71,11 +71,11 @@ def prepare_worker(*_: object) -> None:
 
     Ctrl-C and SIGTERM often reach a whole process group. A worker is in another one, so that it
     stays at work until its parent has ended its step and saved. It ends when the parent asks it to,
-    and with a parent that was killed. To WRITE_STACKS it answers on stderr.
+    and with a parent that was killed. To WRITE_STACKS its main thread answers on stderr.
     """
     os.setpgid(0, 0)
     if sys.stderr is not None:  # else it was closed
-        faulthandler.register(WRITE_STACKS)
+        faulthandler.register(WRITE_STACKS, all_threads=False)  # to read a running thread's can crash
     parent = multiprocessing.parent_process()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, os.sched_getaffinity(parent.pid))  # the server's may be others
