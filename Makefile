@@ -72,15 +72,9 @@ cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class
 export: ## the trained weights of model= as safetensors, to publish
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 
-# Each runs the script of its name, but for four.
-SCRIPT = $(subst -,_,$@)
-data:   SCRIPT := get_data
-cam:    SCRIPT := predict
-export: SCRIPT := export_weights
-weights: SCRIPT := fetch_weights
 $(SCRIPTS): $(READY)
 	@$(if $(filter cam compare weights,$@),,printf '%s\n' $(CHOSEN))
-	@$(RUN) scripts/$(SCRIPT).py $(if $(filter compare weights,$@),,$(DATA)) $(TYPED)
+	@$(RUN) scripts/$(subst -,_,$@).py $(if $(filter compare weights,$@),,$(DATA)) $(TYPED)
 
 rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
 	@$(RUN) scripts/rehearse.py $(TYPED)

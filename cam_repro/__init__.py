@@ -1,10 +1,18 @@
-"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → dataset → network → maps → boxes → errors."""
+"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → dataset → network → maps →
+boxes → errors.
+"""
 
 import sys
 
-if sys.platform == "win32":  # has no fork and no file locks: said here, before an import fails for want of them
-    sys.exit("error: cam_repro runs on Linux and macOS; on Windows use WSL (`wsl --install`) and type the same there")
+if (
+    sys.platform == "win32"
+):  # has no fork and no file locks: said here, before an import fails for want of them
+    sys.exit(
+        "error: cam_repro runs on Linux and macOS; on Windows use WSL (`wsl --install`) and type the same there"
+    )
 
 
 class UserError(Exception):
-    """A mistake a person can mend; its text is one line: what was found, what was expected, what to type."""
+    """A mistake a person can mend; its text is one line: what was found, what was expected, what to
+    type.
+    """

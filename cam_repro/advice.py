@@ -13,7 +13,8 @@ from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, names_
 def typed_data(data: DataConfig) -> str:
     """What chooses this data set: `data=shapes`, `data=folder data.root=/home/me/pets`.
 
-    It names the file of configs/data that describes it best, and each setting in which it differs from that file.
+    It names the file of configs/data that describes it best, and each setting in which it differs
+    from that file.
     """
     files = {name: _of_file(name, data.root) for name in names_in("data")}
     alike = [name for name, written in files.items() if _kind(written) == _kind(data)]
@@ -46,12 +47,16 @@ def train_command(config: Config) -> str:
 
 def typed(key: str, value: Any) -> str:
     """An option, quoted for the shell where that is needed."""
-    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    text = (
+        str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    )
     return shlex.quote(f"{key}={text}")
 
 
 def _of_file(name: str, root: str | None) -> DataConfig:
-    """The data set of `configs/data/<name>.yaml`, but for its address; named as it would be at `root`."""
+    """The data set of `configs/data/<name>.yaml`, but for its address; named as it would be at
+    `root`.
+    """
     content = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     data = content.get("data", content)
     usual_root = data.root and str(Path(data.root).expanduser())

@@ -21,7 +21,7 @@ from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_pictures
 from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
 from cam_repro.localization.methods import predict
-from cam_repro.mistakes import shown
+from cam_repro.option_errors import shown
 from cam_repro.reporting.figures import first_name, panel, write_sheet
 
 CLASSES = 5  # that are printed
@@ -52,7 +52,9 @@ def show_images(config: Config) -> list[Path]:
     """
     protocol = config.protocol
     if protocol.metric != "localization" or protocol.name == "all":
-        raise UserError(f"protocol={protocol.name} draws no single box; choose protocol=paper or release")
+        raise UserError(
+            f"protocol={protocol.name} draws no single box; choose protocol=paper or release"
+        )
     check_choice("protocol.view", protocol.view, VIEWS)
     paths = images_of(config.image)
     written: list[Path] = []

@@ -1,4 +1,6 @@
-"""Every setting on one line: its type, its default, what it may be, what it means; checked without importing torch."""
+"""Every setting on one line: its type, its default, what it may be, what it means; checked without
+importing torch.
+"""
 
 import os
 import re
@@ -14,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cam_repro import UserError
-from cam_repro.mistakes import check_choice, did_you_mean, shown
+from cam_repro.option_errors import check_choice, did_you_mean, shown
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTALLED = Path(__file__).resolve().parent / "configs"  # where `pip install .` puts them
@@ -23,7 +25,10 @@ CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
 NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
 FOLDER = r"[^\0]+", "give a folder"
 FILE = r"[^\0]+", "give a file"
-DEVICE = r"auto|cpu|mps|cuda(:\d{1,3})?", "choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"
+DEVICE = (
+    r"auto|cpu|mps|cuda(:\d{1,3})?",
+    "choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>",
+)
 
 
 def number(default: Any, low: float, high: float) -> Any:
@@ -49,23 +54,33 @@ def word(form: tuple[str, str], default: str | None = MISSING) -> Any:
 
 
 def file(or_name: str = "") -> Any:
-    """The path of a file that must be there before the work begins, or a name of this form; or none."""
+    """The path of a file that must be there before the work begins, or a name of this form; or
+    none.
+    """
     return field(default=None, metadata={"file": or_name})
 
 
 @dataclass
 class ModelConfig:
-    """A network: a backbone cut at its last wanted maps, and the head put on it (Zhou et al. 2016, §3)."""
+    """A network: a backbone cut at its last wanted maps, and the head put on it (Zhou et al. 2016,
+    §3).
+    """
 
     name: str = word(NAME)
     backbone: str = MISSING  # a key of networks.trunks.BACKBONES
-    native: bool = False  # keep the backbone whole, with its own classifier: no surgery, no added convolution
+    native: bool = (
+        False  # keep the backbone whole, with its own classifier: no surgery, no added convolution
+    )
     units: int = number(1024, 1, 65536)  # of the added 3×3 convolution
     groups: int = number(1, 1, 65536)  # 1: the paper's text; 2: the authors' release
     pool: str = choice("average", "max")  # GAP | GMP
-    dropout: float = number(0.0, 0.0, 0.99)  # on the pooled vector; the release: 0.5 for VGG and AlexNet*
+    dropout: float = number(
+        0.0, 0.0, 0.99
+    )  # on the pooled vector; the release: 0.5 for VGG and AlexNet*
     conv_init: str = choice("he", "gaussian")  # gaussian: standard deviation 0.01, as the release
-    conv_bias: float = number(0.0, -100.0, 100.0)  # initial bias of the added convolution; the release: 1 for GoogLeNet
+    conv_bias: float = number(
+        0.0, -100.0, 100.0
+    )  # initial bias of the added convolution; the release: 1 for GoogLeNet
     input_size: int = number(224, 1, 2048)  # pixels a side at evaluation
 
 
@@ -80,7 +95,9 @@ class GenerateConfig:
 
 @dataclass
 class DownloadConfig:
-    """Where `make data` gets a data set from: archives by address, with what they must be (sha256 or md5 in hex)."""
+    """Where `make data` gets a data set from: archives by address, with what they must be (sha256
+    or md5 in hex).
+    """
 
     images: str = MISSING  # address of the archive of pictures, one folder a class
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
@@ -96,7 +113,9 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
-    split: str = choice("val", "train", "test", "all")  # what is evaluated; of layout=folder test and all too
+    split: str = choice(
+        "val", "train", "test", "all"
+    )  # what is evaluated; of layout=folder test and all too
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
     workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 24
@@ -104,25 +123,37 @@ class DataConfig:
 
 @dataclass
 class RecipeConfig:
-    """How a network is trained; every schedule is a fraction of `epochs`, so that one number rescales it."""
+    """How a network is trained; every schedule is a fraction of `epochs`, so that one number
+    rescales it.
+    """
 
     name: str = word(NAME)
     epochs: int = number(8, 1, 100000)
     batch_size: int = number(64, 1, 65536)  # over all processes
-    min_steps: int | None = number(None, 1, 65536)  # of an epoch: of few images batch and rate are smaller
+    min_steps: int | None = number(
+        None, 1, 65536
+    )  # of an epoch: of few images batch and rate are smaller
     sizes: list[int] = number([224], 1, 2048)  # pixels a side of a training crop
     size_starts: list[float] = number([0.0], 0.0, 1.0)  # fraction of training at which each begins
-    crop: str = choice("squash", "resized")  # warp to 256/224 of the size, crop anywhere | random area and aspect
+    crop: str = choice(
+        "squash", "resized"
+    )  # warp to 256/224 of the size, crop anywhere | random area and aspect
     crop_area: float = number(0.25, 0.01, 1.0)  # smallest share of the picture in a `resized` crop
     mirror: bool = True
     optimizer: str = choice("sgd", "adamw")  # sgd: momentum 0.9
     lr: float = number(1e-3, 1e-8, 100.0)
     bias_lr: float = number(2.0, 0.0, 100.0)  # factor on the learning rate of biases
     new_lr: float = number(1.0, 0.0, 100.0)  # factor on that of the added head and the classifier
-    weight_decay: float = number(5e-4, 0.0, 10.0)  # weights only, never biases or batch-norm parameters
+    weight_decay: float = number(
+        5e-4, 0.0, 10.0
+    )  # weights only, never biases or batch-norm parameters
     schedule: str = choice("step", "cosine")  # ×0.1 at each milestone | to zero
-    milestones: list[float] = number([0.25, 0.5, 0.75], 0.0, 1.0)  # fractions of training; []: constant
-    warmup: float = number(0.0, 0.0, 1.0)  # fraction of training with a linearly rising learning rate
+    milestones: list[float] = number(
+        [0.25, 0.5, 0.75], 0.0, 1.0
+    )  # fractions of training; []: constant
+    warmup: float = number(
+        0.0, 0.0, 1.0
+    )  # fraction of training with a linearly rising learning rate
     label_smoothing: float = number(0.0, 0.0, 0.9)
     clip: float = number(0.0, 0.0, 1e6)  # largest gradient norm; 0: no clipping
     init: str = choice("pretrained", "he")  # keep what `weights` gives | scale every convolution
@@ -136,14 +167,20 @@ class ProtocolConfig:
 
     name: str = word(NAME)
     view: str = "squash"  # what the network sees of a picture: a key of the views
-    metric: str = choice("localization", "max_box_acc")  # the devkit's errors | MaxBoxAcc, which tries every threshold
+    metric: str = choice(
+        "localization", "max_box_acc"
+    )  # the devkit's errors | MaxBoxAcc, which tries every threshold
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
-    guesses: str = choice("loose", "tight", "heuristics")  # which boxes of which classes (release only)
+    guesses: str = choice(
+        "loose", "tight", "heuristics"
+    )  # which boxes of which classes (release only)
     jpeg: bool = False  # release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
-    size: int | None = number(None, 1, 2048)  # pixels a side of what the network sees; none: the network's own
+    size: int | None = number(
+        None, 1, 2048
+    )  # pixels a side of what the network sees; none: the network's own
     interpolation: str | None = choice_or_none("bilinear", "bicubic")  # none: the weights' own
 
 
@@ -151,13 +188,20 @@ class ProtocolConfig:
 class ReportConfig:
     """What `make report` shows."""
 
-    images: str = "60"  # of the gallery: how many, drawn by seed=, or a file with a picture's name a line
-    networks: list[str] = field(default_factory=list)  # folders of results/<data>/; none: model=, else every one there
-    methods: list[str] = field(default_factory=list)  # none: method=, else every one with results of these networks
+    images: str = (
+        "60"  # of the gallery: how many, drawn by seed=, or a file with a picture's name a line
+    )
+    networks: list[str] = field(
+        default_factory=list
+    )  # folders of results/<data>/; none: model=, else every one there
+    methods: list[str] = field(
+        default_factory=list
+    )  # none: method=, else every one with results of these networks
 
 
-# The options of the commands, a class each, made of what several of them share. A command refuses the options of
-# others; Config, which Hydra composes and the work of every command is given, has them all.
+# The options of the commands, a class each, made of what several of them share. A command refuses
+# the options of others; Config, which Hydra composes and the work of every command is given, has
+# them all.
 
 DATA = ("name", "root", "layout", "split", "get", "generate")  # which data set
 VIEW = ("name", "view", "size", "interpolation")  # what the network sees of an image
@@ -177,7 +221,9 @@ class RunOptions:
 
     model: ModelConfig | None = None
     name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
-    weights: str | None = file(r"\w+")  # or a name: IMAGENET1K_V1; none: random, in evaluations what was trained
+    weights: str | None = file(
+        r"\w+"
+    )  # or a name: IMAGENET1K_V1; none: random, in evaluations what was trained
     runs: str = word(FOLDER, "runs")
 
 
@@ -222,7 +268,9 @@ class MethodOption:
 
 @dataclass
 class ShownClassOption:
-    shown_class: str | None = None  # whose map is drawn, by name, wnid or number, also class=; none: the best
+    shown_class: str | None = (
+        None  # whose map is drawn, by name, wnid or number, also class=; none: the best
+    )
 
 
 @dataclass
@@ -246,7 +294,9 @@ class TrainOptions(RunOptions, SplitOptions, DeviceOptions, SeedOption, BatchSiz
 
 
 @dataclass
-class ClassificationOptions(RunOptions, SplitOptions, DeviceOptions, ResultsOption, BatchSizeOption):
+class ClassificationOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, BatchSizeOption
+):
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
     force: bool = False  # evaluate again what has not changed
 
@@ -269,7 +319,9 @@ class ReportOptions(
 
 
 @dataclass
-class FiguresOptions(RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, ShownClassOption):
+class FiguresOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, ShownClassOption
+):
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
     report: ReportConfig = part(ReportConfig, "images")
 
@@ -285,7 +337,9 @@ class CurvesOptions(DataOptions, ResultsOption):
 class ScoreOptions(DataOptions, BlacklistOption):
     predictions: str | None = file()  # five guesses a line, or Kaggle's CSV
     kaggle: str | None = word(FILE, None)  # where the same guesses are written as such a CSV
-    predictions_labels: str = choice("mapping", "imagenet", "devkit")  # what their numbers count: predictions.py
+    predictions_labels: str = choice(
+        "mapping", "imagenet", "devkit"
+    )  # what their numbers count: predictions.py
     devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
     cache: str = word(FOLDER, "cache")
 
@@ -325,7 +379,9 @@ class RehearseOptions(DeviceOptions, SeedOption, BatchSizeOption):
 
 @dataclass
 class ReproduceOptions(DeviceOptions, ResultsOption, SeedOption, BatchSizeOption):
-    """What leaves `make reproduce` the same sequence: a training, its evaluations, tables and report."""
+    """What leaves `make reproduce` the same sequence: a training, its evaluations, tables and
+    report.
+    """
 
     model: ModelConfig | None = None
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
@@ -346,43 +402,46 @@ class Config(
     data: DataConfig = field(default_factory=DataConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    typed: list[str] = field(default_factory=list)  # no option: the keys that stood on the command line
+    typed: list[str] = field(
+        default_factory=list
+    )  # no option: the keys that stood on the command line
 
 
 @dataclass(frozen=True)
 class Command:
-    """What make's target of this name runs: a file of scripts/, and the class of its options.
+    """The options of make's target of this name, which runs the script of that name.
 
     fixed: the choices that it always makes, which are therefore none of its options.
     """
 
-    script: str
     options: type
     fixed: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "data": Command("get_data", GetDataOptions),
-    "check-data": Command("check_data", CheckDataOptions),
-    "train": Command("train", TrainOptions),
-    "eval-classification": Command("eval_classification", ClassificationOptions),
-    "eval-localization": Command("eval_localization", LocalizationOptions),
-    "tables": Command("tables", TablesOptions),
-    "report": Command("report", ReportOptions),
-    "figures": Command("figures", FiguresOptions),
-    "curves": Command("curves", CurvesOptions),
-    "score": Command("score", ScoreOptions),
-    "compare": Command("compare", CompareOptions),
-    "cam": Command("predict", CamOptions),
-    "export": Command("export_weights", ExportOptions),
-    "weights": Command("fetch_weights", WeightsOptions),
-    "rehearse": Command("rehearse", RehearseOptions, fixed=("data=ilsvrc",)),
-    "reproduce": Command("reproduce", ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
+    "data": Command(GetDataOptions),
+    "check-data": Command(CheckDataOptions),
+    "train": Command(TrainOptions),
+    "eval-classification": Command(ClassificationOptions),
+    "eval-localization": Command(LocalizationOptions),
+    "tables": Command(TablesOptions),
+    "report": Command(ReportOptions),
+    "figures": Command(FiguresOptions),
+    "curves": Command(CurvesOptions),
+    "score": Command(ScoreOptions),
+    "compare": Command(CompareOptions),
+    "cam": Command(CamOptions),
+    "export": Command(ExportOptions),
+    "weights": Command(WeightsOptions),
+    "rehearse": Command(RehearseOptions, fixed=("data=ilsvrc",)),
+    "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
 }
 
 
 def options_of(name: str) -> set[str]:
-    """The dotted keys that may stand on a command's line; of a group that is chosen by name, its own key too."""
+    """The dotted keys that may stand on a command's line; of a group that is chosen by name, its
+    own key too.
+    """
     command = COMMANDS[name]
     keys = set(keys_of(command.options))
     if "recipe" in keys:
@@ -420,25 +479,37 @@ def model_config(name: str, **changes: Any) -> ModelConfig:
 
 
 def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
-    """The network that settings from a file describe, the later ones over the earlier. Raises UserError."""
+    """The network that settings from a file describe, the later ones over the earlier. Raises
+    UserError.
+    """
     return _typed(ModelConfig, "model.", *settings)
 
 
 def check_typed_model(config: Config, trained: ModelConfig, source: str) -> None:
-    """UserError for a setting of the network that was typed and is not that of the trained one, whose own count."""
+    """UserError for a setting of the network that was typed and is not that of the trained one,
+    whose own count.
+    """
     for key in config.typed:
         if not key.startswith("model."):
             continue
-        asked, own = (getattr(model, key.removeprefix("model.")) for model in (config.model, trained))
+        asked, own = (
+            getattr(model, key.removeprefix("model.")) for model in (config.model, trained)
+        )
         if asked != own:
             advice = f"type protocol.size={asked}" if key == "model.input_size" else "leave it out"
-            raise UserError(f"{key}={shown(asked)}: {source} was trained with {key}={shown(own)}; {advice}")
+            raise UserError(
+                f"{key}={shown(asked)}: {source} was trained with {key}={shown(own)}; {advice}"
+            )
 
 
 @cache
 def written_protocols() -> dict[str, ProtocolConfig]:
     """Every protocol of configs/protocol but `all`, by name."""
-    files = {name: OmegaConf.load(CONFIGS / f"protocol/{name}.yaml") for name in names_in("protocol") if name != "all"}
+    files = {
+        name: OmegaConf.load(CONFIGS / f"protocol/{name}.yaml")
+        for name in names_in("protocol")
+        if name != "all"
+    }
     return {name: _typed(ProtocolConfig, "protocol.", written) for name, written in files.items()}
 
 
@@ -451,7 +522,9 @@ def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
 
 
 def validated(raw: DictConfig) -> Config:
-    """The typed configuration. Raises UserError of one line: the option, what was found, what is allowed."""
+    """The typed configuration. Raises UserError of one line: the option, what was found, what is
+    allowed.
+    """
     config: Config = _typed(Config, "", raw)
     _check_recipe(config.recipe)
     _check_protocol(config.protocol)
@@ -459,9 +532,13 @@ def validated(raw: DictConfig) -> Config:
 
 
 def _typed(schema: type, prefix: str, *settings: Mapping[str, Any] | DictConfig) -> Any:
-    """Settings over the schema's defaults, each of its type and in its range; `prefix` stands before their names."""
+    """Settings over the schema's defaults, each of its type and in its range; `prefix` stands
+    before their names.
+    """
     try:
-        plain = [OmegaConf.to_container(OmegaConf.create(one), throw_on_missing=True) for one in settings]
+        plain = [
+            OmegaConf.to_container(OmegaConf.create(one), throw_on_missing=True) for one in settings
+        ]
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *plain))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(explained(error, prefix)) from None
@@ -478,13 +555,16 @@ def explained(error: Exception, prefix: str = "") -> str:
         return " ".join(str(error).split())
     option = f"{prefix}{cause.full_key or ''}"
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return f"unknown option {shown(option)}; {did_you_mean(option, [*keys_of(Config)])}see --help"
+        return (
+            f"unknown option {shown(option)}; {did_you_mean(option, [*keys_of(Config)])}see --help"
+        )
     typed = option if cause is error else str(error).removeprefix("Error merging override ")
     return f"{typed}: {str(cause).splitlines()[0]}"
 
 
 def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts included.
+    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts
+    included.
 
     Of a `part` those keys alone that it names.
     """
@@ -502,12 +582,17 @@ def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_values(settings: Any, prefix: str) -> None:
-    """UserError for a value that its own line does not allow; none is right wherever its type allows it.
+    """UserError for a value that its own line does not allow; none is right wherever its type
+    allows it.
 
     A path's ~ is written out, which no shell does in data.root=~/pets.
     """
     for setting in fields(settings):
-        option, value, allowed = prefix + setting.name, getattr(settings, setting.name), setting.metadata
+        option, value, allowed = (
+            prefix + setting.name,
+            getattr(settings, setting.name),
+            setting.metadata,
+        )
         if is_dataclass(value):
             _check_values(value, f"{option}.")
         if value is None:
@@ -515,8 +600,11 @@ def _check_values(settings: Any, prefix: str) -> None:
         if isinstance(value, str) and value.startswith("~"):
             value = str(Path(value).expanduser())
             setattr(settings, setting.name, value)
-        if "file" in allowed and not (os.path.isfile(value) or re.fullmatch(allowed["file"], value)):  # noqa: PTH113
-            raise UserError(f"{option}={shown(value)} is not a file; give the path of one that is there")
+        is_file = "file" in allowed and os.path.isfile(value)  # noqa: PTH113  no path is too odd for it
+        if "file" in allowed and not is_file and not re.fullmatch(allowed["file"], value):
+            raise UserError(
+                f"{option}={shown(value)} is not a file; give the path of one that is there"
+            )
         if "choices" in allowed:
             check_choice(option, value, allowed["choices"])
         if "form" in allowed and not re.fullmatch(allowed["form"][0], value):
@@ -524,15 +612,21 @@ def _check_values(settings: Any, prefix: str) -> None:
         if "range" in allowed:
             low, high = allowed["range"]
             numbers = value if isinstance(value, list) else [value]
-            if not all(isinstance(one, int | float) and low <= one <= high for one in numbers):  # nor is NaN
-                raise UserError(f"{option}={shown(value)} is out of range; it must lie between {low} and {high}")
+            if not all(
+                isinstance(one, int | float) and low <= one <= high for one in numbers
+            ):  # nor is NaN
+                raise UserError(
+                    f"{option}={shown(value)} is out of range; it must lie between {low} and {high}"
+                )
 
 
 def _check_recipe(recipe: RecipeConfig) -> None:
     sizes, starts, milestones = recipe.sizes, recipe.size_starts, recipe.milestones
     if len(sizes) != len(starts) or starts[:1] != [0] or [*starts, 1] != sorted({*starts, 1}):
         found = f"recipe.sizes={shown(sizes)} recipe.size_starts={shown(starts)}"
-        raise UserError(f"{found}: one start for each size is needed, the first 0, each above the last and below 1")
+        raise UserError(
+            f"{found}: one start for each size is needed, the first 0, each above the last and below 1"
+        )
     if [0, *milestones, 1] != sorted({0, *milestones, 1}):
         raise UserError(f"recipe.milestones={shown(milestones)} must rise and lie between 0 and 1")
 
@@ -542,10 +636,19 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
     shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
     unset = ProtocolConfig(name=protocol.name, **shown_by)
     if protocol.name == "all":
-        if changed := [key for key, value in asdict(protocol).items() if value != getattr(unset, key)]:
-            raise UserError(f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one")
+        if changed := [
+            key for key, value in asdict(protocol).items() if value != getattr(unset, key)
+        ]:
+            raise UserError(
+                f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one"
+            )
         return
-    for key, rule in (("threshold", "paper"), ("thresholds", "release"), ("guesses", "release"), ("jpeg", "release")):
+    for key, rule in (
+        ("threshold", "paper"),
+        ("thresholds", "release"),
+        ("guesses", "release"),
+        ("jpeg", "release"),
+    ):
         value = getattr(protocol, key)
         if protocol.metric != "localization":
             if value != getattr(unset, key):
@@ -553,11 +656,15 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
                 raise UserError(f"protocol.{key}={shown(value)} is about boxes, and {why}")
             continue
         if boxes != rule and value != getattr(unset, key):
-            raise UserError(f"protocol.{key}={shown(value)} needs protocol.boxes={rule}, not {boxes}")
+            raise UserError(
+                f"protocol.{key}={shown(value)} needs protocol.boxes={rule}, not {boxes}"
+            )
         if boxes == rule and value is None:
             raise UserError(f"protocol.boxes={boxes} needs protocol.{key}=")
     levels = protocol.thresholds
     if levels is not None and (not levels or levels != sorted(set(levels))):
         raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
     if protocol.metric == "max_box_acc" and protocol.view != "squash":
-        raise UserError(f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}")
+        raise UserError(
+            f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}"
+        )

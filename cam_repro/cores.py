@@ -13,7 +13,9 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TypeVar
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's quota: "<microseconds> <of so many>", or "max <of so many>"
+CPU_MAX = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # a container's quota: "<microseconds> <of so many>", or "max <of so many>"
 CHUNK = 64  # items a thread takes at a time: a million futures would take a gigabyte
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 PRELOADED = "cam_repro.forkserver"  # the module that the server imports
@@ -22,7 +24,9 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Of this process: those it may run on, within the container's quota, shared among the machine's ranks; 1 to 24."""
+    """Of this process: those it may run on, within the container's quota, shared among the
+    machine's ranks; 1 to 24.
+    """
     cores = cores_of_this_process()
     try:
         quota, period = CPU_MAX.read_text().split()
@@ -40,11 +44,15 @@ def cores_of_this_process() -> int:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """function(item) of every item, in order: for work that leaves Python's lock, as decoding and hashing do."""
+    """function(item) of every item, in order: for work that leaves Python's lock, as decoding and
+    hashing do.
+    """
     pool = ThreadPoolExecutor(available_cores())
     try:
         starts = range(0, len(items), CHUNK)
-        for results in pool.map(lambda start: [function(item) for item in items[start : start + CHUNK]], starts):
+        for results in pool.map(
+            lambda start: [function(item) for item in items[start : start + CHUNK]], starts
+        ):
             yield from results
     finally:
         pool.shutdown(cancel_futures=True)
@@ -75,7 +83,9 @@ def prepare_worker(*_: object) -> None:
     """
     os.setpgid(0, 0)
     if sys.stderr is not None:  # else it was closed
-        faulthandler.register(WRITE_STACKS, all_threads=False)  # to read a running thread's can crash
+        faulthandler.register(
+            WRITE_STACKS, all_threads=False
+        )  # to read a running thread's can crash
     parent = multiprocessing.parent_process()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, os.sched_getaffinity(parent.pid))  # the server's may be others

@@ -19,7 +19,9 @@ from cam_repro import UserError
 
 STEP_TIMEOUT = timedelta(minutes=15)  # for NCCL, which runs within a training step alone
 WORLDS = count()  # of this process, one after the other
-TIMEOUT = timedelta(hours=2)  # for a rank that works alone: rank 0's index of 1.28 million files takes a while
+TIMEOUT = timedelta(
+    hours=2
+)  # for a rank that works alone: rank 0's index of 1.28 million files takes a while
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class World:
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
-        total = numbers.detach().cpu().to(torch.float64, copy=True)  # on the CPU: Apple's GPUs have no float64
+        total = (
+            numbers.detach().cpu().to(torch.float64, copy=True)
+        )  # on the CPU: Apple's GPUs have no float64
         if self.size > 1:
             dist.all_reduce(total, group=self.group)
         return total
@@ -72,7 +76,8 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
 
     Where one process fails, the others end with a UserError that points at its message.
-    deterministic: only algorithms that give the same bits twice on one machine; one that cannot raises.
+    deterministic: only algorithms that give the same bits twice on one machine; one that cannot
+    raises.
     """
     chosen, benchmark = _device(device), torch.backends.cudnn.benchmark
     if deterministic:
@@ -84,7 +89,8 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
             yield World(0, 1, chosen)
             return
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        # torchrun's store outlives a restart and a world, and with it the addresses of processes that died or left
+        # torchrun's store outlives a restart and a world, and with it the addresses of processes
+        # that died or left
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"restart {restart} world {next(WORLDS)}", store)
         backend, timeout = ("nccl", STEP_TIMEOUT) if chosen.type == "cuda" else ("gloo", TIMEOUT)
@@ -93,17 +99,27 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         dist.destroy_process_group()  # not after a failure: it could wait for processes that no longer answer
     except RuntimeError as error:
         # of a collective, and not of the work between them; gloo has no type of its own for that
-        if isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection closed by peer" in str(error):
-            raise UserError("another process of this job failed, which ends it; its own message says why") from None
+        if (
+            isinstance(error, dist.DistError)
+            or "gloo/" in str(error)
+            or "Connection closed by peer" in str(error)
+        ):
+            raise UserError(
+                "another process of this job failed, which ends it; its own message says why"
+            ) from None
         raise
     finally:
-        if deterministic:  # else left alone: the mere call imports torch's compiler, for a second and a half
+        if (
+            deterministic
+        ):  # else left alone: the mere call imports torch's compiler, for a second and a half
             torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = benchmark
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for training on a GPU that has it; float32 elsewhere, also where bfloat16 would be emulated."""
+    """bfloat16 for training on a GPU that has it; float32 elsewhere, also where bfloat16 would be
+    emulated.
+    """
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
@@ -127,14 +143,24 @@ def _device(asked: str) -> torch.device:
     """
     if asked == "mps":
         if not torch.backends.mps.is_available():
-            raise UserError("device=mps: this machine, or this torch, has no GPU of Apple's; choose device=cpu")
+            raise UserError(
+                "device=mps: this machine, or this torch, has no GPU of Apple's; choose device=cpu"
+            )
         if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise UserError("device=mps serves one process: start it without torchrun, or choose device=cpu")
+            raise UserError(
+                "device=mps serves one process: start it without torchrun, or choose device=cpu"
+            )
         return torch.device("mps")
-    with warnings.catch_warnings(record=True) as said:  # why a driver that is there does not serve this torch
+    with warnings.catch_warnings(
+        record=True
+    ) as said:  # why a driver that is there does not serve this torch
         warnings.simplefilter("always")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = f"this machine has {gpus} GPU(s)" if gpus or torch.version.cuda else "this torch was built without CUDA"
+    there = (
+        f"this machine has {gpus} GPU(s)"
+        if gpus or torch.version.cuda
+        else "this torch was built without CUDA"
+    )
     if said and not gpus:
         there = str(said[0].message).partition(". ")[0]
         if asked == "auto" and os.environ.get("RANK", "0") == "0":
@@ -142,8 +168,13 @@ def _device(asked: str) -> torch.device:
     device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
     if device.type != "cuda":
         return device
-    index, ranks = int(os.environ.get("LOCAL_RANK", device.index or 0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    index, ranks = (
+        int(os.environ.get("LOCAL_RANK", device.index or 0)),
+        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
     if max(index + 1, ranks) > gpus:
-        raise UserError(f"device={asked} for {ranks} process(es): {there}; choose device=cpu, a lower number or fewer")
+        raise UserError(
+            f"device={asked} for {ranks} process(es): {there}; choose device=cpu, a lower number or fewer"
+        )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -20,7 +20,11 @@ Found = TypeVar("Found")
 
 def reason(error: OSError) -> str:
     """What the system refused, of which file, and what to do."""
-    advice = "free space or choose another folder" if error.errno in (None, *FULL) else "allow it, or choose another"
+    advice = (
+        "free space or choose another folder"
+        if error.errno in (None, *FULL)
+        else "allow it, or choose another"
+    )
     return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; {advice}"
 
 
@@ -28,7 +32,8 @@ def reason(error: OSError) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; at the end it is synced and takes `path`'s place in one step.
 
-    Whatever was at `path` stays until then. A full disk or a folder without write permission is a UserError.
+    Whatever was at `path` stays until then. A full disk or a folder without write permission is a
+    UserError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -103,7 +108,9 @@ def patiently(path: Path | bytes, look: Callable[[], Found]) -> Found:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporaries of processes that were killed; only for who alone writes to the folder."""
+    """Delete the temporaries of processes that were killed; only for who alone writes to the
+    folder.
+    """
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
@@ -121,14 +128,17 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again") from None
+        raise UserError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; fetch it again"
+        ) from None
 
 
 def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path], None]) -> None:
-    """A folder that is whole or not there: filled beside `root`, then renamed, unless it is made already.
+    """A folder that is whole or not there: filled beside `root`, then renamed, unless it is made
+    already.
 
-    `check_made` raises UserError where something else is at `root`. Of several processes one makes it and the others
-    wait. Raises UserError where the disk does not take it.
+    `check_made` raises UserError where something else is at `root`. Of several processes one makes
+    it and the others wait. Raises UserError where the disk does not take it.
     """
 
     def is_made() -> bool:
@@ -143,10 +153,14 @@ def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         with root.with_name(f"{root.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it with the process, so the file may stay
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # the system frees it with the process, so the file may stay
             if is_made():
                 return
-            shutil.rmtree(making, ignore_errors=True)  # left by one that was killed: the lock is ours
+            shutil.rmtree(
+                making, ignore_errors=True
+            )  # left by one that was killed: the lock is ours
             try:
                 making.mkdir()
                 fill(making)

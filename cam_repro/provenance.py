@@ -17,12 +17,18 @@ from cam_repro.config import REPOSITORY
 PACKAGES = (  # whose versions may move a number
     "torch", "torchvision", "timm", "numpy", "scipy", "simplejpeg", "pillow", "opencv-python-headless", "hydra-core",
 )  # fmt: skip
-SOURCES = ("cam_repro", "configs", "scripts")  # a new file in them takes part, whether git knows it or not
+SOURCES = (
+    "cam_repro",
+    "configs",
+    "scripts",
+)  # a new file in them takes part, whether git knows it or not
 
 
 @cache  # the code at work is that of the program's start, whatever is committed while it runs
 def git_state() -> tuple[str, bool]:
-    """The commit of this repository, and whether its files differ from it; ("unknown", True) outside git."""
+    """The commit of this repository, and whether its files differ from it; ("unknown", True)
+    outside git.
+    """
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
     new = _git("status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
@@ -34,7 +40,9 @@ def _git(*arguments: str) -> str:
     here = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", f"--git-dir={REPOSITORY / '.git'}", f"--work-tree={REPOSITORY}", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=here)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=here
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
@@ -42,7 +50,10 @@ def _git(*arguments: str) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
 
 
 def unfinished(training: dict[str, Any] | None) -> str:
@@ -68,5 +79,9 @@ def device_name(device: str) -> str:
 def code_of(places: Iterable[str]) -> str:
     """sha256 of the package's sources in these files and folders."""
     package = Path(__file__).resolve().parent
-    found = [path for place in places for path in sorted((package / place).rglob("*.py")) or [package / place]]
+    found = [
+        path
+        for place in places
+        for path in sorted((package / place).rglob("*.py")) or [package / place]
+    ]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in found)).hexdigest()

@@ -1,6 +1,8 @@
-"""What each part costs beside its peer or its limit on the same work in the same run: one table, and a JSON of it.
+"""What each part costs beside its peer or its limit on the same work in the same run: one table,
+and a JSON of it.
 
-`make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training, scale.
+`make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training,
+scale.
 """
 
 import json
@@ -23,10 +25,12 @@ from cam_repro.config import REPOSITORY
 from cam_repro.cores import cores_of_this_process
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
-from cam_repro.rehearsal import write_pictures
 from cam_repro.reporting.table import aligned
+from cam_repro.throughput import write_pictures
 
-PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {  # each of a tree of PICTURES and a folder to work in
+PARTS: dict[
+    str, Callable[[Path, Path], Iterator[Row]]
+] = {  # each of a tree of PICTURES and a folder to work in
     "input": lambda tree, work: input_rows.rows(tree),
     "maps": lambda tree, work: map_rows.rows(),
     "boxes": lambda tree, work: box_rows.rows(),
@@ -39,7 +43,10 @@ PICTURES = 512
 
 def main(parts: list[str]) -> int:
     if unknown := [part for part in parts if part not in PARTS]:
-        print(f"error: unknown part {unknown[0]!r}; choose some of: {', '.join(PARTS)}", file=sys.stderr)
+        print(
+            f"error: unknown part {unknown[0]!r}; choose some of: {', '.join(PARTS)}",
+            file=sys.stderr,
+        )
         return 2
     rows = []
     with tempfile.TemporaryDirectory() as work:
@@ -66,7 +73,11 @@ def _line(row: Row) -> str:
 def _machine() -> str:
     """The processor, and what of it this process may use."""
     said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    names = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("model name")]
+    names = [
+        line.partition(":")[2].strip()
+        for line in said.splitlines()
+        if line.startswith("model name")
+    ]
     return f"{[*names, platform.machine()][0]}, {cores_of_this_process()} cores"
 
 
@@ -80,13 +91,17 @@ def _write(rows: list[Row]) -> Path:
     }  # fmt: skip
     name = "".join(letter if letter.isalnum() else "-" for letter in _machine().lower())
     path = REPOSITORY / "results/bench" / f"{name}.json"
-    cells = [["part", "what", "rate", "beside", "its rate", "ratio", "smallest … largest", "wanted"]]
+    cells = [
+        ["part", "what", "rate", "beside", "its rate", "ratio", "smallest … largest", "wanted"]
+    ]
     for row in rows:
         low, high = row.spread
         rates = [f"{rate:,.1f} {row.unit}" for rate in (row.rate, row.peer_rate)]
         wanted = row.wanted if row.met else f"{row.wanted}, **not met**"
         spread = f"{low:.2f} … {high:.2f}" if low < high else ""
-        cells.append([row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", spread, wanted])
+        cells.append(
+            [row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", spread, wanted]
+        )
     heading = f"# `make bench` on {_machine()}, commit `{commit[:10]}{'*' * dirty}`, {record['date'][:10]}"
     write_text(path.with_suffix(".md"), "\n".join([heading, "", *aligned(cells), ""]))
     return write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")

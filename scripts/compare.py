@@ -1,4 +1,6 @@
-"""Two results on the same images, a= and b=: the differences of their metrics, with paired intervals."""
+"""Two results on the same images, a= and b=: the differences of their metrics, with paired
+intervals.
+"""
 
 from cam_repro.command import command
 

@@ -1,4 +1,6 @@
-"""One page to look at: pictures with maps, boxes and a threshold to move, why guesses fail, and all errors."""
+"""One page to look at: pictures with maps, boxes and a threshold to move, why guesses fail, and all
+errors.
+"""
 
 from cam_repro.command import command
 

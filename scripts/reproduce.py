@@ -1,4 +1,6 @@
-"""What `make reproduce` is asked for, checked before the first of its scripts begins; the Makefile runs them."""
+"""What `make reproduce` is asked for, checked before the first of its scripts begins; the Makefile
+runs them.
+"""
 
 from cam_repro.command import command
 from cam_repro.config import Config

@@ -1,4 +1,6 @@
-"""The paper's tables beside what was reproduced, and methods by protocols, of one data set, as markdown and CSV."""
+"""The paper's tables beside what was reproduced, and methods by protocols, of one data set, as
+markdown and CSV.
+"""
 
 from pathlib import Path
 
@@ -13,8 +15,12 @@ def main(config: Config) -> None:
 
     folder = Path(config.results) / config.data.name
     if not any(folder.glob("*/*.json")):
-        raise UserError(f"no results in {folder}; first: make eval-classification {typed_data(config.data)}")
-    paths = write_tables(Path(config.results), config.data.name, config.protocol.name, config.data.split)
+        raise UserError(
+            f"no results in {folder}; first: make eval-classification {typed_data(config.data)}"
+        )
+    paths = write_tables(
+        Path(config.results), config.data.name, config.protocol.name, config.data.split
+    )
     for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))

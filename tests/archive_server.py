@@ -6,7 +6,9 @@ from typing import Self
 
 
 class ArchiveServer(ThreadingHTTPServer):
-    """Serves `files` by path, 404 for others; of one in `cut` only half, once, and then the connection ends."""
+    """Serves `files` by path, 404 for others; of one in `cut` only half, once, and then the
+    connection ends.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

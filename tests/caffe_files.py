@@ -1,5 +1,5 @@
-"""Caffe's networks as others have them: prototxts written anew from their descriptions, and .caffemodel files, byte by
-byte, in both formats."""
+"""Caffe's networks as others have them: prototxts written anew from their descriptions, and
+.caffemodel files, byte by byte, in both formats."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def blob(array: np.ndarray, old: bool, data: bytes | None = None) -> bytes:
 
 
 def caffemodel(blobs: Blobs, old: bool) -> bytes:
-    """NetParameter with V1LayerParameters and old blobs, or with LayerParameters and new ones; with layers of no
-    weights around them, as in every file."""
+    """NetParameter with V1LayerParameters and old blobs, or with LayerParameters and new ones; with
+    layers of no weights around them, as in every file."""
 
     def layer(name: str, arrays: Iterable[np.ndarray]) -> bytes:
         number_of_name, number_of_blobs, number = (4, 6, 2) if old else (1, 7, 100)
@@ -43,7 +43,11 @@ def caffemodel(blobs: Blobs, old: bool) -> bytes:
         inside = [field(number_of_blobs, blob(array, old)) for array in arrays]
         return field(number, field(number_of_name, name.encode()) + kind + b"".join(inside))
 
-    data = field(2, field(4, b"data") + field(5, 5)) if old else field(100, field(1, b"data") + field(2, b"Data"))
+    data = (
+        field(2, field(4, b"data") + field(5, 5))
+        if old
+        else field(100, field(1, b"data") + field(2, b"Data"))
+    )
     return b"".join([field(1, b"a network"), data, *(layer(*of) for of in blobs.items())])
 
 
@@ -63,13 +67,26 @@ class Prototxt:
             self.weighted.append(name)
         return name
 
-    def conv(self, name: str, units: int, kernel: int = 1, stride: int = 1, pad: int = 0, group: int = 1, *below: str):
-        settings = f"num_output: {units} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}"
+    def conv(
+        self,
+        name: str,
+        units: int,
+        kernel: int = 1,
+        stride: int = 1,
+        pad: int = 0,
+        group: int = 1,
+        *below: str,
+    ):
+        settings = (
+            f"num_output: {units} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}"
+        )
         self.layer(name, "Convolution", f"convolution_param {{ {settings} }}", *below)
         return self.relu(f"relu_{name}")
 
     def pool(self, name: str, kernel: int = 3, stride: int = 2, pad: int = 0, *below: str) -> str:
-        settings = f"pooling_param {{ pool: MAX kernel_size: {kernel} stride: {stride} pad: {pad} }}"
+        settings = (
+            f"pooling_param {{ pool: MAX kernel_size: {kernel} stride: {stride} pad: {pad} }}"
+        )
         return self.layer(name, "Pooling", settings, *below)
 
     def norm(self, name: str) -> str:
@@ -102,7 +119,11 @@ def _alexnet(net: Prototxt, conv5: int) -> str:
 
 
 def _googlenet(net: Prototxt, modules: str) -> str:
-    net.conv("conv1/7x7_s2", 64, 7, stride=2, pad=3), net.pool("pool1/3x3_s2"), net.norm("pool1/norm1")
+    (
+        net.conv("conv1/7x7_s2", 64, 7, stride=2, pad=3),
+        net.pool("pool1/3x3_s2"),
+        net.norm("pool1/norm1"),
+    )
     net.conv("conv2/3x3_reduce", 64), net.conv("conv2/3x3", 192, 3, pad=1), net.norm("conv2/norm2")
     net.pool("pool2/3x3_s2")
     table = """3a 64 96 128 16 32 32 | 3b 128 128 192 32 96 64 | 4a 192 96 208 16 48 64 | 4b 160 112 224 24 64 64 |
@@ -113,7 +134,11 @@ def _googlenet(net: Prototxt, modules: str) -> str:
             continue
         if name in ("4a", "5a"):
             net.pool(f"pool{int(name[0]) - 1}/3x3_s2")
-        module, below, (one, three_in, three, five_in, five, pooled) = f"inception_{name}", net.top, map(int, units)
+        module, below, (one, three_in, three, five_in, five, pooled) = (
+            f"inception_{name}",
+            net.top,
+            map(int, units),
+        )
         tops = [net.conv(f"{module}/1x1", one, 1, 1, 0, 1, below)]
         net.conv(f"{module}/3x3_reduce", three_in, 1, 1, 0, 1, below)
         tops.append(net.conv(f"{module}/3x3", three, 3, pad=1))
@@ -132,7 +157,9 @@ def _cam(net: Prototxt) -> str:
 
 
 def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
-    """The network of Caffe that `name` is here, and the name of its last maps; its last top is the class scores."""
+    """The network of Caffe that `name` is here, and the name of its last maps; its last top is the
+    class scores.
+    """
     net = Prototxt(height, width)
     if name == "googlenet_cam_caffe":
         _googlenet(net, "3a 3b 4a 4b 4c 4d 4e")
@@ -149,28 +176,57 @@ def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
         net.average("pool5/7x7_s1"), net.linear("loss3/classifier")
     elif name == "caffenet":
         maps = _alexnet(net, 256)
-        net.pool("pool5"), net.linear("fc6", 4096), net.relu("relu6"), net.linear("fc7", 4096), net.relu("relu7")
+        (
+            net.pool("pool5"),
+            net.linear("fc6", 4096),
+            net.relu("relu6"),
+            net.linear("fc7", 4096),
+            net.relu("relu7"),
+        )
         net.linear("fc8")
     else:
-        net.conv("conv1", 96, 11, stride=4), net.conv("cccp1", 96), net.conv("cccp2", 96), net.pool("pool0")
-        net.conv("conv2", 256, 5, pad=2), net.conv("cccp3", 256), net.conv("cccp4", 256), net.pool("pool2")
-        net.conv("conv3", 384, 3, pad=1), net.conv("cccp5", 384), net.conv("cccp6", 384), net.pool("pool3")
+        (
+            net.conv("conv1", 96, 11, stride=4),
+            net.conv("cccp1", 96),
+            net.conv("cccp2", 96),
+            net.pool("pool0"),
+        )
+        (
+            net.conv("conv2", 256, 5, pad=2),
+            net.conv("cccp3", 256),
+            net.conv("cccp4", 256),
+            net.pool("pool2"),
+        )
+        (
+            net.conv("conv3", 384, 3, pad=1),
+            net.conv("cccp5", 384),
+            net.conv("cccp6", 384),
+            net.pool("pool3"),
+        )
         net.conv("conv4-1024", 1024, 3, pad=1), net.conv("cccp7-1024", 1024)
         maps = net.conv("cccp8-1024", 1000)
         net.average("pool4")
     return net, maps
 
 
-def write_network(folder: Path, net: Prototxt, shapes: Mapping[str, tuple[int, ...]], old: bool) -> tuple[Path, Path]:
-    """Its deploy.prototxt, and a .caffemodel with random weights, whose signals neither grow nor vanish.
+def write_network(
+    folder: Path, net: Prototxt, shapes: Mapping[str, tuple[int, ...]], old: bool
+) -> tuple[Path, Path]:
+    """Its deploy.prototxt, and a .caffemodel with random weights, whose signals neither grow nor
+    vanish.
 
     shapes: of "<layer>.weight" and "<layer>.bias", with a dot for a slash.
     """
     rng, blobs = np.random.default_rng(0), {}
     for name in net.weighted:
         weight, bias = (shapes[f"{name.replace('/', '.')}.{part}"] for part in ("weight", "bias"))
-        scale = np.sqrt(24 / np.prod(weight[1:])) / (1 if blobs else 60)  # the first sees pixels, spread by 60
-        blobs[name] = [(rng.random(weight, np.float32) - 0.5) * np.float32(scale), rng.random(bias, np.float32) - 0.3]
+        scale = np.sqrt(24 / np.prod(weight[1:])) / (
+            1 if blobs else 60
+        )  # the first sees pixels, spread by 60
+        blobs[name] = [
+            (rng.random(weight, np.float32) - 0.5) * np.float32(scale),
+            rng.random(bias, np.float32) - 0.3,
+        ]
     prototxt, model = folder / "deploy.prototxt", folder / "weights.caffemodel"
     prototxt.write_text(net.text)
     model.write_bytes(caffemodel(blobs, old))

@@ -25,7 +25,10 @@ class Answer(NamedTuple):
 
 
 def run(
-    *words: str, name: str = EVERYTHING, needs_model: bool = False, work: Callable[[Config], None] | None = None
+    *words: str,
+    name: str = EVERYTHING,
+    needs_model: bool = False,
+    work: Callable[[Config], None] | None = None,
 ) -> Answer:
     """A script's start on a command line, as in a process of its own."""
     logging.disable(logging.NOTSET)
@@ -33,7 +36,9 @@ def run(
         logger.disabled = False  # as Hydra leaves those that it finds
     given, code, out, err = [], 0, io.StringIO(), io.StringIO()
     streams = mock.patch.multiple(sys, argv=["script.py", *words], stdout=out, stderr=err)
-    commands = mock.patch.dict(COMMANDS, {EVERYTHING: Command("none", Config)} if name == EVERYTHING else {})
+    commands = mock.patch.dict(
+        COMMANDS, {EVERYTHING: Command(Config)} if name == EVERYTHING else {}
+    )
     with streams, commands, mock.patch.dict("os.environ"):
         try:
             command(name, work or given.append, needs_model)
@@ -43,7 +48,8 @@ def run(
 
 
 def target_and_options(line: str) -> tuple[str, list[str]]:
-    """A `make …` as it stands: the target, or the first of several without options, and the options.
+    """A `make …` as it stands: the target, or the first of several without options, and the
+    options.
 
     Raises AssertionError where there is no such target, or it does not have an option or a choice.
     """
@@ -66,7 +72,9 @@ def target_and_options(line: str) -> tuple[str, list[str]]:
 
 
 def asked_by(line: str) -> Config:
-    """What a `make …`, typed as it stands, asks of the script. Raises AssertionError where that refuses it."""
+    """What a `make …`, typed as it stands, asks of the script. Raises AssertionError where that
+    refuses it.
+    """
     target, options = target_and_options(line)
     done = run(*options, name=target)
     assert done.code == 0, f"{line}: {done.err}"

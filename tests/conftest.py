@@ -17,7 +17,14 @@ from hydra import compose, initialize_config_dir
 from processes import Program, settings
 from torch import nn
 
-from cam_repro.config import COMMANDS, CONFIGS, Config, ModelConfig, options_of, register_schema, validated
+from cam_repro.config import (
+    CONFIGS,
+    Config,
+    ModelConfig,
+    options_of,
+    register_schema,
+    validated,
+)
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World
 from cam_repro.evaluation.record import read_record
@@ -35,7 +42,9 @@ Settings = Callable[..., Config]
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """Of all processes of the tests: before one asks `worker_context` for a server, which then is this one."""
+    """Of all processes of the tests: before one asks `worker_context` for a server, which then is
+    this one.
+    """
     forkserver.ensure_running()
 
 
@@ -59,13 +68,15 @@ def under(folder: Path) -> list[str]:
 
 def own(script: str, words: Iterable[str]) -> list[str]:
     """Those of the options that the command of a script in scripts/ has."""
-    (name,) = (name for name, command in COMMANDS.items() if command.script == script)
-    return [word for word in words if word.partition("=")[0] in options_of(name)]
+    options = options_of(script.replace("_", "-"))
+    return [word for word in words if word.partition("=")[0] in options]
 
 
 def tiny_config(folder: Path, root: Path, *overrides: str) -> Config:
     """Of an evaluation, or a training, on a tiny data set at `root`."""
-    return composed([*under(folder), *TINY, f"data.root={root}", "data.workers=0", "device=cpu", *overrides])
+    return composed(
+        [*under(folder), *TINY, f"data.root={root}", "data.workers=0", "device=cpu", *overrides]
+    )
 
 
 def run_script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,7 +85,9 @@ def run_script(name: str, folder: Path, *arguments: str) -> subprocess.Completed
     with TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
         code = Program(file, words, out, err, settings(), REPOSITORY).wait(240)
-        return subprocess.CompletedProcess([str(file), *words], code, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(
+            [str(file), *words], code, out.read_text(), err.read_text()
+        )
 
 
 def weights_of(whole: nn.Module) -> Weights:
@@ -82,10 +95,14 @@ def weights_of(whole: nn.Module) -> Weights:
     return Weights(whole.state_dict(), None, None, "theirs", "")
 
 
-def write_checkpoint(path: Path, model: ModelConfig, network: nn.Module, wnids: list[str], **more: object) -> Path:
+def write_checkpoint(
+    path: Path, model: ModelConfig, network: nn.Module, wnids: list[str], **more: object
+) -> Path:
     """A training's, as far as a reader of weights goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"network": network.state_dict(), "model": asdict(model), "wnids": wnids, **more}, path)
+    torch.save(
+        {"network": network.state_dict(), "model": asdict(model), "wnids": wnids, **more}, path
+    )
     return path
 
 

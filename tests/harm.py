@@ -21,8 +21,13 @@ IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 
 
 def start(folder: Path, *options: str, file: Path = IMPATIENT, **environment: str) -> Program:
-    """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may fill up."""
-    said = [folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}" for stream in ("out", "err")]
+    """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may
+    fill up.
+    """
+    said = [
+        folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}"
+        for stream in ("out", "err")
+    ]
     return Program(file, _words(folder, options, file), *said, settings(**environment), REPOSITORY)
 
 
@@ -33,8 +38,17 @@ def start_two(folder: Path, *options: str, **more: Any) -> list[Program]:
 
 def start_torchrun(folder: Path, *options: str, **environment: str) -> Program:
     """The same by two processes that torchrun forks, and once again when one of them fails."""
-    several = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", "--run-path", "--start-method=fork"]
-    words, said = [*several, str(IMPATIENT), *_words(folder, options)], (folder / "out", folder / "err")
+    several = [
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+        "--run-path",
+        "--start-method=fork",
+    ]
+    words, said = (
+        [*several, str(IMPATIENT), *_words(folder, options)],
+        (folder / "out", folder / "err"),
+    )
     return Program(Path(torchrun.__file__), words, *said, settings(**environment), REPOSITORY)
 
 
@@ -43,7 +57,10 @@ def places() -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    return [{**place, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    return [
+        {**place, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
+        for rank in "01"
+    ]
 
 
 def _words(folder: Path, options: Sequence[str], file: Path = IMPATIENT) -> list[str]:
@@ -78,7 +95,10 @@ def result(folder: Path) -> dict[str, Any]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
         "weights": torch.load(run / "checkpoint.pt", weights_only=True)["network"],
-        "metrics": [{key: value for key, value in record.items() if key != OF_THE_CLOCK} for record in records],
+        "metrics": [
+            {key: value for key, value in record.items() if key != OF_THE_CLOCK}
+            for record in records
+        ],
         "curves": curves(run),
     }
 
@@ -86,9 +106,14 @@ def result(folder: Path) -> dict[str, Any]:
 def curves(run: Path) -> dict[str, list[tuple]]:
     """Steps and values of each curve, as TensorBoard reads a run begun several times."""
     board = EventAccumulator(str(run), size_guidance={SCALARS: 0, IMAGES: 0}).Reload()
-    found = {tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)] for tag in board.Tags()[IMAGES]}
+    found = {
+        tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)]
+        for tag in board.Tags()[IMAGES]
+    }
     for tag in board.Tags()[SCALARS]:
-        found[tag] = [(e.step, None if tag == OF_THE_CLOCK else e.value) for e in board.Scalars(tag)]
+        found[tag] = [
+            (e.step, None if tag == OF_THE_CLOCK else e.value) for e in board.Scalars(tag)
+        ]
     return found
 
 

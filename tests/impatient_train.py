@@ -1,8 +1,10 @@
-"""scripts/train.py on the time scale of a test, with a harm to itself where the environment names one.
+"""scripts/train.py on the time scale of a test, with a harm to itself where the environment names
+one.
 
-SAVE_EVERY: seconds between saves within an epoch. STEP_TAKES: seconds by which a step is slower. FAIL_AT_STEP: the
-step of torchrun's first attempt, counted from 0, at which the last rank raises. STOP_IN_VALIDATION: the validation of
-an attempt, counted from 0 (the one before the first step), in which the last rank, and it alone, gets a SIGTERM.
+SAVE_EVERY: seconds between saves within an epoch. STEP_TAKES: seconds by which a step is slower.
+FAIL_AT_STEP: the step of torchrun's first attempt, counted from 0, at which the last rank raises.
+STOP_IN_VALIDATION: the validation of an attempt, counted from 0 (the one before the first step), in
+which the last rank, and it alone, gets a SIGTERM.
 """
 
 from __future__ import annotations

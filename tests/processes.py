@@ -1,4 +1,6 @@
-"""The real programs in processes of their own, forked from one that has imported torch: five seconds less for each."""
+"""The real programs in processes of their own, forked from one that has imported torch: five
+seconds less for each.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from cam_repro.cores import PRELOADED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when the server imports torch
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload([PRELOADED, "torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"])
+CONTEXT.set_forkserver_preload(
+    [PRELOADED, "torchvision", "cam_repro.training.loop", "cam_repro.evaluation.evaluate"]
+)
 
 
 def settings(**changes: str) -> dict[str, str]:
@@ -22,10 +26,22 @@ def settings(**changes: str) -> dict[str, str]:
 
 
 class Program:
-    """A Python file as a process, with as much of `Popen` as the tests need; what it prints goes to files."""
+    """A Python file as a process, with as much of `Popen` as the tests need; what it prints goes to
+    files.
+    """
 
-    def __init__(self, file: Path, arguments: list[str], out: Path, err: Path, settings: dict[str, str], cwd: Path):
-        self.process = CONTEXT.Process(target=_run, args=(str(file), arguments, out, err, settings, cwd))
+    def __init__(
+        self,
+        file: Path,
+        arguments: list[str],
+        out: Path,
+        err: Path,
+        settings: dict[str, str],
+        cwd: Path,
+    ):
+        self.process = CONTEXT.Process(
+            target=_run, args=(str(file), arguments, out, err, settings, cwd)
+        )
         for path in (out, err):
             path.write_text("")
         self.process.start()
@@ -44,11 +60,14 @@ class Program:
         os.kill(self.process.pid, number)
 
 
-def _run(file: str, arguments: list[str], out: Path, err: Path, settings: dict[str, str], cwd: Path) -> None:
+def _run(
+    file: str, arguments: list[str], out: Path, err: Path, settings: dict[str, str], cwd: Path
+) -> None:
     os.environ.clear()
     os.environ.update(settings)
     os.chdir(cwd)
-    # Its workers come from the tests' server as it does: one of its own would take seconds to start.
+    # Its workers come from the tests' server as it does: one of its own would take seconds to
+    # start.
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())

@@ -22,10 +22,22 @@ METRICS = {
     },
 }  # fmt: skip
 PROTOCOL = {"name": "paper", "view": "squash", "boxes": "paper", "threshold": 0.2}
-RELEASE = {"name": "release", "view": "ten_crop", "boxes": "release", "thresholds": [20, 100, 110], "guesses": "loose"}
+RELEASE = {
+    "name": "release",
+    "view": "ten_crop",
+    "boxes": "release",
+    "thresholds": [20, 100, 110],
+    "guesses": "loose",
+}
 HEURISTICS = RELEASE | {"name": "release_heuristics", "guesses": "heuristics"}
 MAX_BOX_ACC = {"name": "wsol", "view": "squash", "metric": "max_box_acc"}
-THRESHOLDS = {"v1": 0.345, "v2_iou30": 0.4, "v2_iou50": 0.3, "v2_iou70": 0.2, "v2_one_threshold": 0.301}
+THRESHOLDS = {
+    "v1": 0.345,
+    "v2_iou30": 0.4,
+    "v2_iou50": 0.3,
+    "v2_iou70": 0.2,
+    "v2_one_threshold": 0.301,
+}
 PROVENANCE = {
     "commit": "0123456789abcdef", "dirty": False, "date": "2026-11-22T10:00:00Z", "weights": "77aa", "data": "d00d",
     "blacklist": None,
@@ -37,11 +49,20 @@ Writer = Callable[..., Path]
 def writer(results: Path) -> Writer:
     """Writes one result file at its place; keywords replace whole keys, `metrics` only those named."""
 
-    def write(model: str, method: str | None = None, data: str = "shapes", file: str = "", **changes: Any) -> Path:
+    def write(
+        model: str, method: str | None = None, data: str = "shapes", file: str = "", **changes: Any
+    ) -> Path:
         protocol = changes.get("protocol", PROTOCOL)
         kind = "classification" if method is None else protocol.get("metric", "localization")
         metrics = METRICS[kind] | changes.pop("metrics", {})
-        document = {"schema": 1, "model": model, "data": data, "split": "val", "images": 500, "input_size": 224}
+        document = {
+            "schema": 1,
+            "model": model,
+            "data": data,
+            "split": "val",
+            "images": 500,
+            "input_size": 224,
+        }
         document |= {
             "interpolation": "bilinear",
             "method": method or "cam",
@@ -49,7 +70,9 @@ def writer(results: Path) -> Writer:
             "metrics": metrics,
             "provenance": PROVENANCE,
         }
-        document["confidence"] = {name: [value - 1, value + 1] for name, value in metrics.items() if value}
+        document["confidence"] = {
+            name: [value - 1, value + 1] for name, value in metrics.items() if value
+        }
         document |= {"thresholds": THRESHOLDS} if kind == "max_box_acc" else {}
         if protocol.get("guesses") == "heuristics":  # three classes in five guesses
             metrics.pop("cls_top5_error")

@@ -16,7 +16,13 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bnd
 
 def write_small_tree(root: Path) -> Path:
     """Two classes, two train and three val images of 40×30; XMLs with one box, three boxes, none."""
-    for file in ("train/n1/n1_7.JPEG", "train/n2/n2_3.JPEG", "val/a.JPEG", "val/b.JPEG", "val/c.JPEG"):
+    for file in (
+        "train/n1/n1_7.JPEG",
+        "train/n2/n2_3.JPEG",
+        "val/a.JPEG",
+        "val/b.JPEG",
+        "val/c.JPEG",
+    ):
         path = root / IMAGES / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30)).save(path, "JPEG")
@@ -28,10 +34,14 @@ def write_small_tree(root: Path) -> Path:
     return root
 
 
-def write_xml(root: Path, name: str, *objects: tuple[str, tuple[object, ...]], size: str = SIZE) -> Path:
+def write_xml(
+    root: Path, name: str, *objects: tuple[str, tuple[object, ...]], size: str = SIZE
+) -> Path:
     path = root / ANNOTATIONS / f"{name}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = "".join(f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects)
+    found = "".join(
+        f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects
+    )
     path.write_text(f"<annotation>{size}{found}</annotation>")
     return path
 

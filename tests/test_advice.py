@@ -22,10 +22,17 @@ from cam_repro.evaluation.trained import load_trained, trained_runs
 from cam_repro.reporting.curves import draw_curves
 from cam_repro.reporting.report import chosen_results
 from cam_repro.reporting.results import read_record
-from scripts.export_weights import main as export_weights
+from scripts.export import main as export_weights
 from scripts.tables import main as make_tables
 
-FILES = ("a", "b", "predictions", "devkit", "blacklist", "weights")  # options whose value must be a file
+FILES = (
+    "a",
+    "b",
+    "predictions",
+    "devkit",
+    "blacklist",
+    "weights",
+)  # options whose value must be a file
 # A command ends where its options do, each of which may be quoted, whole or in part.
 PART = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s'"`<])"""
 COMMAND = re.compile(rf"\bmake [a-z][a-z-]*(?: (?='?[\w.]+=){PART}+)*")
@@ -54,9 +61,16 @@ def commands_in(text: str) -> Iterator[str]:
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """Every text of a source file; of an f-string the code in its braces, as an example's value where there is one."""
+    """Every text of a source file; of an f-string the code in its braces, as an example's value
+    where there is one.
+    """
     tree = ast.parse(path.read_text())
-    within = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    within = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             text = ""
@@ -67,15 +81,23 @@ def texts_of(path: Path) -> Iterator[str]:
                     source = ast.unparse(part.value)
                     text += EXAMPLES.get(source, f"NO_EXAMPLE={source}")
             yield text
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in within:
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in within
+        ):
             yield node.value
 
 
 SOURCES = [*REPOSITORY.glob("cam_repro/**/*.py"), *REPOSITORY.glob("scripts/*.py")]
 
 
-def test_every_command_in_the_code_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where this fails for a new message: a value in braces needs an example above, a data set `typed_data`."""
+def test_every_command_in_the_code_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this fails for a new message: a value in braces needs an example above, a data set
+    `typed_data`.
+    """
     monkeypatch.chdir(tmp_path)
     lines = {line for path in SOURCES for text in texts_of(path) for line in commands_in(text)}
     assert len(lines) > 15
@@ -119,9 +141,17 @@ def commands_of_page(path: Path) -> Iterator[str]:
 
 def test_every_command_of_the_pages_can_be_typed() -> None:
     """`model=…` stands for any network."""
-    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/*.md")]
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *REPOSITORY.glob("docs/*.md"),
+    ]
     lines = {line for path in pages for line in commands_of_page(path)}
-    for path in [*REPOSITORY.glob("configs/**/*.yaml"), REPOSITORY / "Makefile", *REPOSITORY.glob("docs/slurm/*")]:
+    for path in [
+        *REPOSITORY.glob("configs/**/*.yaml"),
+        REPOSITORY / "Makefile",
+        *REPOSITORY.glob("docs/slurm/*"),
+    ]:
         lines |= {line for line in commands_in(path.read_text()) if "=" in line}
     assert len(lines) > 40
     for line in sorted(lines):
@@ -140,8 +170,12 @@ DATA_SETS = {
     "data=ilsvrc data.name=cub data.root=/cub": DataConfig("cub", "/cub"),
     "data=folder data.root=/home/pets": DataConfig("pets", "/home/pets", layout="folder"),
     "data=folder data.root=/home/shapes": DataConfig("shapes", "/home/shapes", layout="folder"),
-    "data=folder 'data.root=/my cats/a,b=c&d/pets'": DataConfig("pets", "/my cats/a,b=c&d/pets", layout="folder"),
-    """data=folder data.name=pets 'data.root=/it'"'"'s/[1]'""": DataConfig("pets", "/it's/[1]", layout="folder"),
+    "data=folder 'data.root=/my cats/a,b=c&d/pets'": DataConfig(
+        "pets", "/my cats/a,b=c&d/pets", layout="folder"
+    ),
+    """data=folder data.name=pets 'data.root=/it'"'"'s/[1]'""": DataConfig(
+        "pets", "/it's/[1]", layout="folder"
+    ),
 }
 
 
@@ -155,7 +189,9 @@ def test_a_data_set_is_typed_shortly_and_as_it_is(line: str, data: DataConfig) -
     assert described(asked_by(f"make train {line}").data) == described(data)
 
 
-def test_a_data_set_with_a_file_of_its_own_is_chosen_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_with_a_file_of_its_own_is_chosen_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(CONFIGS / "data", tmp_path / "data")
     (tmp_path / "data/cub.yaml").write_text("{name: cub, root: /birds}")
     for module in ("config", "advice"):
@@ -164,7 +200,9 @@ def test_a_data_set_with_a_file_of_its_own_is_chosen_by_it(tmp_path: Path, monke
     assert typed_data(DataConfig("ilsvrc", "/tree")) == "data=ilsvrc data.root=/tree"
 
 
-def test_a_data_set_that_is_where_its_file_says_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_is_where_its_file_says_needs_no_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ILSVRC_ROOT", "/big/imagenet")
     assert typed_data(DataConfig("ilsvrc", "/big/imagenet")) == "data=ilsvrc"
     assert typed_data(DataConfig("ilsvrc", "/other")) == "data=ilsvrc data.root=/other"
@@ -180,8 +218,15 @@ def advice_of(refused: Callable[[], object]) -> str:
 
 def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path) -> None:
     """Of a folder of one's own, whose data set is none of configs/data, and of a run with a name."""
-    words = ["data=folder", f"data.root={tmp_path / 'my pets'}", "data.name=pets", f"runs={tmp_path / 'runs'}"]
-    (config,) = run(*words, f"results={tmp_path / 'results'}", "model=resnet18", "name=second").given
+    words = [
+        "data=folder",
+        f"data.root={tmp_path / 'my pets'}",
+        "data.name=pets",
+        f"runs={tmp_path / 'runs'}",
+    ]
+    (config,) = run(
+        *words, f"results={tmp_path / 'results'}", "model=resnet18", "name=second"
+    ).given
     (unnamed,) = run(*words, name="curves").given
     without_boxes = SimpleNamespace(config=config, trained=SimpleNamespace(model=None, network=None),
                                     split=SimpleNamespace(boxes=[]))  # fmt: skip
@@ -197,20 +242,32 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
     ):
         line = advice_of(refused)
         asked = asked_by(line)
-        assert line.startswith(f"make {target} ") and described(asked.data) == described(config.data)
+        assert line.startswith(f"make {target} ") and described(asked.data) == described(
+            config.data
+        )
         if target == "train":
             assert asked.runs == config.runs
             assert (asked.name, asked.model.name) in (("second", "resnet18"), (None, "alexnet_gap"))
 
 
 def test_a_setting_of_the_network_that_was_typed_is_typed_again() -> None:
-    (config,) = run("model=vgg_gap", "model.units=8", "model.native=false", name="eval-localization").given
+    (config,) = run(
+        "model=vgg_gap", "model.units=8", "model.native=false", name="eval-localization"
+    ).given
     asked = asked_by(train_command(config))
-    assert asked.model == config.model and sorted(asked.typed) == ["data", "model", "model.native", "model.units"]
+    assert asked.model == config.model and sorted(asked.typed) == [
+        "data",
+        "model",
+        "model.native",
+        "model.units",
+    ]
 
 
 def test_no_target_is_proposed_for_what_is_no_result(tmp_path: Path) -> None:
-    cases = {"README.md": "give a localization-", "localization-cam-paper.json": "make eval-localization"}
+    cases = {
+        "README.md": "give a localization-",
+        "localization-cam-paper.json": "make eval-localization",
+    }
     for name, said in cases.items():
         (tmp_path / name).write_text("{")
         with pytest.raises(UserError, match=said) as error:

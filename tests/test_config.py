@@ -1,4 +1,6 @@
-"""Every setting is checked, each mistake in one line that names it, before anything heavy is imported."""
+"""Every setting is checked, each mistake in one line that names it, before anything heavy is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ from cam_repro.config import (
 
 KEYS = keys_of(Config)
 PROTOCOLS = names_in("protocol")
-SCRIPTS = sorted(str(path) for path in (REPOSITORY / "scripts").glob("*.py") if "command(" in path.read_text())
+SCRIPTS = sorted(
+    str(path) for path in (REPOSITORY / "scripts").glob("*.py") if "command(" in path.read_text()
+)
 TRAIN = str(REPOSITORY / "scripts/train.py")
 
 AS_SCRIPTS = """
@@ -54,7 +58,9 @@ def test_mistakes_are_answered_without_importing_torch() -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=200)
     assert len(SCRIPTS) > 10 and done.stdout == len(SCRIPTS) * "2 []\n" + "2 []\n", done.stderr
     *unknown, missing = done.stderr.splitlines()
-    assert len(unknown) == len(SCRIPTS) and all("did you mean recipe.epochs?" in line for line in unknown)
+    assert len(unknown) == len(SCRIPTS) and all(
+        "did you mean recipe.epochs?" in line for line in unknown
+    )
     assert "weights=no.pth is not a file" in missing
 
 
@@ -62,28 +68,63 @@ def test_mistakes_are_answered_without_importing_torch() -> None:
 
 
 def test_hydras_flags_show_the_configuration_and_do_no_work() -> None:
-    for flags, answer in {"--cfg job": "backbone: vgg16", "--info defaults": "model/vgg_gap", "--help": "nin"}.items():
+    for flags, answer in {
+        "--cfg job": "backbone: vgg16",
+        "--info defaults": "model/vgg_gap",
+        "--help": "nin",
+    }.items():
         done = run("model=vgg_gap", *flags.split(), needs_model=True)
         assert (done.code, done.given, done.err) == (0, [], "") and answer in done.out
 
 
-def test_a_sweep_does_the_work_for_each_choice_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_does_the_work_for_each_choice_or_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # Hydra writes multirun.yaml there
-    done = run("--multirun", "model=vgg_gap,nin", "recipe.lr=1e-3,0.1", "shown_class=a,b c", "seed=3", "data.root=/été")
-    assert done.code == 0 and len(done.given) == 8 and {config.shown_class for config in done.given} == {"a", "b c"}
-    trainings = {(model, rate, f"{model}-recipe.lr_{rate}") for model in ("vgg_gap", "nin") for rate in (0.001, 0.1)}
-    assert {(config.model.name, config.recipe.lr, config.name) for config in done.given} == trainings
+    done = run(
+        "--multirun",
+        "model=vgg_gap,nin",
+        "recipe.lr=1e-3,0.1",
+        "shown_class=a,b c",
+        "seed=3",
+        "data.root=/été",
+    )
+    assert (
+        done.code == 0
+        and len(done.given) == 8
+        and {config.shown_class for config in done.given} == {"a", "b c"}
+    )
+    trainings = {
+        (model, rate, f"{model}-recipe.lr_{rate}")
+        for model in ("vgg_gap", "nin")
+        for rate in (0.001, 0.1)
+    }
+    assert {
+        (config.model.name, config.recipe.lr, config.name) for config in done.given
+    } == trainings
     (vgg, nin) = run("--multirun", "model=vgg_gap,nin", "recipe.lr=0.1").given
-    assert vgg.name is nin.name is run("recipe.lr=0.1").given[0].name is None  # the network's own will do
-    assert {config.name for config in run("--multirun", "seed=1,2", "model=nin", "name=mine").given} == {"mine"}
+    assert (
+        vgg.name is nin.name is run("recipe.lr=0.1").given[0].name is None
+    )  # the network's own will do
+    assert {
+        config.name for config in run("--multirun", "seed=1,2", "model=nin", "name=mine").given
+    } == {"mine"}
     assert len(run("--multirun", "model=glob(resnet*)").given) == 2
     done = run("--multirun", "recipe.lr=1e-3,0,1e-4")
-    assert done.code == 2 and not done.given and done.err.count("\n") == 1 and "recipe.lr=0.0" in done.err
+    assert (
+        done.code == 2
+        and not done.given
+        and done.err.count("\n") == 1
+        and "recipe.lr=0.0" in done.err
+    )
 
 
 def test_a_launcher_which_would_do_the_work_nowhere_is_refused() -> None:
     done = run("--multirun", "model=vgg_gap,nin", "hydra/launcher=joblib")
-    assert (done.code, done.given) == (2, []) and "hydra/launcher=joblib: a sweep's jobs run here" in done.err
+    assert (done.code, done.given) == (
+        2,
+        [],
+    ) and "hydra/launcher=joblib: a sweep's jobs run here" in done.err
 
 
 def test_a_fault_of_the_work_keeps_its_traceback() -> None:
@@ -99,20 +140,36 @@ def test_what_ends_the_work_is_told_in_one_line() -> None:
         (UserError("no picture\nhere"), 1, "no picture here"),
         (denied, 1, "Permission denied (/a b/c.jpg); allow it, or choose another"),
         (full, 1, "No space left on device; free space or choose another folder"),
-        (KeyboardInterrupt(), 130, "stopped; the same command begins again, a training where it was last saved"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "stopped; the same command begins again, a training where it was last saved",
+        ),
     ):
         done = run(work=mock.Mock(side_effect=end))
         assert (done.code, done.err) == (code, f"error: {line}\n")
 
 
-@pytest.mark.parametrize("name", ["été (1).jpg", "a,b.jpg", "it's.jpg", "a=b$c.jpg", "c\\", "[1]{2}: #3.jpg"])
+@pytest.mark.parametrize(
+    "name", ["été (1).jpg", "a,b.jpg", "it's.jpg", "a=b$c.jpg", "c\\", "[1]{2}: #3.jpg"]
+)
 def test_a_text_may_have_any_sign(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     files = [f"{key}={tmp_path / name}" for key in ("image", "predictions", "blacklist")]
-    others = [f"data.root=~/{name}", f"results={name}", 'shown_class="tabby, cat"', "weights=null", "runs=a/${seed}"]
+    others = [
+        f"data.root=~/{name}",
+        f"results={name}",
+        'shown_class="tabby, cat"',
+        "weights=null",
+        "runs=a/${seed}",
+    ]
     (given,) = run(*files, *others).given
     assert [given.image, given.predictions, given.blacklist] == [str(tmp_path / name)] * 3
-    assert (given.data.root, given.results, given.shown_class) == (f"{Path.home()}/{name}", name, "tabby, cat")
+    assert (given.data.root, given.results, given.shown_class) == (
+        f"{Path.home()}/{name}",
+        name,
+        "tabby, cat",
+    )
     assert (given.weights, given.runs) == (None, "a/0")
     assert run(f"weights={tmp_path / name}").given[0].weights == str(tmp_path / name)
 
@@ -123,22 +180,46 @@ MISTAKES = [
     ("foo", "foo is not key=value"),
     ("recipe.epoch=3", "unknown option recipe.epoch; did you mean recipe.epochs?"),
     ("epochs=3", "unknown option epochs; did you mean recipe.epochs?"),
-    ("model=vgg_gp", "model=vgg_gp is unknown; did you mean vgg_gap? choose one of: alexnet, alexnet_gap"),
-    ("recipe.schedule=cosin", "recipe.schedule=cosin is unknown; did you mean cosine? choose one of: step, cosine"),
+    (
+        "model=vgg_gp",
+        "model=vgg_gp is unknown; did you mean vgg_gap? choose one of: alexnet, alexnet_gap",
+    ),
+    (
+        "recipe.schedule=cosin",
+        "recipe.schedule=cosin is unknown; did you mean cosine? choose one of: step, cosine",
+    ),
     ("~recipe.lr", "~recipe.lr: RecipeConfig (DictConfig) does not support deletion"),
     ("recipe.lr=[1", "recipe.lr=[1 is not key=value, or its value needs quotes"),
     ("recipe.lr=1,2", "Ambiguous value for argument 'recipe.lr=1,2'"),
     ("recipe.lr=???", "recipe.lr: Missing mandatory value: lr"),
-    ("recipe.epochs=abc", "recipe.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+    (
+        "recipe.epochs=abc",
+        "recipe.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer",
+    ),
     ("recipe.sizes=64", "recipe.sizes=64: Invalid value assigned: int is not a ListConfig"),
     ("recipe.lr=nan", "recipe.lr=nan is out of range"),
-    ("data.download.images=a", "data.download.images=a: one of these sets a part that this data= does not have"),
+    (
+        "data.download.images=a",
+        "data.download.images=a: one of these sets a part that this data= does not have",
+    ),
     ("data.name=../elsewhere", "data.name=../elsewhere is not allowed; it names a folder"),
-    ("device=gpu", "device=gpu is not allowed; choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>"),
-    ("recipe.sizes=[]", "recipe.sizes=[] recipe.size_starts=[0.0]: one start for each size is needed"),
+    (
+        "device=gpu",
+        "device=gpu is not allowed; choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>",
+    ),
+    (
+        "recipe.sizes=[]",
+        "recipe.sizes=[] recipe.size_starts=[0.0]: one start for each size is needed",
+    ),
     ("recipe.milestones=[0.5,0.25]", "recipe.milestones=[0.5,0.25] must rise"),
-    ("protocol.thresholds=[20]", "protocol.thresholds=[20] needs protocol.boxes=release, not paper"),
-    ("protocol=release protocol.thresholds=[110,20]", "protocol.thresholds=[110,20] must be one or more and rise"),
+    (
+        "protocol.thresholds=[20]",
+        "protocol.thresholds=[20] needs protocol.boxes=release, not paper",
+    ),
+    (
+        "protocol=release protocol.thresholds=[110,20]",
+        "protocol.thresholds=[110,20] must be one or more and rise",
+    ),
     ("protocol=wsol protocol.view=ten_crop", "is defined on protocol.view=squash"),
     ("protocol.interpolation=bicubi", "did you mean bicubic? choose one of: bilinear, bicubic"),
     ("protocol=all protocol.threshold=0.3", "leave protocol.threshold= out"),
@@ -156,7 +237,11 @@ def test_a_file_that_is_not_there_is_named_before_any_work() -> None:
     missing = [(option, "/nowhere.pth") for option in ("weights", "predictions", "blacklist", "a")]
     for option, path in (*missing, ("weights", "x/" * 3000), ("weights", "/")):
         done = run(f"{option}={path}")
-        assert (done.code, done.given) == (2, []) and f"{option}={path[:80]}" in done.err and len(done.err) < 200
+        assert (
+            (done.code, done.given) == (2, [])
+            and f"{option}={path[:80]}" in done.err
+            and len(done.err) < 200
+        )
         assert "is not a file; give the path of one that is there" in done.err
     assert run("weights=IMAGENET1K_V1").given[0].weights == "IMAGENET1K_V1"
 
@@ -164,29 +249,83 @@ def test_a_file_that_is_not_there_is_named_before_any_work() -> None:
 def test_a_model_is_asked_for_by_what_needs_one() -> None:
     assert "model= is needed; choose one of: alexnet, alexnet_gap" in run(needs_model=True).err
     done = run("model.groups=2")
-    assert done.code == 2 and "model= is needed for model.groups=2; choose one of: alexnet" in done.err
+    assert (
+        done.code == 2 and "model= is needed for model.groups=2; choose one of: alexnet" in done.err
+    )
     assert run().given[0].model is None
 
 
 # One command, its own options
 
 OF_OTHERS = [
-    ("train", "image=x.jpg top=3", "image=x.jpg is no option of `make train`; it is one of: make cam"),
-    ("train", "class=cat", "class=cat is no option of `make train`; it is one of: make figures, make cam"),
-    ("train", "protocol=wsol", "protocol=wsol is no option of `make train`; it is one of: make eval-classification, "),
+    (
+        "train",
+        "image=x.jpg top=3",
+        "image=x.jpg is no option of `make train`; it is one of: make cam",
+    ),
+    (
+        "train",
+        "class=cat",
+        "class=cat is no option of `make train`; it is one of: make figures, make cam",
+    ),
+    (
+        "train",
+        "protocol=wsol",
+        "protocol=wsol is no option of `make train`; it is one of: make eval-classification, ",
+    ),
     ("train", "report.images=3", "it is one of: make report, make figures, make reproduce"),
-    ("train", "force=true", "it is one of: make eval-classification, make eval-localization, make reproduce"),
-    ("train", "a=README.md", "a=README.md is no option of `make train`; it is one of: make compare"),
+    (
+        "train",
+        "force=true",
+        "it is one of: make eval-classification, make eval-localization, make reproduce",
+    ),
+    (
+        "train",
+        "a=README.md",
+        "a=README.md is no option of `make train`; it is one of: make compare",
+    ),
     ("eval-localization", "predictions_labels=devkit", "it is one of: make score"),
-    ("eval-localization", "recipe.epochs=3", "it is one of: make train, make rehearse, make reproduce"),
-    ("eval-localization", "recipe=scratch", "it is one of: make train, make rehearse, make reproduce"),
+    (
+        "eval-localization",
+        "recipe.epochs=3",
+        "it is one of: make train, make rehearse, make reproduce",
+    ),
+    (
+        "eval-localization",
+        "recipe=scratch",
+        "it is one of: make train, make rehearse, make reproduce",
+    ),
     ("eval-localization", "data.download.boxes=x", "it is one of: make data"),
-    ("eval-classification", "protocol.threshold=0.3", "it is one of: make eval-localization, make figures, make cam"),
-    ("curves", "model=nin model.pool=max", "model.pool=max is no option of `make curves`; it is one of: make train, "),
-    ("compare", "data=shapes", "data=shapes is no option of `make compare`; it is one of: make data, "),
-    ("rehearse", "data=imagenette", "data=imagenette: `make rehearse` is always data=ilsvrc; leave it out"),
-    ("reproduce", "model=vgg", "model=vgg: `make reproduce` is always model=alexnet_gap; leave it out"),
-    ("reproduce", "protocol=release", "protocol=release is no option of `make reproduce`; it is one of: make eval-"),
+    (
+        "eval-classification",
+        "protocol.threshold=0.3",
+        "it is one of: make eval-localization, make figures, make cam",
+    ),
+    (
+        "curves",
+        "model=nin model.pool=max",
+        "model.pool=max is no option of `make curves`; it is one of: make train, ",
+    ),
+    (
+        "compare",
+        "data=shapes",
+        "data=shapes is no option of `make compare`; it is one of: make data, ",
+    ),
+    (
+        "rehearse",
+        "data=imagenette",
+        "data=imagenette: `make rehearse` is always data=ilsvrc; leave it out",
+    ),
+    (
+        "reproduce",
+        "model=vgg",
+        "model=vgg: `make reproduce` is always model=alexnet_gap; leave it out",
+    ),
+    (
+        "reproduce",
+        "protocol=release",
+        "protocol=release is no option of `make reproduce`; it is one of: make eval-",
+    ),
     ("train", "recipe.lr=1,2 top=3 --multirun", "top=3 is no option of `make train`"),
     ("train", "typed=[seed]", "unknown option typed;"),
 ]
@@ -205,31 +344,50 @@ def test_every_option_is_of_some_command_with_the_type_that_it_has_in_all() -> N
     for name, command in COMMANDS.items():
         assert options_of(name) <= known.keys()
         assert all(known[key] == kind for key, kind in keys_of(command.options).items())
-        assert (REPOSITORY / f"scripts/{command.script}.py").is_file()
+        assert (REPOSITORY / f"scripts/{name.replace('-', '_')}.py").is_file()
     assert set().union(*map(options_of, COMMANDS)) == known.keys() - {"typed"}
 
 
 def test_a_step_of_a_command_passes_over_the_options_of_the_other_steps() -> None:
-    (given,) = run("--part-of=reproduce", "force=true", "report.images=3", "recipe.epochs=2", name="train").given
+    (given,) = run(
+        "--part-of=reproduce", "force=true", "report.images=3", "recipe.epochs=2", name="train"
+    ).given
     assert (given.model.name, given.data.name, given.recipe.epochs) == ("alexnet_gap", "shapes", 2)
-    assert "image=x is no option of `make reproduce`" in run("--part-of=reproduce", "image=x", name="train").err
-    assert run("--part-of=reproduce", "protocol=wsol", name="eval-localization").given[0].protocol.name == "wsol"
+    assert (
+        "image=x is no option of `make reproduce`"
+        in run("--part-of=reproduce", "image=x", name="train").err
+    )
+    assert (
+        run("--part-of=reproduce", "protocol=wsol", name="eval-localization").given[0].protocol.name
+        == "wsol"
+    )
 
 
 def test_what_was_typed_of_a_network_must_be_what_was_trained() -> None:
-    (given,) = run("model=vgg_gap", "model.pool=max", "model.input_size=300", name="eval-localization").given
+    (given,) = run(
+        "model=vgg_gap", "model.pool=max", "model.input_size=300", name="eval-localization"
+    ).given
     assert given.typed == ["model", "model.pool", "model.input_size"]
     check_typed_model(given, given.model, "a.pt")
-    with pytest.raises(UserError, match=r"model.pool=max: a.pt was trained with model.pool=average; leave it out"):
+    with pytest.raises(
+        UserError, match=r"model.pool=max: a.pt was trained with model.pool=average; leave it out"
+    ):
         check_typed_model(given, model_config("vgg_gap", input_size=300), "a.pt")
-    with pytest.raises(UserError, match=r"input_size=300: .* trained with .*=224; type protocol.size=300"):
+    with pytest.raises(
+        UserError, match=r"input_size=300: .* trained with .*=224; type protocol.size=300"
+    ):
         check_typed_model(given, model_config("vgg_gap", pool="max"), "a.pt")
-    (untyped,) = run("model=alexnet_gap", name="eval-localization").given  # whose size configs/experiment sets
+    (untyped,) = run(
+        "model=alexnet_gap", name="eval-localization"
+    ).given  # whose size configs/experiment sets
     check_typed_model(untyped, replace(untyped.model, input_size=64), "a.pt")
 
 
 def test_windows_is_told_of_wsl_before_anything_is_imported() -> None:
-    with mock.patch.object(sys, "platform", "win32"), pytest.raises(SystemExit, match="error: .* WSL") as end:
+    with (
+        mock.patch.object(sys, "platform", "win32"),
+        pytest.raises(SystemExit, match="error: .* WSL") as end,
+    ):
         runpy.run_path(str(REPOSITORY / "cam_repro/__init__.py"))
     assert "\n" not in str(end.value)
 
@@ -251,7 +409,9 @@ def test_what_is_in_the_configuration_files_is_right() -> None:
 def test_all_stands_for_every_other_protocol_as_its_file_says() -> None:
     shown = ["protocol.size=96", "protocol.interpolation=bicubic"]
     everything = protocols_of(composed(["protocol=all", *shown]).protocol)
-    assert [protocol.name for protocol in everything] == [name for name in PROTOCOLS if name != "all"]
+    assert [protocol.name for protocol in everything] == [
+        name for name in PROTOCOLS if name != "all"
+    ]
     for protocol in everything:
         alone = composed([f"protocol={protocol.name}"]).protocol
         assert protocol == replace(alone, size=96, interpolation="bicubic")
@@ -283,11 +443,18 @@ def test_no_number_is_taken_however_large() -> None:
             validated(raw)
 
 
-@given(st.lists(st.tuples(st.sampled_from([*KEYS]), st.sampled_from(ODD)), max_size=3), st.sampled_from(PROTOCOLS))
+@given(
+    st.lists(st.tuples(st.sampled_from([*KEYS]), st.sampled_from(ODD)), max_size=3),
+    st.sampled_from(PROTOCOLS),
+)
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_command_line_is_right_or_refused_in_one_line_that_names_a_key(
     words: list[tuple[str, str]], protocol: str
 ) -> None:
-    done = run("model=resnet18", f"protocol={protocol}", *(f"{key}={value}" for key, value in words))
-    assert done.code == 0 or (any(key in done.err for key in KEYS) and done.err.count("\n") == 1), done
+    done = run(
+        "model=resnet18", f"protocol={protocol}", *(f"{key}={value}" for key, value in words)
+    )
+    assert done.code == 0 or (any(key in done.err for key in KEYS) and done.err.count("\n") == 1), (
+        done
+    )
     assert all(config.recipe.sizes and math.isfinite(config.recipe.lr) for config in done.given)

@@ -31,7 +31,9 @@ def test_workers_come_from_a_server_or_are_new_and_leave_signals_to_their_parent
     assert (is_a_child, imported) == ((False, True) if method == "forkserver" else (True, False))
 
 
-def test_without_a_word_of_the_system_a_process_may_use_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_word_of_the_system_a_process_may_use_all_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
     assert cores_of_this_process() == 10

@@ -8,7 +8,17 @@ from signal import SIGTERM
 
 import pytest
 from conftest import REPOSITORY, TINY, composed, evaluated, under
-from harm import RUN, assert_same, begun, finish, places, result, signal_when, start_torchrun, start_two
+from harm import (
+    RUN,
+    assert_same,
+    begun,
+    finish,
+    places,
+    result,
+    signal_when,
+    start_torchrun,
+    start_two,
+)
 from processes import CONTEXT
 from two_processes import agree
 
@@ -18,20 +28,31 @@ from cam_repro.training.loop import train
 
 
 def write_uneven_shapes(root: Path) -> Path:
-    """13 train pictures, fewer than a batch, of which one process's whole share is corrupt; 7 val pictures."""
+    """13 train pictures, fewer than a batch, of which one process's whole share is corrupt; 7 val
+    pictures.
+    """
     make_shapes(root, seed=0, train=13, val=7)
     (shown,) = epoch_order(13, 16, seed=0, epoch=0)
     lists = (root / "ILSVRC/ImageSets/CLS-LOC/train_cls.txt").read_text().splitlines()
     for image in shown[1::2]:
-        (picture,) = (root / "ILSVRC/Data/CLS-LOC/train").glob(f"*/{Path(lists[image].split()[0]).name}.JPEG")
+        (picture,) = (root / "ILSVRC/Data/CLS-LOC/train").glob(
+            f"*/{Path(lists[image].split()[0]).name}.JPEG"
+        )
         picture.write_bytes(b"\xff\xd8")
     return root
 
 
 def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
-    """Though no number divides by two, and one process has no picture at all to learn from in the first step."""
+    """Though no number divides by two, and one process has no picture at all to learn from in the
+    first step.
+    """
     root = write_uneven_shapes(tmp_path / "shapes")
-    sizes = ("data.generate.train=13", "data.generate.val=7", "model.input_size=64", "eval_batch_size=3")
+    sizes = (
+        "data.generate.train=13",
+        "data.generate.val=7",
+        "model.input_size=64",
+        "eval_batch_size=3",
+    )
     options = [f"data.root={root}", *TINY, *sizes, "model=squeezenet_gap", "device=cpu"]
     one, two = tmp_path / "one", tmp_path / "two"
     train(composed([*under(one), *options]))
@@ -45,7 +66,9 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     (alone,) = evaluated(composed([*under(one), *options, weights]))
     localize = REPOSITORY / "scripts/eval_localization.py"
     finish(two, *start_two(two, *options, weights, file=localize))
-    together = json.loads((two / "results/shapes/squeezenet_gap/localization-cam-paper.json").read_text())
+    together = json.loads(
+        (two / "results/shapes/squeezenet_gap/localization-cam-paper.json").read_text()
+    )
     assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
 
@@ -62,10 +85,13 @@ def test_a_process_without_pictures_neither_waits_nor_miscounts(
     assert other.exitcode == 0
 
 
-def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     """With dropout in each process and deterministic=true, which so gives the same bits twice.
 
-    A process fails, torchrun starts both again, one of them alone is stopped within a validation, then within an epoch.
+    A process fails, torchrun starts both again, one of them alone is stopped within a validation,
+    then within an epoch.
     """
     options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
                "model=squeezenet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
@@ -83,7 +109,9 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(tiny_shapes: Pa
     assert said.count("stopped and saved at step 7") == 2
 
     both = start_two(two, *options)
-    assert signal_when(both[0], lambda: begun(two / RUN) == 3, SIGTERM, 0.2) == both[1].wait(60) == 1
+    assert (
+        signal_when(both[0], lambda: begun(two / RUN) == 3, SIGTERM, 0.2) == both[1].wait(60) == 1
+    )
     assert "stopped and saved at step" in (two / "err").read_text()
 
     finish(two, *start_two(two, *options))

@@ -23,11 +23,26 @@ SMALLEST = {  # pixels a side; of the paper's surgery and of networks as they ar
 
 
 @pytest.mark.parametrize(("name", "size"), SMALLEST.items())
-def test_a_network_of_each_kind_takes_a_step_and_is_evaluated(name: str, size: int, tmp_path: Path) -> None:
+def test_a_network_of_each_kind_takes_a_step_and_is_evaluated(
+    name: str, size: int, tmp_path: Path
+) -> None:
     where = [*under(tmp_path), f"data.root={tmp_path / 'data'}"]
-    recipe = ["recipe.epochs=1", f"recipe.sizes=[{size}]", "recipe.size_starts=[0]", "recipe.batch_size=4"]
-    few = ["data.generate.train=4", "data.generate.val=4", "data.workers=0", "device=cpu", "recipe.optimizer=sgd"]
-    config = composed([*where, *recipe, *few, "weights=none", f"model={name}", f"model.input_size={size}"])
+    recipe = [
+        "recipe.epochs=1",
+        f"recipe.sizes=[{size}]",
+        "recipe.size_starts=[0]",
+        "recipe.batch_size=4",
+    ]
+    few = [
+        "data.generate.train=4",
+        "data.generate.val=4",
+        "data.workers=0",
+        "device=cpu",
+        "recipe.optimizer=sgd",
+    ]
+    config = composed(
+        [*where, *recipe, *few, "weights=none", f"model={name}", f"model.input_size={size}"]
+    )
     run = train(config)
     before = build_network(config.model, 10).state_dict()
     after = torch.load(run / "checkpoint.pt", weights_only=True)["network"]

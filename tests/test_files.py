@@ -14,12 +14,16 @@ from cam_repro.data.shapes import make_shapes
 from cam_repro.networks import read_weights
 
 
-def test_reading_is_tried_again_and_then_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_is_tried_again_and_then_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(files, "WAITS", (0.0, 0.0))
     stale, path = OSError(errno.ESTALE, os.strerror(errno.ESTALE)), Path("a/file")
     assert files.patiently(path, mock.Mock(side_effect=[stale, stale, b"content"])) == b"content"
     look = mock.Mock(side_effect=stale)
-    with pytest.raises(UserError, match="cannot read a/file: Stale file handle; it is left as it is, run again"):
+    with pytest.raises(
+        UserError, match="cannot read a/file: Stale file handle; it is left as it is, run again"
+    ):
         files.patiently(path, look)
     assert look.call_count == 3
 
@@ -43,11 +47,15 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_another(
     path = tmp_path / "shapes" / name
     path.touch()
     monkeypatch.setattr(files, "WAITS", ())
-    monkeypatch.setattr(Path, "read_bytes", mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    monkeypatch.setattr(
+        Path, "read_bytes", mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+    )
     readers = {
         "shapes.json": lambda: make_shapes(tmp_path / "shapes", train=1, val=1),
         "weights.pth": lambda: read_weights(path, "vgg16"),
         "list.txt": lambda: files.read_text(path),
     }
-    with pytest.raises(UserError, match=f"cannot read {path}: Input/output error; it is left as it is"):
+    with pytest.raises(
+        UserError, match=f"cannot read {path}: Input/output error; it is left as it is"
+    ):
         readers[name]()

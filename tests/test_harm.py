@@ -22,9 +22,11 @@ def inode(path: Path) -> int:
     return path.stat().st_ino if path.exists() else 0
 
 
-def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path, tmp_path: Path) -> None:
-    """SIGKILL three times, once while the checkpoint is written, then SIGTERM within an epoch and within a validation:
-    weights, metrics and curves agree."""
+def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
+    """SIGKILL three times, once while the checkpoint is written, then SIGTERM within an epoch and
+    within a validation: weights, metrics and curves agree."""
     options = (f"data.root={tiny_shapes}", *OPTIONS)
     undisturbed, disturbed = tmp_path / "one", tmp_path / "two"
     finish(undisturbed, start(undisturbed, *options))
@@ -51,7 +53,8 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(tiny_shapes: Path
     assert_same(result(disturbed), result(undisturbed))
 
 
-# SLURM's commands as they behave: srun answers a TERM by killing its task, and scancel --signal reaches the task alone.
+# SLURM's commands as they behave: srun answers a TERM by killing its task, and scancel --signal
+# reaches the task alone.
 SLURM = {
     "srun": """echo "$@" > training
 ({task}) & task=$!
@@ -66,7 +69,11 @@ wait $task""",
 @pytest.mark.parametrize("stopped", [True, False])
 def test_the_batch_job_is_requeued_when_it_was_stopped(tmp_path: Path, stopped: bool) -> None:
     """And what it trains is asked to save, not killed."""
-    task = "trap 'sleep 0.3; touch saved; exit 1' TERM; while :; do sleep 0.05; done" if stopped else "exit 3"
+    task = (
+        "trap 'sleep 0.3; touch saved; exit 1' TERM; while :; do sleep 0.05; done"
+        if stopped
+        else "exit 3"
+    )
     for name, does in SLURM.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{does.replace('{task}', task)}\n")
         (tmp_path / name).chmod(0o755)
@@ -84,7 +91,9 @@ def test_the_batch_job_is_requeued_when_it_was_stopped(tmp_path: Path, stopped: 
     assert (tmp_path / "saved").exists() == (tmp_path / "requeued").exists() == stopped
     given = training.read_text()
     assert given.startswith("--cpus-per-task=32 .venv/bin/torchrun --nnodes=2 --nproc-per-node=4")
-    assert "--rdzv-endpoint=first:10007 " in given and given.endswith(" scripts/train.py model=vgg_gap\n")
+    assert "--rdzv-endpoint=first:10007 " in given and given.endswith(
+        " scripts/train.py model=vgg_gap\n"
+    )
 
 
 def test_every_named_test_exists() -> None:

@@ -18,7 +18,14 @@ from cam_repro import UserError
 from cam_repro.reporting.compare import compare
 from cam_repro.reporting.tables import write_tables
 
-FINISHED = {"checkpoint.pt", "checkpoint.previous.pt", "config.yaml", "environment.txt", "metrics.jsonl", ".lock"}
+FINISHED = {
+    "checkpoint.pt",
+    "checkpoint.previous.pt",
+    "config.yaml",
+    "environment.txt",
+    "metrics.jsonl",
+    ".lock",
+}
 
 
 def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path: Path) -> None:
@@ -45,13 +52,19 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     localization = json.loads((folder / "localization-cam-paper.json").read_text())
     assert classification["images"] == 20 and classification["input_size"] == 64
     metrics = localization["metrics"]
-    assert metrics.keys() >= METRICS["localization"].keys() and metrics["loc_top1_error"] >= metrics["cls_top1_error"]
+    assert (
+        metrics.keys() >= METRICS["localization"].keys()
+        and metrics["loc_top1_error"] >= metrics["cls_top1_error"]
+    )
     assert classification["metrics"]["cls_top1_error"] == metrics["cls_top1_error"]
     assert localization["provenance"]["training"]["name"] == "scratch"
     assert len((folder / "predictions.txt").read_text().splitlines()) == 20
 
     refused = says(script("eval_localization", "model=alexnet_gap", "model.pool=max"))
-    assert "model.pool=max: " in refused and "was trained with model.pool=average; leave it out" in refused
+    assert (
+        "model.pool=max: " in refused
+        and "was trained with model.pool=average; leave it out" in refused
+    )
 
     table = succeeds(script("tables"))
     assert "Table 1: classification error" in table and "Table 2: localization error" in table
@@ -60,7 +73,9 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     last_line = succeeds(script("report", "report.images=2")).splitlines()[-1]
     assert last_line.endswith(f"MB: {tmp_path / 'results/shapes/report.html'}")
     picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
-    out = succeeds(script("predict", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}"))
+    out = succeeds(
+        script("cam", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}")
+    )
     (drawn,) = (tmp_path / "out").iterdir()
     assert out.count("box") == 5 and out.splitlines()[-1] == str(drawn)
     assert drawn.name.startswith(Path(picture).stem)
@@ -70,37 +85,61 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     script: Script, tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = succeeds(script("train", "model=squeezenet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"))
+    out = succeeds(
+        script(
+            "train", "model=squeezenet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"
+        )
+    )
     assert out.count("trained 1 epochs") == 2
     names = [f"squeezenet_gap-recipe.lr_{rate}" for rate in ("0.0001", "0.001")]
     assert sorted(path.name for path in (tmp_path / "runs/shapes").iterdir()) == names
     config = partial(tiny_config, tmp_path, tiny_shapes)
     records = evaluated(config())
-    assert [(record["model"], record["name"]) for record in records] == [("squeezenet_gap", name) for name in names]
-    assert evaluated(config(f"name={names[0]}", "force=true"))[0]["metrics"] == records[0]["metrics"]
+    assert [(record["model"], record["name"]) for record in records] == [
+        ("squeezenet_gap", name) for name in names
+    ]
+    assert (
+        evaluated(config(f"name={names[0]}", "force=true"))[0]["metrics"] == records[0]["metrics"]
+    )
     table1, *_ = write_tables(tmp_path / "results", "shapes")
     assert all(f"squeezenet_gap ({name})" in table1.read_text() for name in names)
 
     a, b = (tmp_path / f"results/shapes/{name}/localization-cam-paper.json" for name in names)
     for metric, (difference, low, high) in compare(config(f"a={a}", f"b={b}")).items():
-        assert difference == pytest.approx(records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3)
+        assert difference == pytest.approx(
+            records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3
+        )
         assert low <= difference <= high
     assert "the same images for both: data=shapes" in capsys.readouterr().out
-    a.write_text(json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}}))
-    with pytest.raises(UserError, match=r"a= and b= are of other images: data=shapes \(0ther\), 20"):
+    a.write_text(
+        json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}})
+    )
+    with pytest.raises(
+        UserError, match=r"a= and b= are of other images: data=shapes \(0ther\), 20"
+    ):
         compare(config(f"a={a}", f"b={b}"))
     a.with_suffix(".npz").unlink()
-    assert "localization-cam-paper.npz is not there, beside" in says(script("compare", f"a={a}", f"b={b}"))
+    assert "localization-cam-paper.npz is not there, beside" in says(
+        script("compare", f"a={a}", f"b={b}")
+    )
 
 
-def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     where = own("train", under(tmp_path))
-    options = " ".join([*where, *TINY, f"data.root={tiny_shapes}", "model=squeezenet_gap", "model.units=8"])
+    options = " ".join(
+        [*where, *TINY, f"data.root={tiny_shapes}", "model=squeezenet_gap", "model.units=8"]
+    )
     piped = f"{sys.executable} scripts/train.py {options} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, cwd=REPOSITORY, timeout=240)
+    done = subprocess.run(
+        ["bash", "-c", piped], capture_output=True, text=True, cwd=REPOSITORY, timeout=240
+    )
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     run = tmp_path / "runs/shapes/squeezenet_gap"
-    assert (run / "checkpoint.pt").is_file() and len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (run / "checkpoint.pt").is_file() and len(
+        (run / "metrics.jsonl").read_text().splitlines()
+    ) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,11 +148,13 @@ def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(tiny_shapes: 
         ("eval_classification", "model=vgg_gap", "vgg_gap is not trained on shapes"),
         ("eval_localization", "", "no trained network in"),
         ("tables", "", "; first: make eval-classification data=shapes data.root="),
-        ("predict", "model=vgg_gap", "image= is needed"),
+        ("cam", "model=vgg_gap", "image= is needed"),
         ("train", "model=vgg_gap runs=/proc/runs", "cannot write to /proc/runs"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(script: Script, name: str, options: str, message: str) -> None:
+def test_what_is_missing_is_said_in_one_line(
+    script: Script, name: str, options: str, message: str
+) -> None:
     assert message in says(script(name, *options.split()))
 
 
@@ -132,20 +173,37 @@ print(cam_repro.__file__, len(paper_box(heat[0, 0].numpy())), git_state())
 
 
 def test_what_pip_installs_works_without_a_checkout(tmp_path: Path) -> None:
-    """The package is read from nothing but its wheel, unpacked, in a folder that is a git repository of its own."""
+    """The package is read from nothing but its wheel, unpacked, in a folder that is a git
+    repository of its own.
+    """
     for name in ("cam_repro", "configs"):
         shutil.copytree(REPOSITORY / name, tmp_path / "source" / name)
     for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path / "source")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
     installed = tmp_path / "elsewhere"
-    subprocess.run([*pip, "--target", str(installed), str(tmp_path / "source")], check=True, timeout=120)
+    subprocess.run(
+        [*pip, "--target", str(installed), str(tmp_path / "source")], check=True, timeout=120
+    )
     subprocess.run(["git", "init", "--quiet", str(installed)], check=True)
     shutil.rmtree(tmp_path / "source")
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLE], capture_output=True, text=True, cwd=installed, timeout=60,
         env={**os.environ, "PYTHONPATH": str(installed)},
     )  # fmt: skip
-    assert succeeds(done).split(maxsplit=2) == [str(installed / "cam_repro/__init__.py"), "4", "('unknown', True)\n"]
+    assert succeeds(done).split(maxsplit=2) == [
+        str(installed / "cam_repro/__init__.py"),
+        "4",
+        "('unknown', True)\n",
+    ]
     files = [*REPOSITORY.glob("cam_repro/**/*.py"), *REPOSITORY.glob("cam_repro/reporting/page/*")]
     assert all((installed / path.relative_to(REPOSITORY)).is_file() for path in files)

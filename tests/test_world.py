@@ -36,10 +36,14 @@ def test_a_device_that_is_not_there_is_refused(
         pass
 
 
-def test_a_cpu_in_the_place_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_cpu_in_the_place_of_a_gpu_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     """With the warning that torch gives where its driver is too old for it."""
 
-    reason = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
+    reason = (
+        "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
+    )
 
     def is_available() -> bool:
         warnings.warn(f"{reason}. Please update your GPU driver", stacklevel=1)
@@ -56,7 +60,10 @@ def test_a_cpu_in_the_place_of_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch, ca
 def test_apples_gpus_serve_one_process_that_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match="device=mps: .* no GPU of Apple's; choose device=cpu"), join_world("mps"):
+    with (
+        pytest.raises(UserError, match="device=mps: .* no GPU of Apple's; choose device=cpu"),
+        join_world("mps"),
+    ):
         pass
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with join_world("mps") as world:
@@ -66,7 +73,10 @@ def test_apples_gpus_serve_one_process_that_asks_for_them(monkeypatch: pytest.Mo
     with join_world("auto") as world:
         assert world.device.type == "cpu"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="device=mps serves one process: start it without torchrun"), join_world("mps"):
+    with (
+        pytest.raises(UserError, match="device=mps serves one process: start it without torchrun"),
+        join_world("mps"),
+    ):
         pass
 
 

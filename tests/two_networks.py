@@ -31,18 +31,30 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
     Returns settings("name=one", …) for what comes after.
     """
     root = shutil.copytree(tiny_shapes, folder / "tree")
-    wnids, words = zip(*(line.split(maxsplit=1) for line in (root / MAPPING).read_text().splitlines()), strict=True)
+    wnids, words = zip(
+        *(line.split(maxsplit=1) for line in (root / MAPPING).read_text().splitlines()), strict=True
+    )
     words = [ODD_WORD, *words[1:]]
-    (root / MAPPING).write_text("".join(f"{wnid} {of_class}\n" for wnid, of_class in zip(wnids, words, strict=True)))
+    (root / MAPPING).write_text(
+        "".join(f"{wnid} {of_class}\n" for wnid, of_class in zip(wnids, words, strict=True))
+    )
     (root / IMAGE_SETS["val"]).unlink()
-    for annotation in (root / ANNOTATIONS).iterdir():  # most pictures are of the class that network one guesses
+    for annotation in (
+        root / ANNOTATIONS
+    ).iterdir():  # most pictures are of the class that network one guesses
         annotation.write_text(re.sub("n9000000[1-6]", wnids[0], annotation.read_text()))
     first = min((root / IMAGES / "val").iterdir())
     (root / ANNOTATIONS / f"{first.stem}.xml").rename(root / ANNOTATIONS / f"{ODD_FILE}.xml")
     first.rename(first.with_name(f"{ODD_FILE}.JPEG"))
 
     def settings(*overrides: str) -> Config:
-        data = ["data=ilsvrc", "data.name=tree", f"data.root={root}", "data.workers=0", "device=cpu"]
+        data = [
+            "data=ilsvrc",
+            "data.name=tree",
+            f"data.root={root}",
+            "data.workers=0",
+            "device=cpu",
+        ]
         return composed([*under(folder), *data, *overrides])
 
     for number, name in enumerate(("one", "two")):
@@ -57,12 +69,16 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
     return settings
 
 
-PETS = {"cat": (220, 30, 30), "dog": (30, 30, 220), ODD_WORD.replace("/", ""): (30, 200, 30)}  # class -> colour
+PETS = {
+    "cat": (220, 30, 30),
+    "dog": (30, 30, 220),
+    ODD_WORD.replace("/", ""): (30, 200, 30),
+}  # class -> colour
 
 
 def evaluate_on_a_folder(folder: Path) -> Settings:
-    """Leaves runs/ and results/ of `own`, a random network, which was asked for the classes of a folder of
-    noise in three colours; returns settings("name=own", …)."""
+    """Leaves runs/ and results/ of `own`, a random network, which was asked for the classes of a
+    folder of noise in three colours; returns settings("name=own", …)."""
     rng = np.random.default_rng(0)
     for name, colour in PETS.items():
         for split, count in (("train", 1), ("val", 6)):

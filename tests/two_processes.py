@@ -33,7 +33,10 @@ def agree(root: Path, cache: Path, place: dict[str, str]) -> None:
         alone = World(0, 1, world.device)
         for images in (1, 2, 3, len(val)):
             some = val.subset(list(range(images)))
-            one, two = (validate(Brightness(), some, config, 32, who, Stopping(who)) for who in (alone, world))
+            one, two = (
+                validate(Brightness(), some, config, 32, who, Stopping(who))
+                for who in (alone, world)
+            )
             assert two == pytest.approx(one, rel=1e-6)
             assert all(one[key] == two[key] for key in one if key.endswith("error"))
         assert world.broadcast({"rank": world.rank}) == {"rank": 0}

@@ -15,20 +15,22 @@ from cam_repro.data.ilsvrc import imagenet_classes
 from cam_repro.data.images import MAY_BE_DEEP, is_deep
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split
-from cam_repro.mistakes import shown
+from cam_repro.option_errors import shown
 
 if TYPE_CHECKING:  # torch is not needed to read a tree
     from cam_repro.distributed import World
 
 __all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split", "open_split"]
 
-# How a data set lies on the disk. A layout is a module with open_split(data, "train", "val" or another split that it
-# has, cache folder) -> Split and read_classes(data) -> (wnids, words), which looks at no image.
+# How a data set lies on the disk. A layout is a module with open_split(data, "train", "val" or
+# another split that it has, cache folder) -> Split and read_classes(data) -> (wnids, words), which
+# looks at no image.
 LAYOUTS = {"ilsvrc": ilsvrc, "folder": folder}
 
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
-    """The split of a data set: the leader makes the built-in one and the index where they are not there yet.
+    """The split of a data set: the leader makes the built-in one and the index where they are not
+    there yet.
 
     "val" is the split that data.split= chooses. What is odd about the folder is said, once.
     """
@@ -55,7 +57,9 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
 
 
 def _say_remarks(split: Split) -> None:
-    """A line about what was passed over in a folder, and one about the images whose values are scaled."""
+    """A line about what was passed over in a folder, and one about the images whose values are
+    scaled.
+    """
     parts = [f"{kind}: {len(names):,} ({shown(names[0])})" for kind, names in split.remarks.items()]
     if parts:
         _say_once(f"{split.folder}: {'; '.join(parts)}")

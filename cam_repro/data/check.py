@@ -1,7 +1,9 @@
-"""Every file of a data set read once: what the reader would refuse or score wrongly (errors), and what is odd.
+"""Every file of a data set read once: what the reader would refuse or score wrongly (errors), and
+what is odd.
 
-An error ends the check with exit code 1: a file that cannot be read, or files that contradict each other. A note is
-read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only val's are read, as in all the rest.
+An error ends the check with exit code 1: a file that cannot be read, or files that contradict each
+other. A note is read and scored as it stands, but is worth knowing. Of ILSVRC's annotations only
+val's are read, as in all the rest.
 """
 
 import os
@@ -19,7 +21,13 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.cores import in_threads
 from cam_repro.data import folder, ilsvrc, load_classes
-from cam_repro.data.annotations import CONTRADICTIONS, Finding, Truth, read_annotation, read_solution
+from cam_repro.data.annotations import (
+    CONTRADICTIONS,
+    Finding,
+    Truth,
+    read_annotation,
+    read_solution,
+)
 from cam_repro.data.images import CorruptImage, examine
 from cam_repro.data.split import Split
 from cam_repro.files import write_text
@@ -34,7 +42,9 @@ SHOWN = 3  # examples of each kind on the screen; the report has them all
 
 
 class Summary(NamedTuple):
-    """One split: how many images, of which classes where these are known, how many boxes, and what was found."""
+    """One split: how many images, of which classes where these are known, how many boxes, and what
+    was found.
+    """
 
     images: int
     classes: Counter[str]
@@ -43,13 +53,18 @@ class Summary(NamedTuple):
 
 
 def check(config: Config) -> None:
-    """Print what is wrong with config.data, write all of it to check.txt; raises UserError when something is."""
+    """Print what is wrong with config.data, write all of it to check.txt; raises UserError when
+    something is.
+    """
     data = config.data
     wnids, words = load_classes(data)
     start = time.perf_counter()
     if data.layout == "folder":
         root = Path(data.root or "")
-        splits = {name: check_folder(folder.open_split(data, name, Path())) for name in folder.splits_of(data)}
+        splits = {
+            name: check_folder(folder.open_split(data, name, Path()))
+            for name in folder.splits_of(data)
+        }
     else:
         root = ilsvrc.tree_root(data)
         splits = {name: check_split(data, root, name, wnids) for name in ("train", "val")}
@@ -57,11 +72,15 @@ def check(config: Config) -> None:
 
     images = sum(split.images for split in splits.values())
     if not images:
-        raise UserError(f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root=")
+        raise UserError(
+            f"the tree at {root} holds no images (*.JPEG) in train or val; see data.root="
+        )
     overview, findings = [f"{data.name} at {root}"], []
     for name, split in splits.items():
         boxes = f", {split.boxes:,} boxes" if data.layout == "ilsvrc" and name == "val" else ""
-        overview.append(f"  {name:5} {split.images:,} images of {len(split.classes):,} classes{boxes}")
+        overview.append(
+            f"  {name:5} {split.images:,} images of {len(split.classes):,} classes{boxes}"
+        )
         findings += split.findings
     findings = list(dict.fromkeys(findings))  # what was passed over is said of train and of val
     header = f"{'class':12}" + "".join(f"{name:>8}" for name in splits)
@@ -72,19 +91,29 @@ def check(config: Config) -> None:
     everything = [*overview, *_listing(findings, None), *table]
     report = write_text(Path(config.runs) / data.name / "check.txt", "\n".join(everything) + "\n")
     print("\n".join([*overview, *_listing(findings, SHOWN)]))
-    print(f"{images:,} images read in {seconds:.1f} s ({images / seconds:,.0f} a second); everything found: {report}")
+    print(
+        f"{images:,} images read in {seconds:.1f} s ({images / seconds:,.0f} a second); everything found: {report}"
+    )
     if errors := sum(kind in ERRORS for kind, _ in findings):
-        raise UserError(f"errors in the data at {root}: {errors}, listed in {report}; mend or fetch these files again")
+        raise UserError(
+            f"errors in the data at {root}: {errors}, listed in {report}; mend or fetch these files again"
+        )
 
 
 def check_folder(split: Split) -> Summary:
     """Everything about a split of a folder of images per class."""
     findings = [(kind, name) for kind, names in split.remarks.items() for name in names]
     examined = in_threads(partial(_examine, split), range(len(split)))
-    for found in tqdm(examined, f"checking {split.name}", len(split), unit=" images", leave=False, disable=None):
+    for found in tqdm(
+        examined, f"checking {split.name}", len(split), unit=" images", leave=False, disable=None
+    ):
         findings += found
     classes = Counter(split.wnids[label] for label in split.labels)
-    findings += [("class without images", f"{split.name}: {wnid}") for wnid in split.wnids if not classes[wnid]]
+    findings += [
+        ("class without images", f"{split.name}: {wnid}")
+        for wnid in split.wnids
+        if not classes[wnid]
+    ]
     return Summary(len(split), classes, 0, findings)
 
 
@@ -109,15 +138,29 @@ def check_split(data: DataConfig, root: Path, split: str, wnids: list[str]) -> S
     solution: dict[str, Truth] = {}
     if image_set.is_file():
         with _noting("unreadable list", image_set, image_set.name, findings):
-            there, listed = ilsvrc.by_listed_name(files), dict.fromkeys(ilsvrc.read_image_set(image_set))
+            there, listed = (
+                ilsvrc.by_listed_name(files),
+                dict.fromkeys(ilsvrc.read_image_set(image_set)),
+            )
             findings += [("listed image missing", name) for name in listed if name not in there]
-            findings += [("image not listed", file) for name, file in there.items() if name not in listed]
+            findings += [
+                ("image not listed", file) for name, file in there.items() if name not in listed
+            ]
     if split == "val":
         with_xml = ilsvrc.xml_stems(root)
         with _noting("unreadable list", root / ilsvrc.SOLUTION, ilsvrc.SOLUTION, findings):
             solution = read_solution(root / ilsvrc.SOLUTION)
-    see = partial(_see, root=root, split=split, wnids=set(wnids), with_xml=with_xml, solution=solution)
-    bar = tqdm(in_threads(see, files), f"checking {split}", len(files), unit=" images", leave=False, disable=None)
+    see = partial(
+        _see, root=root, split=split, wnids=set(wnids), with_xml=with_xml, solution=solution
+    )
+    bar = tqdm(
+        in_threads(see, files),
+        f"checking {split}",
+        len(files),
+        unit=" images",
+        leave=False,
+        disable=None,
+    )
     truths = []
     for truth, found in bar:
         truths += [truth] if truth else []
@@ -142,11 +185,21 @@ def _noting(kind: str, path: Path, name: str, findings: list[Finding]) -> Iterat
 
 
 def _see(
-    file: str, root: Path, split: str, wnids: set[str], with_xml: set[str], solution: dict[str, Truth]
+    file: str,
+    root: Path,
+    split: str,
+    wnids: set[str],
+    with_xml: set[str],
+    solution: dict[str, Truth],
 ) -> tuple[Truth | None, list[Finding]]:
     """One image and its annotation: class and boxes, none where it has none; and what was found."""
     findings: list[Finding] = []
-    image, stem, size, annotation = root / ilsvrc.IMAGES / split / file, ilsvrc.stem_of(file), None, None
+    image, stem, size, annotation = (
+        root / ilsvrc.IMAGES / split / file,
+        ilsvrc.stem_of(file),
+        None,
+        None,
+    )
     with _noting("unreadable image", image, file, findings):
         size, oddities = examine(image)
         findings += [(kind, f"{file}: {what}") for kind, what in oddities.items()]
@@ -158,7 +211,9 @@ def _see(
     if truth is None:
         findings.append(("image without annotation", file))
     elif truth[0] not in wnids:
-        findings.append(("unknown class", f"{file}: {truth[0] or 'no name'} is not in the synset mapping"))
+        findings.append(
+            ("unknown class", f"{file}: {truth[0] or 'no name'} is not in the synset mapping")
+        )
     if truth and split == "val" and not truth[1]:
         findings.append(("image without box", f"{file}: counts for classification only"))
     if size and split == "val":
@@ -176,7 +231,10 @@ def _wrong_counts(
         usual = ILSVRC_IMAGES_A_CLASS[split]
         for wnid in wnids:
             if classes[wnid] not in usual:
-                yield "wrong count", f"{split} {wnid}: {classes[wnid]} images, expected {usual[0]} to {usual[-1]}"
+                yield (
+                    "wrong count",
+                    f"{split} {wnid}: {classes[wnid]} images, expected {usual[0]} to {usual[-1]}",
+                )
     elif empty := [wnid for wnid in wnids if not classes[wnid]]:
         yield "class without images", f"{split}: {len(empty)} of {len(wnids)}, first {empty[0]}"
 
@@ -185,11 +243,16 @@ def _listing(findings: list[Finding], most: int | None) -> list[str]:
     """The findings by kind, errors first, at most so many of each kind."""
     by_kind = defaultdict(list)
     for kind, what in findings:
-        by_kind[kind].append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in what))  # any byte is in a name
+        by_kind[kind].append(
+            "".join(c if c.isprintable() else ascii(c)[1:-1] for c in what)
+        )  # any byte is in a name
     lines = []
     for title, kinds in (("errors", by_kind.keys() & ERRORS), ("notes", by_kind.keys() - ERRORS)):
         lines.append(f"{title}: {sum(len(by_kind[kind]) for kind in kinds):,}")
         for kind in sorted(kinds):
-            lines += [f"  {len(by_kind[kind]):7,} {kind}", *(f"          {what}" for what in by_kind[kind][:most])]
+            lines += [
+                f"  {len(by_kind[kind]):7,} {kind}",
+                *(f"          {what}" for what in by_kind[kind][:most]),
+            ]
             lines += ["          …"] if most is not None and len(by_kind[kind]) > most else []
     return lines

@@ -3,7 +3,7 @@
 import re
 
 from cam_repro import UserError
-from cam_repro.mistakes import did_you_mean, shown
+from cam_repro.option_errors import did_you_mean, shown
 
 OFFERED = 5  # classes that a message lists of those that contain a word
 

@@ -1,8 +1,9 @@
-"""A folder of images per class, without boxes: ROOT/<class>/…, or ROOT/train/<class>/… beside ROOT/val/<class>/….
+"""A folder of images per class, without boxes: ROOT/<class>/…, or ROOT/train/<class>/… beside
+ROOT/val/<class>/….
 
-The splits may have any of the usual names. Where there is no val/, test/ stands in for it; where there is neither, a
-tenth of each class is held out. Images are turned upright by their EXIF tags. Links are followed. What is passed over
-is counted in the split's remarks.
+The splits may have any of the usual names. Where there is no val/, test/ stands in for it; where
+there is neither, a tenth of each class is held out. Images are turned upright by their EXIF tags.
+Links are followed. What is passed over is counted in the split's remarks.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.split import Split
-from cam_repro.mistakes import shown
+from cam_repro.option_errors import shown
 
 SPLIT_NAMES = {  # of their folders, in any case
     "train": ("train", "training", "train_set", "training_set", "trainset"),
@@ -32,8 +33,8 @@ HELD_OUT = 10  # one image of so many of a class is for validation
 class Listing:
     """What lies under a folder of class folders.
 
-    images: class → the sorted paths of its images, from `folder` on; passed_over: a kind → paths of what is no image
-    of a class.
+    images: class → the sorted paths of its images, from `folder` on; passed_over: a kind → paths of
+    what is no image of a class.
     """
 
     folder: Path
@@ -45,10 +46,11 @@ class Listing:
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The split "train", "val" or "test", or "all": every image of the folder, whatever its sub-folders are called.
+    """The split "train", "val" or "test", or "all": every image of the folder, whatever its
+    sub-folders are called.
 
-    Nothing is kept in `cache`, since listing the folders is all there is to do. Raises UserError for a folder that is
-    not as the first line of this file says.
+    Nothing is kept in `cache`, since listing the folders is all there is to do. Raises UserError
+    for a folder that is not as the first line of this file says.
     """
     root = _root(data)
     folders = _split_folders(root)
@@ -62,7 +64,9 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         listing = _list_classes(folders[split])
         wnids = _training_classes(training) or sorted(listing.images)
     elif split == "test":
-        raise UserError(f"data.split=test: {root} has no folder test; choose data.split=all to take all of {root}")
+        raise UserError(
+            f"data.split=test: {root} has no folder test; choose data.split=all to take all of {root}"
+        )
     else:
         listing = training
         wnids = _training_classes(training)
@@ -70,7 +74,9 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
             raise _no_images(training, folders)
     unknown = sorted(listing.images.keys() - set(wnids))
     if unknown:
-        raise UserError(f"{listing.folder / unknown[0]} is a class that {training.folder} does not have")
+        raise UserError(
+            f"{listing.folder / unknown[0]} is a class that {training.folder} does not have"
+        )
 
     remarks = dict(listing.passed_over)
     files, labels = [], []
@@ -84,7 +90,9 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         files += of_class
         labels += [label] * len(of_class)
     if not files:
-        raise UserError(f"{listing.folder} leaves no images for {split}; add some, or sort them into train/ and val/")
+        raise UserError(
+            f"{listing.folder} leaves no images for {split}; add some, or sort them into train/ and val/"
+        )
     return Split(
         listing.folder, np.array(files), np.array(labels, np.int64), np.empty((0, 4), np.int32),
         np.zeros(len(files) + 1, np.int64), wnids, wnids, upright=True, name=split, remarks=remarks,
@@ -108,7 +116,9 @@ def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
     """
     root = _root(data)
     folders = _split_folders(root)
-    names = _training_classes(_list_training(root, folders)) or sorted(_list_all(root, folders).images)
+    names = _training_classes(_list_training(root, folders)) or sorted(
+        _list_all(root, folders).images
+    )
     if not names:
         raise _no_images(_list_training(root, folders), folders)
     return names, names
@@ -117,8 +127,9 @@ def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
 def held_out_of(files: list[bytes]) -> set[bytes]:
     """A tenth of a class's images, rounded, at least one; none of a single image.
 
-    They are the first in the order of their paths' hashes, so that an image which is added, or taken away, changes the
-    side of one other at the most: where it is among the first itself, or where the tenth grows by one.
+    They are the first in the order of their paths' hashes, so that an image which is added, or
+    taken away, changes the side of one other at the most: where it is among the first itself, or
+    where the tenth grows by one.
     """
     if len(files) < 2:
         return set()
@@ -130,19 +141,29 @@ def held_out_of(files: list[bytes]) -> set[bytes]:
 def _root(data: DataConfig) -> Path:
     root = Path(data.root or "")
     if data.root is None or not root.is_dir():
-        raise UserError(f"data={data.name}: data.root={data.root or 'null'} is no folder; {data.get}")
+        raise UserError(
+            f"data={data.name}: data.root={data.root or 'null'} is no folder; {data.get}"
+        )
     return root
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of splits: those of a usual name that hold folders. One that holds images is a class of that name."""
+    """The folders of splits: those of a usual name that hold folders. One that holds images is a
+    class of that name.
+    """
     found: dict[str, Path] = {}
     for folder in sorted(root.iterdir()):
         for split, names in SPLIT_NAMES.items():
-            if folder.name.lower() not in names or not folder.is_dir() or not _holds_folders_alone(folder):
+            if (
+                folder.name.lower() not in names
+                or not folder.is_dir()
+                or not _holds_folders_alone(folder)
+            ):
                 continue
             if split in found:
-                raise UserError(f"{found[split]} and {folder} both look like the folder of {split}; leave one of them")
+                raise UserError(
+                    f"{found[split]} and {folder} both look like the folder of {split}; leave one of them"
+                )
             found[split] = folder
     return found
 
@@ -209,7 +230,8 @@ def _list_classes(folder: Path, but: Sequence[str] = ()) -> Listing:
 def _list_images(listing: Listing, wnid: str, above: set[tuple[int, int]]) -> list[bytes]:
     """The images at any depth under a class folder, from the listing's folder on.
 
-    Each folder is listed once, and those above the class folder not at all, so that no link leads round in a circle.
+    Each folder is listed once, and those above the class folder not at all, so that no link leads
+    round in a circle.
     """
     files = []
     listed = set(above)
@@ -250,7 +272,10 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _kind_of_file(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  of each of a million files
-    if suffix in (".heic", ".heif"):  # a phone's: a reader of them would bring a video decoder with it
+    if suffix in (
+        ".heic",
+        ".heif",
+    ):  # a phone's: a reader of them would bring a video decoder with it
         return f"{suffix} files, to be converted to JPEG (heif-convert)"
     return f"{suffix} files" if suffix else "files without a suffix"
 
@@ -258,7 +283,9 @@ def _kind_of_file(name: str) -> str:
 def _training_classes(training: Listing) -> list[str]:
     """The sorted classes; none without images. Raises UserError for what is not meant as classes."""
     names = sorted(training.images)
-    splits = [split for split, usual in SPLIT_NAMES.items() for name in names if name.lower() in usual]
+    splits = [
+        split for split, usual in SPLIT_NAMES.items() for name in names if name.lower() in usual
+    ]
     if len(splits) == len(names) == len(set(splits)) > 1:
         raise UserError(
             f"{training.folder} has the folders {' and '.join(names)}, with images and no folders of classes in them; "
@@ -270,14 +297,18 @@ def _training_classes(training: Listing) -> list[str]:
 
 
 def _one_class(folder: Path, name: str) -> UserError:
-    """What is said of a folder whose images are all in one: it may lie above the folder of the classes."""
+    """What is said of a folder whose images are all in one: it may lie above the folder of the
+    classes.
+    """
     holder = folder / name
     inner = sorted(_list_classes(holder).images)
     while len(inner) == 1:
         holder = holder / inner[0]
         inner = sorted(_list_classes(holder).images)
     if not inner:
-        return UserError(f"{folder} has one class, {name}; two are needed, a folder of images for each")
+        return UserError(
+            f"{folder} has one class, {name}; two are needed, a folder of images for each"
+        )
     return UserError(
         f"{folder} has one folder of images, {name}, which would be the only class; {holder} has {len(inner)}, "
         f"{shown(', '.join(inner))}: if these are the classes, type {shlex.quote(f'data.root={holder}')}"
@@ -292,7 +323,9 @@ def _no_images(training: Listing, folders: dict[str, Path]) -> UserError:
         said += f" ({', '.join(sorted(folders))} can be evaluated on with data.split=)"
     said += f"; expected {folder}/<class>/*.jpg"
     if training.passed_over:
-        said += ", found " + "; ".join(f"{kind}: {len(paths)}" for kind, paths in training.passed_over.items())
+        said += ", found " + "; ".join(
+            f"{kind}: {len(paths)}" for kind, paths in training.passed_over.items()
+        )
     if "images in no class folder" in training.passed_over:
         above = shlex.quote(f"data.root={folder.resolve().parent}")
         said += f"; if {folder.name} is itself a class, type {above}"

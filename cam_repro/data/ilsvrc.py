@@ -1,7 +1,9 @@
-"""ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes; and its lists, read and written.
+"""ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes; and its lists, read
+and written.
 
-Only names found by listing the tree's folders become paths; names written in its lists are looked up among them, so
-no list can lead out of the tree. Links in the tree are followed: whoever owns the tree put them there.
+Only names found by listing the tree's folders become paths; names written in its lists are looked
+up among them, so no list can lead out of the tree. Links in the tree are followed: whoever owns the
+tree put them there.
 """
 
 import hashlib
@@ -35,7 +37,10 @@ MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under the tr
 SOLUTION = "LOC_val_solution.csv"
 IMAGES = "ILSVRC/Data/CLS-LOC"
 ANNOTATIONS = "ILSVRC/Annotations/CLS-LOC/val"
-IMAGE_SETS = {"train": "ILSVRC/ImageSets/CLS-LOC/train_cls.txt", "val": "ILSVRC/ImageSets/CLS-LOC/val.txt"}
+IMAGE_SETS = {
+    "train": "ILSVRC/ImageSets/CLS-LOC/train_cls.txt",
+    "val": "ILSVRC/ImageSets/CLS-LOC/val.txt",
+}
 # A large data set has a few such boxes of its own, and is scored with them; more mean that the
 # annotations are those of other images, or of the same at another size.
 NOISE_KINDS = ("box outside the image", "annotation of another size")
@@ -44,12 +49,16 @@ _INDEX_FORMAT = "4"  # of the cached index: another one, or other rules of readi
 
 
 def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The train or val split of a tree, from the index in `cache` unless the tree has changed since.
+    """The train or val split of a tree, from the index in `cache` unless the tree has changed
+    since.
 
-    Raises UserError, before an image is decoded, where val's annotations contradict its images or each other.
+    Raises UserError, before an image is decoded, where val's annotations contradict its images or
+    each other.
     """
     if split not in IMAGE_SETS:
-        raise UserError(f"data.split={split}: data.layout=ilsvrc has the splits {' and '.join(IMAGE_SETS)} alone")
+        raise UserError(
+            f"data.split={split}: data.layout=ilsvrc has the splits {' and '.join(IMAGE_SETS)} alone"
+        )
     root, (wnids, words) = tree_root(data), read_classes(data)
     key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
     index, signature = cache / "index" / f"{key}.npz", _signature(root, split, wnids)
@@ -66,13 +75,21 @@ def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
 
 
 def imagenet_classes() -> tuple[list[str], list[str]]:
-    """wnids and words of ILSVRC 2012's 1000 classes, in the order of torchvision's, timm's and Caffe's networks."""
+    """wnids and words of ILSVRC 2012's 1000 classes, in the order of torchvision's, timm's and
+    Caffe's networks.
+    """
     return read_synset_mapping(Path(__file__).with_name("imagenet_classes.txt"))
 
 
 def tree_root(data: DataConfig, wanted: str = IMAGES) -> Path:
-    """The data root, or a UserError that says which part of the tree was looked for and how to get it."""
-    advice = f"{data.get}; or data=shapes, which needs nothing" if data.get else "data=shapes needs nothing"
+    """The data root, or a UserError that says which part of the tree was looked for and how to get
+    it.
+    """
+    advice = (
+        f"{data.get}; or data=shapes, which needs nothing"
+        if data.get
+        else "data=shapes needs nothing"
+    )
     if data.root is None:
         raise UserError(f"data={data.name} has no root: {advice}")
     root = Path(data.root)
@@ -86,13 +103,15 @@ def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
     lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
     wnids = [line[0] for line in lines]
     if len(set(wnids)) != len(wnids) or not wnids:
-        raise UserError(f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line")
+        raise UserError(
+            f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line"
+        )
     return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
 
 
 def _signature(root: Path, split: str, wnids: list[str]) -> str:
-    """Changes with the class order, with files added or removed, and with the size or date of any annotation and of
-    any val image, which are held against each other."""
+    """Changes with the class order, with files added or removed, and with the size or date of any
+    annotation and of any val image, which are held against each other."""
     folder = root / IMAGES / split
     watched = [root / SOLUTION, root / IMAGE_SETS[split], folder, *folder.glob("*/")]
     if split == "val":
@@ -106,7 +125,9 @@ def _signature(root: Path, split: str, wnids: list[str]) -> str:
 
 
 def _build_index(root: Path, split: str, wnids: list[str], command: str) -> dict[str, np.ndarray]:
-    """The arrays of a Split. command: what a UserError proposes to type, to list all that it counts."""
+    """The arrays of a Split. command: what a UserError proposes to type, to list all that it
+    counts.
+    """
     folder = root / IMAGES / split
     files = _listed_files(root, split)
     class_of = {wnid: label for label, wnid in enumerate(wnids)}
@@ -115,25 +136,39 @@ def _build_index(root: Path, split: str, wnids: list[str], command: str) -> dict
 
     def look_at(file: str) -> tuple[Truth | None, list[Finding]]:
         stem = stem_of(file)
-        annotation = read_annotation(root / ANNOTATIONS / f"{stem}.xml") if stem in with_xml else None
+        annotation = (
+            read_annotation(root / ANNOTATIONS / f"{stem}.xml") if stem in with_xml else None
+        )
         listed = solution.get(stem)
         truth = truth_of(file, annotation, listed)
-        if annotation is None and listed is None:  # its folder alone tells its class, and there is no box
+        if (
+            annotation is None and listed is None
+        ):  # its folder alone tells its class, and there is no box
             return truth, []
         try:
             size = read_size(folder / file)
         except CorruptImage as error:
-            raise UserError(f"corrupt image {error}: an evaluation counts every image; fetch it again") from None
+            raise UserError(
+                f"corrupt image {error}: an evaluation counts every image; fetch it again"
+            ) from None
         return truth, list(contradictions(file, annotation, listed, size, class_of))
 
     labels, boxes = [], []
     findings = shared_annotations(files, with_xml, solution)
-    looked_at = in_threads(look_at, files) if split == "val" else map(look_at, files)  # of train no file is opened
-    for file, (truth, found) in zip(tqdm(files, f"index {split}", leave=False, disable=None), looked_at, strict=True):
+    looked_at = (
+        in_threads(look_at, files) if split == "val" else map(look_at, files)
+    )  # of train no file is opened
+    for file, (truth, found) in zip(
+        tqdm(files, f"index {split}", leave=False, disable=None), looked_at, strict=True
+    ):
         if truth is None:
-            raise UserError(f"{folder / file} has no label: neither {stem_of(file)}.xml nor {SOLUTION} names it")
+            raise UserError(
+                f"{folder / file} has no label: neither {stem_of(file)}.xml nor {SOLUTION} names it"
+            )
         if truth[0] not in class_of:
-            raise UserError(f"{folder / file} is of class {truth[0]}, which {MAPPING} does not list")
+            raise UserError(
+                f"{folder / file} is of class {truth[0]}, which {MAPPING} does not list"
+            )
         labels.append(class_of[truth[0]])
         boxes.append(truth[1])
         findings += found
@@ -166,7 +201,9 @@ def refuse_contradictions(findings: list[Finding], images: int, folder: Path, co
 
 
 def _listed_files(root: Path, split: str) -> list[str]:
-    """The images of a split, in the order of its list in ImageSets; all of them, sorted, where there is none."""
+    """The images of a split, in the order of its list in ImageSets; all of them, sorted, where
+    there is none.
+    """
     folder, image_set = root / IMAGES / split, root / IMAGE_SETS[split]
     files = scan_images(folder)
     if not files:
@@ -175,15 +212,23 @@ def _listed_files(root: Path, split: str) -> list[str]:
         return files
     names, by_name = read_image_set(image_set), by_listed_name(files)
     if missing := [name for name in names if name not in by_name]:
-        raise UserError(f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}")
+        raise UserError(
+            f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}"
+        )
     return [by_name[name] for name in names]
 
 
 def scan_images(folder: Path) -> list[str]:
-    """Relative paths of all images, in class folders or beside each other, sorted; none where there is no folder."""
+    """Relative paths of all images, in class folders or beside each other, sorted; none where there
+    is no folder.
+    """
     found = []
     for entry in os.scandir(folder) if folder.is_dir() else ():
-        names = [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)] if entry.is_dir() else [entry.name]
+        names = (
+            [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)]
+            if entry.is_dir()
+            else [entry.name]
+        )
         found += [name for name in names if name.lower().endswith(SUFFIXES)]
     return sorted(found)
 
@@ -197,7 +242,9 @@ def read_image_set(path: Path) -> list[str]:
     """The names in a list of `name number` lines (the number may be left out)."""
     names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if len(set(names)) != len(names) or not names:
-        raise UserError(f"{path} lists {len(names)} images, {len(set(names))} different; expected one a line")
+        raise UserError(
+            f"{path} lists {len(names)} images, {len(set(names))} different; expected one a line"
+        )
     return names
 
 
@@ -216,16 +263,24 @@ def truth_from_folder(file: str) -> Truth | None:
 
 
 def truth_of(file: str, annotation: Annotation | None, listed: Truth | None) -> Truth | None:
-    """Class and boxes of an image: its XML's, else those of LOC_val_solution.csv, else the class of its folder."""
+    """Class and boxes of an image: its XML's, else those of LOC_val_solution.csv, else the class of
+    its folder.
+    """
     if annotation and annotation.truth:
         return annotation.truth
     return listed or truth_from_folder(file)
 
 
 def contradictions(
-    file: str, annotation: Annotation | None, listed: Truth | None, size: tuple[int, int], wnids: Container[str]
+    file: str,
+    annotation: Annotation | None,
+    listed: Truth | None,
+    size: tuple[int, int],
+    wnids: Container[str],
 ) -> Iterator[Finding]:
-    """Where what is said of an image contradicts the image, its (width, height), its class folder or itself."""
+    """Where what is said of an image contradicts the image, its (width, height), its class folder
+    or itself.
+    """
     own = annotation.truth if annotation else None
     truth = truth_of(file, annotation, listed)
     folder = truth_from_folder(file)
@@ -233,22 +288,34 @@ def contradictions(
         yield "class of another folder", f"{file}: its annotation says {truth[0]}"
     if own and listed and own[0] != listed[0] and own[0] in wnids:
         yield "class of another list", f"{file}: its XML says {own[0]}, {SOLUTION} says {listed[0]}"
-    elif own and listed and own[0] == listed[0] and listed[1] and sorted(own[1]) != sorted(listed[1]):
-        yield "boxes of another list", f"{file}: its XML has other boxes than {SOLUTION}; the XML's are taken"
+    elif (
+        own and listed and own[0] == listed[0] and listed[1] and sorted(own[1]) != sorted(listed[1])
+    ):
+        yield (
+            "boxes of another list",
+            f"{file}: its XML has other boxes than {SOLUTION}; the XML's are taken",
+        )
     if annotation:
         yield from size_findings(f"{stem_of(file)}.xml", annotation.size, size)
     if truth:
         yield from box_findings(file, truth[1], size)
 
 
-def shared_annotations(files: list[str], with_xml: set[str], solution: Mapping[str, Truth]) -> list[Finding]:
-    """Images of one name in several class folders, which cannot all be what the one annotation of that name says."""
+def shared_annotations(
+    files: list[str], with_xml: set[str], solution: Mapping[str, Truth]
+) -> list[Finding]:
+    """Images of one name in several class folders, which cannot all be what the one annotation of
+    that name says.
+    """
     annotated = with_xml | solution.keys()
     images_of = defaultdict(list)
     for file in files if annotated else []:
         images_of[stem_of(file)].append(file)
     return [
-        ("annotation of several images", f"{images[0]}: {images[1]} has the same annotation, {stem}")
+        (
+            "annotation of several images",
+            f"{images[0]}: {images[1]} has the same annotation, {stem}",
+        )
         for stem, images in images_of.items()
         if len(images) > 1 and stem in annotated
     ]
@@ -261,9 +328,15 @@ def check_command(data: DataConfig) -> str:
 
 
 def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iterable[str]]) -> None:
-    """The classes (wnid → words), and each split's images: `<name without suffix> <running number>`, sorted."""
-    (root / MAPPING).write_text("".join(f"{wnid} {words}\n" for wnid, words in classes.items()), encoding="utf-8")
+    """The classes (wnid → words), and each split's images: `<name without suffix> <running
+    number>`, sorted.
+    """
+    (root / MAPPING).write_text(
+        "".join(f"{wnid} {words}\n" for wnid, words in classes.items()), encoding="utf-8"
+    )
     for split, of_split in names.items():
         path = root / IMAGE_SETS[split]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1)))
+        path.write_text(
+            "".join(f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1))
+        )

@@ -1,7 +1,9 @@
-"""Image files → pixels, with the oddities of ILSVRC's files and of one's own: CMYK, transparency, 16 bits, rotation.
+"""Image files → pixels, with the oddities of ILSVRC's files and of one's own: CMYK, transparency,
+16 bits, rotation.
 
-A camera notes in an image's EXIF tags how it was held. One's own images are turned upright by them, as every viewer
-shows them; ILSVRC's stay as they are stored, since its boxes were drawn on the stored pixels.
+A camera notes in an image's EXIF tags how it was held. One's own images are turned upright by them,
+as every viewer shows them; ILSVRC's stay as they are stored, since its boxes were drawn on the
+stored pixels.
 """
 
 import io
@@ -21,7 +23,8 @@ from cam_repro.files import read_bytes
 # Damaged EXIF tags and palettes with transparency: the pixels are fine.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Of Pillow's other formats some run programs (EPS), and some know a file by so few bytes that noise is one (TGA).
+# Of Pillow's other formats some run programs (EPS), and some know a file by so few bytes that noise
+# is one (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = (  # of files taken for images: every one that Pillow knows of these formats
     ".jpeg", ".jpg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff",
@@ -31,9 +34,12 @@ MAY_BE_DEEP = (  # suffixes of files that may have more than 8 bits
     b".png", b".apng", b".tif", b".tiff", b".jp2", b".j2k", b".j2c", b".jpc", b".jpf", b".jpx",
     b".pgm", b".pnm", b".pfm",
 )  # fmt: skip
-LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels: where Pillow too takes it for a bomb, 179 million
+LARGEST_PICTURE = 2 * (
+    Image.MAX_IMAGE_PIXELS or 0
+)  # pixels: where Pillow too takes it for a bomb, 179 million
 MUCH_TEXT = PngImagePlugin.MAX_TEXT_CHUNK  # bytes, beyond which Pillow would not read a PNG
-# A workflow or a protocol in a PNG may have megabytes: one text may be as long as Pillow lets all of them be (64 MB).
+# A workflow or a protocol in a PNG may have megabytes: one text may be as long as Pillow lets all
+# of them be (64 MB).
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 ORIENTATION = 0x0112  # the EXIF tag
 # The same with its type, its count of 1 and a value from 2 to 8, big-endian or little-endian.
@@ -59,7 +65,8 @@ class CorruptImage(Exception):
 def read_image(path: Path, upright: bool = False) -> np.ndarray:
     """The image as stored, or upright by its EXIF tag: (H,W,3) uint8 RGB. Raises CorruptImage.
 
-    What is transparent is laid on white, and values of more than 8 bits are scaled by their own range.
+    What is transparent is laid on white, and values of more than 8 bits are scaled by their own
+    range.
     """
     with _refusing(path):
         return _decode(read_bytes(path), upright)[0]
@@ -70,7 +77,9 @@ def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, 
     its own (width, height). Raises CorruptImage."""
     with _refusing(path), _open(path) as image:
         width, height = image.size
-        image.draft("RGB", (largest_side, largest_side))  # a JPEG is decoded at half of its size, if that is enough
+        image.draft(
+            "RGB", (largest_side, largest_side)
+        )  # a JPEG is decoded at half of its size, if that is enough
         shown = _rgb(_turned_upright(image))
         own_size = (width, height) if shown.size == image.size else (height, width)
         shown.thumbnail((largest_side, largest_side))
@@ -81,19 +90,25 @@ def read_size(path: Path, upright: bool = False) -> tuple[int, int]:
     """Width and height of what read_image gives, from the file's header alone. Raises CorruptImage."""
     with _refusing(path), _open(path) as image:
         width, height = image.size
-        sideways = upright and image.format != "TIFF" and _orientation(image) >= 5  # Pillow itself turns a TIFF
+        sideways = (
+            upright and image.format != "TIFF" and _orientation(image) >= 5
+        )  # Pillow itself turns a TIFF
         return (height, width) if sideways else (width, height)
 
 
 def is_deep(path: Path) -> bool:
-    """Whether read_image scales the image's values, since they have more than 8 bits; false for an unreadable one."""
+    """Whether read_image scales the image's values, since they have more than 8 bits; false for an
+    unreadable one.
+    """
     with suppress(CorruptImage), _refusing(path), _open(path) as image:
         return _has_deep_values(image)
     return False
 
 
 def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[str, str]]:
-    """Size (width, height) of what read_image gives, and what is odd about the file. Raises CorruptImage."""
+    """Size (width, height) of what read_image gives, and what is odd about the file. Raises
+    CorruptImage.
+    """
     with _refusing(path):
         data = read_bytes(path)
         pixels, doubt = _decode(data, upright)
@@ -106,7 +121,9 @@ def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[st
             "not a JPEG": "" if image.format in ("JPEG", "MPO") else f"{image.format}",
         }
         if orientation != 1:
-            oddities["EXIF rotation"] = f"orientation {orientation}, " + ("turned upright" if upright else "ignored")
+            oddities["EXIF rotation"] = f"orientation {orientation}, " + (
+                "turned upright" if upright else "ignored"
+            )
         if image.has_transparency_data:
             oddities["transparency"] = f"{image.mode}, laid on white"
         if _has_deep_values(image):
@@ -140,8 +157,12 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
 
 
 def _may_be_turned(jpeg: bytes) -> bool:
-    """False where a JPEG's tags leave it as it is, as most do: Pillow would take as long as a small one's decoding."""
-    first_scan = jpeg.find(b"\xff\xda")  # or that of a thumbnail, which lies behind the tags of the image
+    """False where a JPEG's tags leave it as it is, as most do: Pillow would take as long as a small
+    one's decoding.
+    """
+    first_scan = jpeg.find(
+        b"\xff\xda"
+    )  # or that of a thumbnail, which lies behind the tags of the image
     if jpeg.find(b"tiff:Orientation", 0, first_scan) >= 0:  # of XMP
         return True
     exif = jpeg.find(b"Exif\0\0", 0, first_scan)
@@ -175,12 +196,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _has_deep_values(image: Image.Image) -> bool:
-    """Grey of 16 or 32 bits, which Pillow would cut off at 255; it brings other modes to 8 bits as it reads them."""
+    """Grey of 16 or 32 bits, which Pillow would cut off at 255; it brings other modes to 8 bits as
+    it reads them.
+    """
     return image.mode[0] in "IF"
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """8 bits of grey: the image's least value black, its greatest white; what is no number is black."""
+    """8 bits of grey: the image's least value black, its greatest white; what is no number is
+    black.
+    """
     values = np.asarray(image).astype(np.float64)
     finite = values[np.isfinite(values)]
     least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
@@ -191,7 +216,8 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError, MemoryError …
+    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError,
+    MemoryError …
 
     A file that the system fails to read is not damaged: it stays a UserError.
     """

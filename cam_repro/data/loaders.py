@@ -1,4 +1,6 @@
-"""Pictures in batches: every random choice follows from (seed, epoch, image) alone, whoever decodes it."""
+"""Pictures in batches: every random choice follows from (seed, epoch, image) alone, whoever decodes
+it.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,10 @@ SHARED_MEMORY = Path("/dev/shm")  # through which the decoding processes give th
 
 @dataclass
 class Batch:
-    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture, or one black picture where N = 0, so that
-    a network can be shown something; labels (N,); images (N,) their numbers in the split; sizes (N,2) width and
-    height of the pictures as read; corrupt: one line for each file left out."""
+    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture, or one black picture
+    where N = 0, so that a network can be shown something; labels (N,); images (N,) their numbers in
+    the split; sizes (N,2) width and height of the pictures as read; corrupt: one line for each file
+    left out."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -39,7 +42,9 @@ class Batch:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
-        """With what goes to the device in memory that it can copy from by itself; DataLoader asks for it by name."""
+        """With what goes to the device in memory that it can copy from by itself; DataLoader asks
+        for it by name.
+        """
         return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
@@ -47,7 +52,9 @@ class Batch:
 
         From pinned memory a copy to a GPU is only asked for, and the host goes on.
         """
-        in_passing = device.type == "cuda"  # on Apple's GPUs the memory might be used again before it is copied
+        in_passing = (
+            device.type == "cuda"
+        )  # on Apple's GPUs the memory might be used again before it is copied
         pixels = self.pixels.to(device, non_blocking=in_passing)
         labels = self.labels.to(device, non_blocking=in_passing)
         return replace(self, pixels=pixels, labels=labels)
@@ -55,7 +62,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingCrops:
-    """One random crop of a picture, which follows from seed, epoch and the picture's number in the split."""
+    """One random crop of a picture, which follows from seed, epoch and the picture's number in the
+    split.
+    """
 
     recipe: RecipeConfig
     size: int
@@ -97,7 +106,9 @@ class BatchRequest:
     crops: TrainingCrops | EvaluationCrops
 
     @classmethod
-    def of(cls, split: Split, images: np.ndarray, crops: TrainingCrops | EvaluationCrops) -> BatchRequest:
+    def of(
+        cls, split: Split, images: np.ndarray, crops: TrainingCrops | EvaluationCrops
+    ) -> BatchRequest:
         files = split.files[images]
         return cls(split.folder, split.upright, files, images, split.labels[images], crops)
 
@@ -148,7 +159,8 @@ class _Pass:
 
 
 class Decoders:
-    """Processes that decode batches, which live to the end of the `with` block; without any, this process does.
+    """Processes that decode batches, which live to the end of the `with` block; without any, this
+    process does.
 
     workers: how many; none: one a core. pin: into memory that a GPU can copy from by itself.
     """
@@ -205,7 +217,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The epoch's global batches of image numbers, the same on every machine and process."""
     order = np.random.default_rng((seed, epoch)).permutation(images)
-    return [order[i * batch_size : (i + 1) * batch_size] for i in range(steps_per_epoch(images, batch_size))]
+    return [
+        order[i * batch_size : (i + 1) * batch_size]
+        for i in range(steps_per_epoch(images, batch_size))
+    ]
 
 
 def training_batches(
@@ -258,7 +273,9 @@ def evaluation_batches(
     crops = EvaluationCrops(view, size, interpolation)
     for batch in _decoded(split, batches, crops, workers, pin, decoders):
         if batch.corrupt:
-            raise UserError(f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again")
+            raise UserError(
+                f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again"
+            )
         yield batch
 
 

@@ -29,8 +29,8 @@ class Manifest:
     """The N images of a split as they were found.
 
     wnids (C,) of the classes; files (N,) relative paths as bytes; labels (N,) indices of wnids;
-    sizes (N,) of the files in bytes, (0,) where nobody asked for them; hashes (S,16) of the contents
-    of the images `sampled`.
+    sizes (N,) of the files in bytes, (0,) where nobody asked for them; hashes (S,16) of the
+    contents of the images `sampled`.
     """
 
     wnids: np.ndarray

@@ -1,4 +1,5 @@
-"""The built-in data set: ten kinds of drawn objects with boxes, made on first use as an ILSVRC CLS-LOC tree.
+"""The built-in data set: ten kinds of drawn objects with boxes, made on first use as an ILSVRC
+CLS-LOC tree.
 
 It needs nothing but a seed and a minute, so that every command can be tried without ImageNet.
 """
@@ -12,8 +13,8 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.data.drawing import KINDS, draw_picture
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, write_lists
+from cam_repro.data.synthetic import KINDS, draw_picture
 from cam_repro.files import make_folder, read_bytes
 
 GENERATOR = 4  # to be raised whenever the same seed gives other pictures
@@ -31,14 +32,17 @@ OBJECT = """	<object>
 		<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>
 	</object>
 """
-WNIDS = [f"n{90000001 + label}" for label in range(len(KINDS))]  # beyond WordNet's own: none is taken for ImageNet's
+WNIDS = [
+    f"n{90000001 + label}" for label in range(len(KINDS))
+]  # beyond WordNet's own: none is taken for ImageNet's
 
 
 def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) -> Path:
-    """Makes the data set at `root` unless it is there already: `train` + `val` pictures, over ten classes.
+    """Makes the data set at `root` unless it is there already: `train` + `val` pictures, over ten
+    classes.
 
-    It appears at `root` whole or not at all. Picture i of a split depends on (seed, split, i) alone.
-    Raises UserError when something else is at `root` or the disk does not take it.
+    It appears at `root` whole or not at all. Picture i of a split depends on (seed, split, i)
+    alone. Raises UserError when something else is at `root` or the disk does not take it.
     """
     root = Path(root).resolve()
     wanted = {"generator": GENERATOR, "seed": seed, "train": train, "val": val}
@@ -47,13 +51,20 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
         try:
             found = json.loads(read_bytes(root / "shapes.json"))
         except (FileNotFoundError, ValueError):
-            raise UserError(f"{root} holds something other than data=shapes; give another data.root=") from None
+            raise UserError(
+                f"{root} holds something other than data=shapes; give another data.root="
+            ) from None
         if found != wanted:
-            raise UserError(f"{root} holds data=shapes with {found}, expected {wanted}; give another data.root=")
+            raise UserError(
+                f"{root} holds data=shapes with {found}, expected {wanted}; give another data.root="
+            )
 
     def fill(making: Path) -> None:
         pictures = [(split, index) for split in SPLITS for index in range(wanted[split])]
-        names = {split: [_name(split, index) for of, index in pictures if of == split] for split in SPLITS}
+        names = {
+            split: [_name(split, index) for of, index in pictures if of == split]
+            for split in SPLITS
+        }
         write_lists(making, dict(zip(WNIDS, KINDS, strict=True)), names)
         drawn = in_threads(lambda picture: _write_picture(making, seed, *picture), pictures)
         for _ in tqdm(drawn, "drawing data=shapes", len(pictures), unit=" pictures", disable=None):
@@ -67,7 +78,11 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
 def _name(split: str, index: int) -> str:
     """As the lists of ILSVRC name it: `<wnid>/<wnid>_<n>` in train, a running number in val."""
     wnid = WNIDS[index % len(WNIDS)]
-    return f"shapes_val_{index + 1:08d}" if split == "val" else f"{wnid}/{wnid}_{index // len(WNIDS) + 1}"
+    return (
+        f"shapes_val_{index + 1:08d}"
+        if split == "val"
+        else f"{wnid}/{wnid}_{index // len(WNIDS) + 1}"
+    )
 
 
 def _write_picture(root: Path, seed: int, split: str, index: int) -> None:

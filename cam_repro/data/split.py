@@ -1,4 +1,6 @@
-"""What everything else sees of a data set: images in an order, with labels and boxes, whatever its layout on disk."""
+"""What everything else sees of a data set: images in an order, with labels and boxes, whatever its
+layout on disk.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,16 @@ _KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # o
 
 @dataclass(frozen=True)
 class Split:
-    """One split: N images in an order (ILSVRC's: that of ImageSets, the devkit's numbering), with labels and boxes.
+    """One split: N images in an order (ILSVRC's: that of ImageSets, the devkit's numbering), with
+    labels and boxes.
 
-    folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, an index of wnids;
-    boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it, those of image i at
-    box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes; hashes: the file that keeps the pictures'
-    hashes, none: they are taken anew at each fingerprint; upright: images are turned by their EXIF tag, else they are
-    taken as stored; name: which part of the data set this is, "train", "val", "test" or "all"; remarks: what was passed
-    over or is odd in the folder, a kind → the files or classes.
+    folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, an
+    index of wnids; boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it,
+    those of image i at box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes;
+    hashes: the file that keeps the pictures' hashes, none: they are taken anew at each fingerprint;
+    upright: images are turned by their EXIF tag, else they are taken as stored; name: which part of
+    the data set this is, "train", "val", "test" or "all"; remarks: what was passed over or is odd
+    in the folder, a kind → the files or classes.
     """
 
     folder: Path
@@ -65,11 +69,17 @@ class Split:
         """These images alone, in this order."""
         boxes = [self.true_boxes(image) for image in images]
         starts = np.cumsum([0] + [len(of_image) for of_image in boxes])
-        kept = {"files": self.files[images], "labels": self.labels[images], "boxes": np.concatenate(boxes)}
+        kept = {
+            "files": self.files[images],
+            "labels": self.labels[images],
+            "boxes": np.concatenate(boxes),
+        }
         return replace(self, **kept, box_starts=starts, hashes=None)
 
     def answered_by(self, wnids: list[str], words: list[str]) -> Split:
-        """The same images under a network's classes (C,), in its order. Raises UserError for one it does not know."""
+        """The same images under a network's classes (C,), in its order. Raises UserError for one it
+        does not know.
+        """
         place = {wnid: number for number, wnid in enumerate(wnids)}
         if unknown := [wnid for wnid in self.wnids if wnid not in place]:
             raise UserError(
@@ -80,12 +90,17 @@ class Split:
         return replace(self, labels=labels, wnids=wnids, words=words)
 
     def devkit_numbers(self) -> np.ndarray:
-        """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in the split."""
+        """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in
+        the split.
+        """
         numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]
-        return np.array([int(found[1]) if found else place for place, found in enumerate(numbers, 1)])
+        return np.array(
+            [int(found[1]) if found else place for place, found in enumerate(numbers, 1)]
+        )
 
     def fingerprint(self) -> str:
-        """Changes when images, labels, boxes, classes or any picture's content do. Raises UserError for a lost file.
+        """Changes when images, labels, boxes, classes or any picture's content do. Raises UserError
+        for a lost file.
 
         Pictures are read once, and again only where a file's size or date has changed: the date of
         its last change of any kind, which unpacking or copying cannot set back.
@@ -108,7 +123,9 @@ class Split:
         """(N,) of _KEPT: every picture's file, hashed unless it is as it was."""
         files, folder = self.files.tolist(), os.fsencode(self.folder)
         kept = load_arrays(self.hashes) if self.hashes else {}
-        known = dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True)) if kept else {}
+        known = (
+            dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True)) if kept else {}
+        )
 
         def hashed(file: bytes) -> tuple[int, int, bytes]:
             path = folder + b"/" + file
@@ -119,7 +136,14 @@ class Split:
             return status.st_size, status.st_ctime_ns, hash_of(path)
 
         try:
-            bar = tqdm(in_threads(hashed, files), "fingerprint", len(files), unit=" files", leave=False, disable=None)
+            bar = tqdm(
+                in_threads(hashed, files),
+                "fingerprint",
+                len(files),
+                unit=" files",
+                leave=False,
+                disable=None,
+            )
             now = np.fromiter(bar, _KEPT, len(files))
         except FileNotFoundError as error:
             reason = f"{error.filename}: {error.strerror}"

@@ -16,20 +16,25 @@ Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-cv2.setNumThreads(1)  # boxes are drawn in a process a core; OpenCV's own threads would not survive the fork
-cv2.ipp.setUseIPP(False)  # Intel's bicubic takes five times as long as OpenCV's own, which every machine has
+cv2.setNumThreads(
+    1
+)  # boxes are drawn in a process a core; OpenCV's own threads would not survive the fork
+cv2.ipp.setUseIPP(
+    False
+)  # Intel's bicubic takes five times as long as OpenCV's own, which every machine has
 INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of the picture, or several, that an evaluation shows to the network, and the way back from there.
+    """A part of the picture, or several, that an evaluation shows to the network, and the way back
+    from there.
 
-    crops: how many it takes of a picture.
-    take(image (H,W,3), size, interpolation) -> (crops,size,size,3) uint8; interpolation is the
-    filter that shrinks the image, "bilinear" or "bicubic"; not given: bilinear.
-    place(a class's maps (crops,h,w) of crops of `size` pixels, (width, height), size, interpolation) ->
-    (height,width); one class at a time, since larger arrays cost more to make than to fill.
+    crops: how many it takes of a picture. take(image (H,W,3), size, interpolation) ->
+    (crops,size,size,3) uint8; interpolation is the filter that shrinks the image, "bilinear" or
+    "bicubic"; not given: bilinear. place(a class's maps (crops,h,w) of crops of `size` pixels,
+    (width, height), size, interpolation) -> (height,width); one class at a time, since larger
+    arrays cost more to make than to fill.
     """
 
     crops: int
@@ -51,13 +56,19 @@ def resize(
     Pillow before 13; Pillow 13 shrinks the columns of a tall image first, and up to 5 of 100,000
     values differ by more (tests/data/test_views.py).
     """
-    pixels = torch.from_numpy(image_hwc)[None].permute(0, 3, 1, 2)  # as they lie: else torch would turn them over
+    pixels = torch.from_numpy(image_hwc)[None].permute(
+        0, 3, 1, 2
+    )  # as they lie: else torch would turn them over
     shrunk = F.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
     return shrunk[0].permute(1, 2, 0).numpy()
 
 
-def resize_map(heatmap: np.ndarray, width: int, height: int, interpolation: str = "bicubic") -> np.ndarray:
-    """(h,w) float32 -> (height,width), by OpenCV, as the WSOL benchmark does; torch gives the same values."""
+def resize_map(
+    heatmap: np.ndarray, width: int, height: int, interpolation: str = "bicubic"
+) -> np.ndarray:
+    """(h,w) float32 -> (height,width), by OpenCV, as the WSOL benchmark does; torch gives the same
+    values.
+    """
     return cv2.resize(heatmap, (width, height), interpolation=INTERPOLATIONS[interpolation])
 
 
@@ -67,7 +78,9 @@ def squash(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") ->
 
 
 def center_crop(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as torchvision's recipe."""
+    """The middle (size,size,3) of the picture whose short side is resized to size·256/224, as
+    torchvision's recipe.
+    """
     height, width = image_hwc.shape[:2]
     new_width, new_height, left, top = _center_crop_geometry(width, height, size)
     resized = resize(image_hwc, new_width, new_height, interpolation)
@@ -75,15 +88,21 @@ def center_crop(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear
 
 
 def _center_crop_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
-    """Width and height of the resized picture, then left and top of the crop in it; rounded as torchvision does."""
+    """Width and height of the resized picture, then left and top of the crop in it; rounded as
+    torchvision does.
+    """
     short = round(size * 256 / 224)
     long = int(short * max(width, height) / min(width, height))
     new_width, new_height = (short, long) if width <= height else (long, short)
     return new_width, new_height, round((new_width - size) / 2), round((new_height - size) / 2)
 
 
-def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str) -> np.ndarray:
-    """What lies outside the crop was not seen and is 0: not salient. The crop's edges go to whole pixels."""
+def _place_center_crop(
+    maps: np.ndarray, picture: tuple[int, int], size: int, interpolation: str
+) -> np.ndarray:
+    """What lies outside the crop was not seen and is 0: not salient. The crop's edges go to whole
+    pixels.
+    """
     width, height = picture
     new_width, new_height, left, top = _center_crop_geometry(width, height, size)
     left, right = (round(x * width / new_width) for x in (left, left + size))
@@ -94,14 +113,18 @@ def _place_center_crop(maps: np.ndarray, picture: tuple[int, int], size: int, in
 
 
 def ten_crop(image_hwc: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """The release's ten crops (10,size,size,3) of the whole picture warped to a square: five places, then mirrored."""
+    """The release's ten crops (10,size,size,3) of the whole picture warped to a square: five
+    places, then mirrored.
+    """
     warped = squash(image_hwc, ten_crop_side(size), interpolation)
     crops = [warped[y : y + size, x : x + size] for x, y in ten_crop_places(size)]
     return np.stack(crops + [crop[:, ::-1] for crop in crops])
 
 
 def ten_crop_side(size: int) -> int:
-    """The warped square's side: 256 for crops of 224 (GoogLeNet, VGG) and of 227 (AlexNet), else in proportion."""
+    """The warped square's side: 256 for crops of 224 (GoogLeNet, VGG) and of 227 (AlexNet), else in
+    proportion.
+    """
     return 256 if size in (224, 227) else round(size * 256 / 224)
 
 
@@ -125,8 +148,8 @@ def ten_crop_coverage(size: int) -> np.ndarray:
 def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
     """The release's merge of ten crops' maps of a class (10,h,w) in the warped square: (256,256).
 
-    Each is resized to the crop if smaller (bicubic), un-mirrored, and its absolute value added at its place. The sum
-    is not divided by how many crops see a pixel (10, 6, 4 or 2).
+    Each is resized to the crop if smaller (bicubic), un-mirrored, and its absolute value added at
+    its place. The sum is not divided by how many crops see a pixel (10, 6, 4 or 2).
     """
     side = ten_crop_side(size)
     merged = np.zeros((side, side), np.float32)
@@ -138,8 +161,12 @@ def sum_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
 
 
 def _over_the_picture(merge: Callable[[np.ndarray, int], np.ndarray]) -> Callable[..., np.ndarray]:
-    """The way back where the crops show the whole picture: `merge` makes one map of theirs, which is enlarged."""
-    return lambda maps, picture, size, interpolation: resize_map(merge(maps, size), *picture, interpolation)
+    """The way back where the crops show the whole picture: `merge` makes one map of theirs, which
+    is enlarged.
+    """
+    return lambda maps, picture, size, interpolation: resize_map(
+        merge(maps, size), *picture, interpolation
+    )
 
 
 def _average_ten_crops(maps: np.ndarray, size: int) -> np.ndarray:
@@ -177,13 +204,18 @@ def training_crop(
     return torch.from_numpy(crop).flip(1).numpy() if recipe.mirror and rng.random() < 0.5 else crop
 
 
-def random_window(width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator, size: int = 224) -> Window:
-    """Of a `squash` crop the release's 224 of 256 pixels of the warped picture, 227 where AlexNet sees as many; of a
-    `resized` one Inception's: an area between `crop_area` and 1 of the picture, an aspect between 3:4 and 4:3."""
+def random_window(
+    width: int, height: int, recipe: RecipeConfig, rng: np.random.Generator, size: int = 224
+) -> Window:
+    """Of a `squash` crop the release's 224 of 256 pixels of the warped picture, 227 where AlexNet
+    sees as many; of a `resized` one Inception's: an area between `crop_area` and 1 of the picture,
+    an aspect between 3:4 and 4:3."""
     if recipe.crop == "squash":
         side = 227 if size == 227 else 224
         x, y = rng.integers(0, 257 - side, 2)
-        return _whole_pixels(*np.array([x, y, x + side, y + side]) / 256 * (width, height, width, height))
+        return _whole_pixels(
+            *np.array([x, y, x + side, y + side]) / 256 * (width, height, width, height)
+        )
     for _ in range(10):
         area = width * height * rng.uniform(recipe.crop_area, 1.0)
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -207,18 +239,24 @@ def _whole_pixels(left: float, top: float, right: float, bottom: float) -> Windo
 
 
 def normalise(pixels_nchw: torch.Tensor) -> torch.Tensor:
-    """uint8 (N,3,H,W) → float32 with ImageNet's mean and deviation, channels last, where the pixels are.
+    """uint8 (N,3,H,W) → float32 with ImageNet's mean and deviation, channels last, where the pixels
+    are.
 
-    A row of the picture at a time, three colours after each other: a channel at a time takes five times as long.
+    A row of the picture at a time, three colours after each other: a channel at a time takes five
+    times as long.
     """
     count, channels, height, width = pixels_nchw.shape
     mean, std = _colours_of_a_row(width, pixels_nchw.device)
     rows = pixels_nchw.permute(0, 2, 3, 1).reshape(count * height, width * channels)
-    return rows.float().sub_(mean).div_(std).view(count, height, width, channels).permute(0, 3, 1, 2)
+    return (
+        rows.float().sub_(mean).div_(std).view(count, height, width, channels).permute(0, 3, 1, 2)
+    )
 
 
 @lru_cache(maxsize=64)  # made anew, they would be moved to a GPU at every step, which waits for it
 def _colours_of_a_row(width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """ImageNet's mean and deviation (width·3,) in levels of 0…255."""
-    mean, std = (255 * torch.tensor(of, device=device).repeat(width) for of in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (
+        255 * torch.tensor(of, device=device).repeat(width) for of in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return mean, std

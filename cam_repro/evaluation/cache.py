@@ -30,7 +30,7 @@ from cam_repro.provenance import code_of
 CODE_OF_THE_MAPS = (
     "data/images.py", "data/views.py", "data/loaders.py",
     "networks/network.py", "networks/pixels.py", "networks/trunks.py", "networks/caffe.py",
-    "networks/of_timm.py", "networks/weights.py",
+    "networks/timm_backbones.py", "networks/weights.py",
     "localization/maps.py", "localization/methods.py", "evaluation/maps.py", "distributed.py",
 )  # fmt: skip
 CODE_OF_THE_ROWS = (*CODE_OF_THE_MAPS, "localization", "evaluation/metrics.py")
@@ -143,7 +143,10 @@ class EvaluationCache:
                 self.maps[method] = BatchFile(folder, method, of_maps | {"method": method})
                 continue
             self.metrics_of[method] = [key for key in wanted if key[0] == method]
-            asked = {"method": method, "metrics": [repr(metric) for _, metric in self.metrics_of[method]]}
+            asked = {
+                "method": method,
+                "metrics": [repr(metric) for _, metric in self.metrics_of[method]],
+            }
             self.rows[method] = BatchFile(folder, f"{method}-rows", of_rows | asked)
         if not methods:
             self.maps[None] = BatchFile(folder, "classes", of_maps)

@@ -21,9 +21,9 @@ GRADIENTS_TAKE = 4  # times the memory: every layer's output is kept for the way
 class MapBatch:
     """What a network says of n images.
 
-    images (n,): their numbers in the split; classes (n,G): the G = min(5, C) best ones; sizes (n,2):
-    width and height of the images as read; maps: method -> (n,crops,G+1,h,w) float32, the maps of
-    those classes and, last, of the true class, before they are enlarged.
+    images (n,): their numbers in the split; classes (n,G): the G = min(5, C) best ones; sizes
+    (n,2): width and height of the images as read; maps: method -> (n,crops,G+1,h,w) float32, the
+    maps of those classes and, last, of the true class, before they are enlarged.
     """
 
     images: np.ndarray

@@ -1,4 +1,5 @@
-"""Ways to score a split: what is kept of each image's maps, and the numbers that come of all of them.
+"""Ways to score a split: what is kept of each image's maps, and the numbers that come of all of
+them.
 
 A metric is an object with two methods. `of_image` runs in a process for each core and gives arrays
 of one shape for every image, its rows; `compute` is given the rows of all images, in the split's
@@ -52,9 +53,10 @@ class Scores:
     """What a metric says of a split.
 
     counts: how many images stand behind the numbers; metrics and confidence (95 % intervals) in
-    percent, None where there was nothing to measure on; per_image: what each image adds, (N,…) each;
-    thresholds: the best ones of a metric that chooses them; curves: {name: (1000,)} in percent over
-    THRESHOLDS; guesses: labels (N,K) and boxes (N,K,4); predicted_boxes (N,4) of the true class.
+    percent, None where there was nothing to measure on; per_image: what each image adds, (N,…)
+    each; thresholds: the best ones of a metric that chooses them; curves: {name: (1000,)} in
+    percent over THRESHOLDS; guesses: labels (N,K) and boxes (N,K,4); predicted_boxes (N,4) of the
+    true class.
     """
 
     counts: dict[str, int]
@@ -123,7 +125,9 @@ class LocalizationErrors:
         return VIEWS[self.view].place(maps_vhw, size, self.size, self.resize)
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """boxes (M,2,4): the loose and the tight one of each class, the same where there is but one."""
+        """boxes (M,2,4): the loose and the tight one of each class, the same where there is but
+        one.
+        """
         of_classes = []
         for maps_vhw in maps_vmhw.swapaxes(0, 1):
             heatmap = self.heatmap(maps_vhw, image.size)
@@ -202,11 +206,16 @@ class MaxBoxAcc:
     def _baselines(self, split: Split, sizes: np.ndarray, images: np.ndarray) -> dict[str, float]:
         """The accuracy of the two boxes that ignore the image, on the same maps."""
         image_sizes = [tuple(sizes[image]) for image in images]
-        truth = [boxes_on_map(split.true_boxes(image), size) for image, size in zip(images, image_sizes, strict=True)]
+        truth = [
+            boxes_on_map(split.true_boxes(image), size)
+            for image, size in zip(images, image_sizes, strict=True)
+        ]
         found = {}
         for name, side in BASELINES.items():
             boxes = centred_boxes(sizes[images], side)
-            on_map = [boxes_on_map(box, size)[0] for box, size in zip(boxes, image_sizes, strict=True)]
+            on_map = [
+                boxes_on_map(box, size)[0] for box, size in zip(boxes, image_sizes, strict=True)
+            ]
             accuracy = box_accuracy(on_map, truth)
             found[f"baseline_{name}"] = accuracy["v1"]
             found[f"baseline_{name}_v2"] = accuracy["v2"]

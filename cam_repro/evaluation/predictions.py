@@ -1,12 +1,13 @@
 """Five guesses an image: the release's result sets, and the devkit's and Kaggle's formats on disk.
 
-`predictions.txt`, the devkit's submission, has one line an image, in the data set's order: `label x1 y1 x2 y2` for each
-guess, the best first. By the devkit's readme, and its program, lines may have different numbers of guesses, of which
-the first five count; zeros fill what a line has less than others.
-Labels are 1-based. What they count is, as predictions_labels= says, `mapping`: the lines of the data set's
-`LOC_synset_mapping.txt` or, without one, its sorted classes; `imagenet`: ILSVRC's 1000 classes in the usual order, as a
-network with published weights numbers them; `devkit`: the ILSVRC2012_ID of the devkit's own `meta.mat`, given as a file
-of `ILSVRC2012_ID wnid …` lines, devkit=. Corners are pixels of the original image counted from 0, both inside the box.
+`predictions.txt`, the devkit's submission, has one line an image, in the data set's order: `label
+x1 y1 x2 y2` for each guess, the best first. By the devkit's readme, and its program, lines may have
+different numbers of guesses, of which the first five count; zeros fill what a line has less than
+others. Labels are 1-based. What they count is, as predictions_labels= says, `mapping`: the lines of
+the data set's `LOC_synset_mapping.txt` or, without one, its sorted classes; `imagenet`: ILSVRC's
+1000 classes in the usual order, as a network with published weights numbers them; `devkit`: the
+ILSVRC2012_ID of the devkit's own `meta.mat`, given as a file of `ILSVRC2012_ID wnid …` lines,
+devkit=. Corners are pixels of the original image counted from 0, both inside the box.
 
 Kaggle's CSV has the columns ImageId, the image's file name without its ending, and
 PredictionString, the same guesses with a wnid, or when it is read a number too, for the label; its
@@ -25,7 +26,7 @@ from cam_repro import UserError
 from cam_repro.data import imagenet_classes
 from cam_repro.files import read_text, replacing
 from cam_repro.localization.boxes import LOOSE, TIGHT
-from cam_repro.mistakes import shown
+from cam_repro.option_errors import shown
 
 GUESSES = 5
 NUMBERS_A_GUESS = 5  # label x1 y1 x2 y2
@@ -39,35 +40,49 @@ RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of
 }
 
 
-def guesses_of(classes: np.ndarray, boxes: np.ndarray, result_set: str) -> tuple[np.ndarray, np.ndarray]:
-    """The guesses of N images: best classes (N, G), G ≤ 5, with their boxes (N, G, B, 4) -> (N, K), (N, K, 4), K ≤ 5.
+def guesses_of(
+    classes: np.ndarray, boxes: np.ndarray, result_set: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The guesses of N images: best classes (N, G), G ≤ 5, with their boxes (N, G, B, 4) -> (N, K),
+    (N, K, 4), K ≤ 5.
 
-    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3). Guesses of classes that
-    a data set of fewer than five does not have are left out.
+    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
+    Guesses of classes that a data set of fewer than five does not have are left out.
     """
-    places, which = np.array([guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]).T
+    places, which = np.array(
+        [guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]
+    ).T
     return classes[:, places], boxes[:, places, which]
 
 
 def label_order(labels: str, wnids: Sequence[str], devkit: str | None = None) -> list[str]:
-    """The wnids that labels 1, 2, … mean: `wnids` of the data, ILSVRC's, or those of the devkit's table.
+    """The wnids that labels 1, 2, … mean: `wnids` of the data, ILSVRC's, or those of the devkit's
+    table.
 
     Raises UserError for a table that is not there or not complete.
     """
     if labels != "devkit":
         return imagenet_classes()[0] if labels == "imagenet" else [*wnids]
     if devkit is None:
-        raise UserError("predictions_labels=devkit needs the devkit's classes: devkit=<a file of ILSVRC2012_ID wnid …>")
+        raise UserError(
+            "predictions_labels=devkit needs the devkit's classes: devkit=<a file of ILSVRC2012_ID wnid …>"
+        )
     rows = [line.split() for line in read_text(Path(devkit)).splitlines() if line.strip()]
     wnid_of = {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdecimal()}
     if not rows or len(wnid_of) != len(rows) or sorted(wnid_of) != [*range(1, len(rows) + 1)]:
-        raise UserError(f"devkit={devkit}: expected a line `ILSVRC2012_ID wnid …` for each id from 1 on, each once")
+        raise UserError(
+            f"devkit={devkit}: expected a line `ILSVRC2012_ID wnid …` for each id from 1 on, each once"
+        )
     return [wnid_of[number] for number in sorted(wnid_of)]
 
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:
-    """Write labels (N, K), 0-based class indices, and boxes (N, K, 4), K ≤ 5, as a submission, whole or not at all."""
-    rows = np.concatenate([np.asarray(labels)[..., None] + 1, boxes], axis=-1).reshape(len(labels), -1)
+    """Write labels (N, K), 0-based class indices, and boxes (N, K, 4), K ≤ 5, as a submission,
+    whole or not at all.
+    """
+    rows = np.concatenate([np.asarray(labels)[..., None] + 1, boxes], axis=-1).reshape(
+        len(labels), -1
+    )
     with replacing(Path(path)) as temporary:
         np.savetxt(temporary, rows, "%.10g")
 
@@ -152,7 +167,9 @@ def _lines_of_text(path: Path, lines: list[str], images: int) -> list[tuple[str,
         lines = lines[:-1]
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
-        raise UserError(f"{where}: the file has {len(lines)} lines, expected {images}, one an image")
+        raise UserError(
+            f"{where}: the file has {len(lines)} lines, expected {images}, one an image"
+        )
     return [(f"{path}, line {number}", line.split()) for number, line in enumerate(lines, start=1)]
 
 

@@ -49,7 +49,8 @@ def file_name(method: str | None, protocol: str, split: str = "val") -> str:
 
 
 def protocol_name(protocol: ProtocolConfig) -> str:
-    """The name that records go by: a setting that is not its YAML's makes another, as `paper-threshold0.5`.
+    """The name that records go by: a setting that is not its YAML's makes another, as
+    `paper-threshold0.5`.
 
     A name without a YAML is held against the settings' defaults.
     """
@@ -71,11 +72,15 @@ def record_path(evaluation: Evaluation, spec: EvaluationSpec) -> Path:
     return folder / file_name(spec.method, protocol_name(spec.protocol), evaluation.split.name)
 
 
-def write_record(evaluation: Evaluation, spec: EvaluationSpec, scores: Scores, seconds: float) -> dict[str, Any]:
+def write_record(
+    evaluation: Evaluation, spec: EvaluationSpec, scores: Scores, seconds: float
+) -> dict[str, Any]:
     """Write and print what was found for a spec: all of its files take their places together."""
     path = record_path(evaluation, spec)
     files = [path.with_suffix(".npz")]
-    if scores.guesses is not None:  # predictions.txt is the paper's own, the others say of what they are
+    if (
+        scores.guesses is not None
+    ):  # predictions.txt is the paper's own, the others say of what they are
         of = path.stem.removeprefix("localization").removesuffix("-cam-paper")
         files.append(path.with_name(f"predictions{of}.txt"))
     if scores.curves:
@@ -92,7 +97,9 @@ def write_record(evaluation: Evaluation, spec: EvaluationSpec, scores: Scores, s
         record = {
             **_heading(evaluation, spec),
             **_numbers(scores),
-            "files": {file.name: _sha256(temporary) for file, temporary in zip(files, beside, strict=True)},
+            "files": {
+                file.name: _sha256(temporary) for file, temporary in zip(files, beside, strict=True)
+            },
             "provenance": {
                 **_origin(evaluation),
                 "seconds": round(seconds, 1),
@@ -118,7 +125,11 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
         unused = {"guesses"}
     if spec.kind == "classification":  # no maps either
         unused |= {"metric", "resize", "threshold", "thresholds", "jpeg"}
-    shown = {key: value for key, value in settings.items() if key not in unused and value not in (None, False)}
+    shown = {
+        key: value
+        for key, value in settings.items()
+        if key not in unused and value not in (None, False)
+    }
     heading: dict[str, Any] = {"schema": SCHEMA, "model": trained.model.name}
     if trained.name != trained.model.name:
         heading["name"] = trained.name
@@ -146,7 +157,9 @@ def _numbers(scores: Scores) -> dict[str, Any]:
 
 
 def _origin(evaluation: Evaluation) -> dict[str, Any]:
-    """Where the numbers of a network come from; what it says is the same whenever nothing has changed."""
+    """Where the numbers of a network come from; what it says is the same whenever nothing has
+    changed.
+    """
     config = evaluation.config
     trained = evaluation.trained
     commit, dirty = git_state()
@@ -157,7 +170,9 @@ def _origin(evaluation: Evaluation) -> dict[str, Any]:
         "weights": trained.weights.sha256,
         "training": trained.weights.training,
         "data": evaluation.fingerprint,
-        "settings": {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")},
+        "settings": {
+            key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")
+        },
         "blacklist": _hash(sorted(evaluation.blacklist)) if evaluation.blacklist else None,
         "precision": "float32",
         "versions": versions(),
@@ -183,7 +198,8 @@ def _write_curves(path: Path, curves: dict[str, np.ndarray]) -> None:
 
 
 def unchanged(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any] | None:
-    """The record of this very evaluation if it is there with all its files and of a clean commit; printed.
+    """The record of this very evaluation if it is there with all its files and of a clean commit;
+    printed.
 
     All processes must call it; the leader's answer counts.
     """
@@ -191,14 +207,18 @@ def unchanged(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any] | 
     source = _origin(evaluation)
     if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
         path = record_path(evaluation, spec)
-        content = read_bytes(path) if is_there(path) else b""  # an unreadable disk is no missing record
+        content = (
+            read_bytes(path) if is_there(path) else b""
+        )  # an unreadable disk is no missing record
         with suppress(UserError):  # there is none, or it is damaged and written anew
             record = _parsed(path, content)
             check_files(path, record)
             before = {key: of for key, of in record["provenance"].items() if key not in EVERY_TIME}
             same_source = before == json.loads(json.dumps(source))
             if same_source and _heading(evaluation, spec).items() <= record.items():
-                print_record(record, f"{path} (nothing has changed since; force=true evaluates again)")
+                print_record(
+                    record, f"{path} (nothing has changed since; force=true evaluates again)"
+                )
                 found = record
     return evaluation.world.broadcast(found)
 
@@ -232,7 +252,9 @@ def print_record(record: dict[str, Any], where: str) -> None:
     name = record["model"] + (f" ({record['name']})" if "name" in record else "")
     way = f"{record['method']}, protocol {record['protocol']['name']}"
     seen = f"{record['input_size']} px, {record['interpolation']}"
-    print(f"{name} on {record['data']} {record['split']}, {record['images']} images at {seen}, {way}:")
+    print(
+        f"{name} on {record['data']} {record['split']}, {record['images']} images at {seen}, {way}:"
+    )
     for metric, value in record["metrics"].items():
         low, high = record["confidence"].get(metric, (None, None))
         interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
@@ -269,7 +291,11 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
         _check(path, record)
-    except (ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # JSON's and UTF-8's errors are ValueErrors
         kind = path.stem.partition("-")[0]
         again = "give a localization-….json or classification.json of results/"
         if kind in ("classification", "localization"):
@@ -294,12 +320,16 @@ def _check(path: Path, record: dict[str, Any]) -> None:
     method = None if path.name.startswith("classification") else record["method"]
     name = file_name(method, record["protocol"]["name"], record["split"])
     own = Path(record["data"], record.get("name", record["model"]), name)
-    if path.absolute().parts[-3:] != own.parts:  # a file copied by hand must not lend its numbers to another network
+    if (
+        path.absolute().parts[-3:] != own.parts
+    ):  # a file copied by hand must not lend its numbers to another network
         raise ValueError(f"this is the content of {own}")
     for name, value in record["metrics"].items():
         bounds = record["confidence"].get(name, [])
         if value is not None and not all(0 <= number <= 100 for number in (value, *bounds)):
-            raise ValueError(f"metrics.{name} is {value}, its interval {bounds}, expected percentages")
+            raise ValueError(
+                f"metrics.{name} is {value}, its interval {bounds}, expected percentages"
+            )
 
 
 def check_files(path: Path, record: dict[str, Any]) -> None:
@@ -317,7 +347,9 @@ def read_correctness(path: Path) -> Correctness:
 
 
 def read_shares(path: Path) -> Shares:
-    """Each metric as what every image adds to it, from beside a record of any kind. Raises UserError."""
+    """Each metric as what every image adds to it, from beside a record of any kind. Raises
+    UserError.
+    """
     kind = kind_of(path, read_record(path))
     if kind == "localization":
         return read_correctness(path).shares()
@@ -326,7 +358,9 @@ def read_shares(path: Path) -> Shares:
 
 def _classification_shares(cls_right: np.ndarray, **_: np.ndarray) -> Shares:
     everything = np.ones(len(cls_right), bool)
-    return {f"cls_top{k + 1}_error": (~cls_right[:, k], everything) for k in range(cls_right.shape[1])}
+    return {
+        f"cls_top{k + 1}_error": (~cls_right[:, k], everything) for k in range(cls_right.shape[1])
+    }
 
 
 def _max_box_acc_shares(counted: np.ndarray, **per_image: np.ndarray) -> Shares:

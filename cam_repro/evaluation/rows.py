@@ -31,14 +31,18 @@ class RowBatch:
     of_metrics: dict[MethodAndMetric, Rows]  # each array (n,…)
 
 
-def rows_of_images(batch: MapBatch, facts: list[ImageFacts], wanted: Iterable[MethodAndMetric]) -> RowBatch:
+def rows_of_images(
+    batch: MapBatch, facts: list[ImageFacts], wanted: Iterable[MethodAndMetric]
+) -> RowBatch:
     """A few images, in one process."""
     of_metrics = {}
     for method, metric in wanted:
         rows = []
         for maps_vmhw, image in zip(batch.maps[method], facts, strict=True):
             rows.append(metric.of_image(maps_vmhw, image))
-        of_metrics[method, metric] = {name: np.stack([of_image[name] for of_image in rows]) for name in rows[0]}
+        of_metrics[method, metric] = {
+            name: np.stack([of_image[name] for of_image in rows]) for name in rows[0]
+        }
     return RowBatch(batch.images, batch.classes, batch.sizes, of_metrics)
 
 
@@ -112,7 +116,9 @@ class RowPool:
 def _joined(pieces: Sequence[RowBatch]) -> RowBatch:
     of_metrics = {}
     for key, rows in pieces[0].of_metrics.items():
-        of_metrics[key] = {name: np.concatenate([piece.of_metrics[key][name] for piece in pieces]) for name in rows}
+        of_metrics[key] = {
+            name: np.concatenate([piece.of_metrics[key][name] for piece in pieces]) for name in rows
+        }
     return RowBatch(
         np.concatenate([piece.images for piece in pieces]),
         np.concatenate([piece.classes for piece in pieces]),

@@ -16,7 +16,12 @@ from cam_repro.evaluation.predictions import (
     read_predictions,
     write_kaggle_predictions,
 )
-from cam_repro.localization.errors import bootstrap_intervals, read_blacklist, score_images, summarise
+from cam_repro.localization.errors import (
+    bootstrap_intervals,
+    read_blacklist,
+    score_images,
+    summarise,
+)
 
 
 def score(config: Config) -> dict[str, float]:
@@ -25,7 +30,9 @@ def score(config: Config) -> dict[str, float]:
     The guesses are written as Kaggle's CSV too where config.kaggle names a file. Raises UserError.
     """
     if config.predictions is None:
-        raise UserError("predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt")
+        raise UserError(
+            "predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt"
+        )
     read = Path(config.predictions)
     if config.kaggle is not None and Path(config.kaggle).resolve() == read.resolve():
         raise UserError(f"kaggle={config.kaggle} is predictions= itself; give another name")
@@ -40,7 +47,9 @@ def score(config: Config) -> dict[str, float]:
         bar = tqdm(paths, "image sizes", leave=False, disable=None)
         sizes = np.array([read_size(path, split.upright) for path in bar])
     except CorruptImage as error:
-        raise UserError(f"corrupt image {error}: its boxes cannot be checked; fetch it again") from None
+        raise UserError(
+            f"corrupt image {error}: its boxes cannot be checked; fetch it again"
+        ) from None
     check_inside(read, image_ids, labels, boxes, sizes)
     scored = score_images(
         labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))], sizes=sizes,
@@ -48,7 +57,9 @@ def score(config: Config) -> dict[str, float]:
     )  # fmt: skip
     metrics, intervals, counts = summarise(scored), bootstrap_intervals(scored), scored.counts()
     left_out = f"{counts['blacklisted']} blacklisted and {counts['without_true_box']} without a box left out"
-    images = f"{counts['images']} images, {counts['loc_images']} of them for localization ({left_out})"
+    images = (
+        f"{counts['images']} images, {counts['loc_images']} of them for localization ({left_out})"
+    )
     print(f"{config.predictions} on {config.data.name}, {images}:")
     for metric, value in metrics.items():
         low, high = intervals[metric]

@@ -51,7 +51,9 @@ class EvaluationSpec:
 
 
 def open_evaluations(config: Config) -> Iterator[Evaluation]:
-    """The configured network, or every trained one, loaded and ready. Raises UserError before any long work."""
+    """The configured network, or every trained one, loaded and ready. Raises UserError before any
+    long work.
+    """
     for protocol in protocols_of(config.protocol):
         check_choice("protocol.view", protocol.view, VIEWS)
     if config.method is not None:
@@ -74,20 +76,26 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
             fit += 1
             yield Evaluation(config, trained, answered, fingerprint, world, blacklist)
         if not fit:
-            raise UserError(f"none of {', '.join(names)} can be evaluated on data={config.data.name}; see above")
+            raise UserError(
+                f"none of {', '.join(names)} can be evaluated on data={config.data.name}; see above"
+            )
 
 
 def classification_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     protocol = evaluation.config.protocol
     if protocol.name == "all":
-        raise UserError("protocol=all is for localization; a classification has one view: name its protocol")
+        raise UserError(
+            "protocol=all is for localization; a classification has one view: name its protocol"
+        )
     return [_spec(evaluation, protocol, None)]
 
 
 def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
-    """The configured method and protocol; with protocol=all every protocol and every method the network can serve.
+    """The configured method and protocol; with protocol=all every protocol and every method the
+    network can serve.
 
-    Of every trained network those that cannot serve the method are left out; one asked for by name is refused.
+    Of every trained network those that cannot serve the method are left out; one asked for by name
+    is refused.
     """
     config = evaluation.config
     network = evaluation.trained.network

@@ -14,7 +14,14 @@ from cam_repro.config import Config, ModelConfig, check_typed_model, model_confi
 from cam_repro.data import imagenet_classes, open_split
 from cam_repro.data.manifest import Manifest, difference, manifest_of
 from cam_repro.files import is_there
-from cam_repro.networks import CamNetwork, Weights, build_network, check_size, published, read_weights
+from cam_repro.networks import (
+    CamNetwork,
+    Weights,
+    build_network,
+    check_size,
+    published,
+    read_weights,
+)
 from cam_repro.provenance import unfinished
 from cam_repro.training.checkpoint import CHECKPOINT
 
@@ -23,8 +30,8 @@ Classes = tuple[list[str], list[str]]  # wnids and words, in the order of a netw
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network under evaluation: the name of its run, its settings as it was trained, its weights as they were read,
-    once, its classes."""
+    """A network under evaluation: the name of its run, its settings as it was trained, its weights
+    as they were read, once, its classes."""
 
     name: str
     model: ModelConfig
@@ -41,20 +48,24 @@ def trained_runs(config: Config) -> list[str]:
     folder = Path(config.runs) / config.data.name
     found = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
     if not found:
-        raise UserError(f"no trained network in {folder}; first: {train_command(config)}, or give model= and weights=")
+        raise UserError(
+            f"no trained network in {folder}; first: {train_command(config)}, or give model= and weights="
+        )
     return found
 
 
 def load_trained(
     config: Config, name: str, data: Classes, device: torch.device, *, for_pictures: bool = False
 ) -> TrainedNetwork:
-    """The network of a run with its trained weights, on the device. Raises UserError where a layer is not trained.
+    """The network of a run with its trained weights, on the device. Raises UserError where a layer
+    is not trained.
 
-    A checkpoint knows its classes. Published weights, and state dicts of other programs, do not: they are taken for
-    ILSVRC's 1000 in their usual order or, if their number is another, for those of the data.
-    data: the classes of the data at hand, none where it is not there. A run that was trained on other
-    data of that name is refused; a file that weights= names is not. for_pictures: the data set lends
-    its name and nothing else, so that images may have been added to it, but no classes.
+    A checkpoint knows its classes. Published weights, and state dicts of other programs, do not:
+    they are taken for ILSVRC's 1000 in their usual order or, if their number is another, for those
+    of the data. data: the classes of the data at hand, none where it is not there. A run that was
+    trained on other data of that name is refused; a file that weights= names is not. for_pictures:
+    the data set lends its name and nothing else, so that images may have been added to it, but no
+    classes.
     """
     model, source = config.model, config.weights or str(run_folder(config, name) / CHECKPOINT)
     if not config.weights and not is_there(Path(source)):
@@ -71,7 +82,9 @@ def load_trained(
     words_of = dict(zip(*imagenet_classes(), strict=True)) | dict(zip(*data, strict=True))
     if weights.model is not None:
         if model and weights.model.name != model.name:
-            raise UserError(f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}")
+            raise UserError(
+                f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}"
+            )
         check_typed_model(config, weights.model, source)
         model, candidates = weights.model, [weights.wnids]
     elif model is None:
@@ -131,8 +144,12 @@ def _say(line: str) -> None:
 
 
 def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
-    """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless it was trained."""
-    config = replace(config, model=config.model or (None if config.name else model_config("efficientnet_lite0")))
+    """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless
+    it was trained.
+    """
+    config = replace(
+        config, model=config.model or (None if config.name else model_config("efficientnet_lite0"))
+    )
     (name,) = trained_runs(config)
     trained = is_there(run_folder(config, name) / CHECKPOINT)
     if config.weights is None and not trained and config.model and published(config.model.backbone):

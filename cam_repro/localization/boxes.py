@@ -1,8 +1,8 @@
 """From a heatmap to boxes: the rule in the paper's text, and the rule of the authors' release.
 
-Boxes are (x1, y1, x2, y2) in pixels of the heatmap, both corners inside the box.
-A heatmap in which nothing stands out (constant, or nowhere above zero) has the whole image as its box, in
-both rules; one that is not 2-D, is empty, or holds NaN or infinity is a ValueError.
+Boxes are (x1, y1, x2, y2) in pixels of the heatmap, both corners inside the box. A heatmap in which
+nothing stands out (constant, or nowhere above zero) has the whole image as its box, in both rules;
+one that is not 2-D, is empty, or holds NaN or infinity is a ValueError.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ LOOSE, TIGHT = 0, 1  # the release's boxes of a map, by falling area
 def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
     """The paper's box of a heatmap (H, W), from a class activation map (Zhou et al. 2016, §3.2).
 
-    "Segment the regions of which the value is above 20% of the max value of the CAM", then "take the bounding
-    box that covers the largest connected component": the one with the most pixels; of equals, the topmost, then
-    the leftmost. When no pixel is kept, the box is the whole image.
+    "Segment the regions of which the value is above 20% of the max value of the CAM", then "take
+    the bounding box that covers the largest connected component": the one with the most pixels; of
+    equals, the topmost, then the leftmost. When no pixel is kept, the box is the whole image.
     """
     heatmap = checked_heatmap(heatmap)
     kept = (heatmap > float(threshold) * heatmap.max()).view(np.uint8)
@@ -37,22 +37,33 @@ def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
 
 
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
-    """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there are two.
+    """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there
+    are two.
 
     Source: the release's `bboxgenerator/dt_box.cpp` and `dt.c`. Integers are taken as the stored
-    8-bit map; a float heatmap goes through `eight_bit` first. Boxes of equal area keep the order in which
-    they were found: thresholds as given, then contours as OpenCV lists them.
-    The rule's clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
+    8-bit map; a float heatmap goes through `eight_bit` first. Boxes of equal area keep the order in
+    which they were found: thresholds as given, then contours as OpenCV lists them. The rule's
+    clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
     """
     heatmap = eight_bit(heatmap)
     height, width = heatmap.shape
     found = []
     for threshold in thresholds:
         mask = _slightly_eroded((heatmap > threshold).astype(np.uint8))
-        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)  # outer borders and holes
+        contours, _ = cv2.findContours(
+            mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        )  # outer borders and holes
         for x, y, w, h in map(cv2.boundingRect, contours):
-            # Sizes go by the corner before it is clipped, as in the release, so they can be negative.
-            found.append((min(x, width - 5), min(y, height - 5), min(w, width - x - 5), min(h, height - y - 5)))
+            # Sizes go by the corner before it is clipped, as in the release, so they can be
+            # negative.
+            found.append(
+                (
+                    min(x, width - 5),
+                    min(y, height - 5),
+                    min(w, width - x - 5),
+                    min(h, height - y - 5),
+                )
+            )
     if not found or heatmap.min() == heatmap.max():
         return [whole_image_box(heatmap)]
     found.sort(key=lambda rectangle: -rectangle[2] * rectangle[3])
@@ -61,7 +72,9 @@ def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110
 
 
 def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
-    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest one go."""
+    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest
+    one go.
+    """
     if mask.all() or not mask.any():
         return mask
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
@@ -70,9 +83,11 @@ def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
-    """Each of the rectangles (n, 4), the largest first, removes the smaller ones it overlaps by over half of its area.
+    """Each of the rectangles (n, 4), the largest first, removes the smaller ones it overlaps by
+    over half of its area.
 
-    After a removal the release's loop steps past the rectangle that has moved into the gap: it is not compared.
+    After a removal the release's loop steps past the rectangle that has moved into the gap: it is
+    not compared.
     """
     i = 0
     while i < len(rectangles):
@@ -90,7 +105,8 @@ def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
 
 
 def eight_bit(heatmap: np.ndarray) -> np.ndarray:
-    """As the release stores a heatmap (H, W): in units of its maximum / 255, rounded, no negatives: uint8.
+    """As the release stores a heatmap (H, W): in units of its maximum / 255, rounded, no negatives:
+    uint8.
 
     Integers are an 8-bit map already. A map that is nowhere positive becomes all 0.
     """
@@ -105,8 +121,12 @@ def eight_bit(heatmap: np.ndarray) -> np.ndarray:
 
 
 def as_jpeg(heatmap: np.ndarray) -> np.ndarray:
-    """An 8-bit heatmap (H, W) as a JPEG of quality 75 gives it back, in which the release kept its maps: uint8."""
-    return cv2.imdecode(cv2.imencode(".jpg", heatmap, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE)
+    """An 8-bit heatmap (H, W) as a JPEG of quality 75 gives it back, in which the release kept its
+    maps: uint8.
+    """
+    return cv2.imdecode(
+        cv2.imencode(".jpg", heatmap, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE
+    )
 
 
 def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
@@ -115,7 +135,9 @@ def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
     if heatmap.ndim != 2 or heatmap.size == 0:
         raise ValueError(f"a heatmap has the shape (height, width), got {heatmap.shape}")
     floating = np.issubdtype(heatmap.dtype, np.floating)
-    heatmap = heatmap.astype(np.promote_types(heatmap.dtype, np.float32) if floating else np.float64, copy=False)
+    heatmap = heatmap.astype(
+        np.promote_types(heatmap.dtype, np.float32) if floating else np.float64, copy=False
+    )
     if not (np.isfinite(heatmap.min()) and np.isfinite(heatmap.max())):
         raise ValueError("a heatmap has finite values, got NaN or infinity")
     return heatmap
@@ -141,12 +163,15 @@ def resized_boxes(boxes: ArrayLike, size: tuple[int, int], new_size: tuple[int, 
 
 
 def loose_and_tight(heatmap: np.ndarray, protocol: ProtocolConfig) -> tuple[Box, Box]:
-    """The loose and the tight box of a heatmap (H,W) by a protocol's rule; the same if it leaves but one."""
+    """The loose and the tight box of a heatmap (H,W) by a protocol's rule; the same if it leaves
+    but one.
+    """
     boxes = BOX_RULES[protocol.boxes](heatmap, protocol)
     return boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]
 
 
-# The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes, loose one first.
+# The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes,
+# loose one first.
 BOX_RULES: dict[str, Callable[[np.ndarray, ProtocolConfig], list[Box]]] = {
     "paper": lambda heatmap, protocol: [paper_box(heatmap, protocol.threshold)],
     "release": lambda heatmap, protocol: release_boxes(

@@ -21,7 +21,8 @@ from cam_repro.localization.iou import box_iou as box_iou
 from cam_repro.localization.max_box_acc import boxes_on_map as boxes_on_map
 from cam_repro.localization.max_box_acc import max_box_accuracy as max_box_accuracy
 
-# The boxes that never look, as a share of width and of height; 0.75: the best centred box on ILSVRC val.
+# The boxes that never look, as a share of width and of height; 0.75: the best centred box on ILSVRC
+# val.
 BASELINES = {"whole_image": 1.0, "centre_box": 0.75}
 
 
@@ -34,14 +35,22 @@ class Correctness:
     cls_right: np.ndarray
     counted: np.ndarray  # (N,) bool: counts for localization: not blacklisted, and has a true box
     blacklisted: np.ndarray  # (N,) bool
-    loc_right: np.ndarray | None = None  # (N, K) bool: of the first k + 1 guesses one has label and box right
-    gt_known_right: np.ndarray | None = None  # (N,) bool: the box predicted for the true class is right
+    loc_right: np.ndarray | None = (
+        None  # (N, K) bool: of the first k + 1 guesses one has label and box right
+    )
+    gt_known_right: np.ndarray | None = (
+        None  # (N,) bool: the box predicted for the true class is right
+    )
     whole_image_right: np.ndarray | None = None  # (N,) bool: the whole image would have been right
     centre_box_right: np.ndarray | None = None  # (N,) bool: the centred box would have been right
-    kinds: np.ndarray | None = None  # (N,) int8: why the first guess fails, its place in failures.KINDS; uncounted: -1
+    kinds: np.ndarray | None = (
+        None  # (N,) int8: why the first guess fails, its place in failures.KINDS; uncounted: -1
+    )
 
     def counts(self) -> dict[str, int]:
-        """How many images stand behind the percentages, and why the others do not count for localization."""
+        """How many images stand behind the percentages, and why the others do not count for
+        localization.
+        """
         counts = {"images": len(self.counted)}
         if self.loc_right is not None:
             counts["loc_images"] = int(self.counted.sum())
@@ -97,7 +106,8 @@ def score_images(
     blacklist: Iterable[int] = (),
     image_numbers: ArrayLike | None = None,
 ) -> Correctness:
-    """Score every guess of every image: right = right label and IoU ≥ 0.5 with any true box of that class.
+    """Score every guess of every image: right = right label and IoU ≥ 0.5 with any true box of that
+    class.
 
     labels (N, K) and boxes (N, K, 4): the guesses, best first; a label below 0 is no guess; without
     boxes there is a classification alone. true_labels (N,); true_boxes: N arrays (M, 4), the boxes
@@ -115,7 +125,9 @@ def score_images(
         expected = f"labels (N, K) of N = {len(true_labels)} images"
         raise ValueError(f"expected {expected}, got {labels.shape}")
     if len(true_boxes) != len(labels):
-        raise ValueError(f"expected the true boxes of {len(labels)} images, got those of {len(true_boxes)}")
+        raise ValueError(
+            f"expected the true boxes of {len(labels)} images, got those of {len(true_boxes)}"
+        )
     numbers = np.arange(1, len(labels) + 1) if image_numbers is None else np.asarray(image_numbers)
     blacklisted = np.isin(numbers, list(blacklist))
     has_box = np.array([len(of_image) > 0 for of_image in true_boxes], bool)
@@ -127,7 +139,9 @@ def score_images(
 
     boxes = np.asarray(boxes)
     if boxes.shape != (*labels.shape, 4):
-        raise ValueError(f"expected boxes {(*labels.shape, 4)} beside labels {labels.shape}, got {boxes.shape}")
+        raise ValueError(
+            f"expected boxes {(*labels.shape, 4)} beside labels {labels.shape}, got {boxes.shape}"
+        )
     one_box_each = {"gt_known_right": gt_known_boxes}
     if sizes is not None:
         for name, side in BASELINES.items():
@@ -152,7 +166,8 @@ def score_images(
 def _classes_named(labels: np.ndarray) -> int:
     """The largest k for which the first k guesses of every image (N, K) name k classes.
 
-    The release's heuristics name three classes in five guesses: their "top-5" would be a top-3 error.
+    The release's heuristics name three classes in five guesses: their "top-5" would be a top-3
+    error.
     """
     for k in range(2, labels.shape[1] + 1):
         newest = labels[:, k - 1]
@@ -173,23 +188,31 @@ def summarise(correctness: Correctness) -> dict[str, float]:
     return percentages(correctness.shares())
 
 
-def bootstrap_intervals(correctness: Correctness, *, seed: int = 0, samples: int = 1000) -> dict[str, list[float]]:
+def bootstrap_intervals(
+    correctness: Correctness, *, seed: int = 0, samples: int = 1000
+) -> dict[str, list[float]]:
     """95 % percentile intervals {metric: [low, high]}, in percent, of every key of `summarise`."""
     return bootstrap(correctness.shares(), seed=seed, samples=samples)
 
 
 def centred_boxes(sizes: ArrayLike, side: float) -> np.ndarray:
-    """Sizes (N, 2) as (width, height) -> (N, 4) boxes in the middle of the images, of `side` times both."""
+    """Sizes (N, 2) as (width, height) -> (N, 4) boxes in the middle of the images, of `side` times
+    both.
+    """
     sizes = np.asarray(sizes, dtype=np.float64)
     corner = (1 - side) / 2 * sizes
     return np.concatenate([corner, corner + side * sizes - 1], axis=1)
 
 
 def read_blacklist(path: str | Path | None) -> frozenset[int]:
-    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line; no path, no image."""
+    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line;
+    no path, no image.
+    """
     if path is None:
         return frozenset()
     try:
         return frozenset(int(number) for number in Path(path).read_text().split())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected one image number a line (the devkit's blacklist): {error}") from None
+        raise UserError(
+            f"{path}: expected one image number a line (the devkit's blacklist): {error}"
+        ) from None

@@ -1,7 +1,9 @@
-"""Why a first guess fails: its box held against the true ones, by rules on IoU, on coverage and on counts.
+"""Why a first guess fails: its box held against the true ones, by rules on IoU, on coverage and on
+counts.
 
-With I the pixels that the box shares with a true one, I / true box is how much of the object is covered, and
-I / box how much of the box lies on it. Of several true boxes the one of the highest IoU is meant, but for `several`.
+With I the pixels that the box shares with a true one, I / true box is how much of the object is
+covered, and I / box how much of the box lies on it. Of several true boxes the one of the highest
+IoU is meant, but for `several`.
 """
 
 import numpy as np

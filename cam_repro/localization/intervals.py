@@ -70,7 +70,9 @@ def differences(
 
 
 def _refuse_other_images(runs: Sequence[Shares]) -> None:
-    """ValueError unless all metrics but a ratio of the network's own are measured on the same images."""
+    """ValueError unless all metrics but a ratio of the network's own are measured on the same
+    images.
+    """
     for name, (_, whole) in runs[0].items():
         if name == "loc_given_cls":  # its whole is where the network's class is right
             continue
@@ -79,7 +81,9 @@ def _refuse_other_images(runs: Sequence[Shares]) -> None:
                 raise ValueError("the results do not count the same images")
 
 
-def _redrawn(shares: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, samples: int) -> np.ndarray:
+def _redrawn(
+    shares: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, samples: int
+) -> np.ndarray:
     """M shares (part, whole) of N images -> (samples,M): percent in each redrawing; NaN: undefined."""
     # Images with the same entries are interchangeable: drawing how many of each is cheaper.
     columns = np.stack([column for share in shares for column in share], axis=1)

@@ -1,4 +1,6 @@
-"""Intersection over union by the devkit's rule: both corners belong to the box, its width is x2 − x1 + 1."""
+"""Intersection over union by the devkit's rule: both corners belong to the box, its width is x2 −
+x1 + 1.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,9 +9,11 @@ IOU_OF_A_RIGHT_BOX = 0.5
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """IoU of boxes a (…, 4) with boxes b (…, 4), leading axes broadcast, as (x1, y1, x2, y2) in pixels.
+    """IoU of boxes a (…, 4) with boxes b (…, 4), leading axes broadcast, as (x1, y1, x2, y2) in
+    pixels.
 
-    Source: the ILSVRC devkit's `compute_overlap`. 0 where boxes do not meet, or where one is reversed.
+    Source: the ILSVRC devkit's `compute_overlap`. 0 where boxes do not meet, or where one is
+    reversed.
     """
     common = intersection(a, b)
     union = area(a) + area(b) - common
@@ -17,7 +21,9 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def best_iou(boxes: ArrayLike, true_boxes: ArrayLike) -> np.ndarray:
-    """Boxes (n, 4) held against an image's true boxes (M, 4) -> (n,) the best IoU of each; 0 without a true box."""
+    """Boxes (n, 4) held against an image's true boxes (M, 4) -> (n,) the best IoU of each; 0
+    without a true box.
+    """
     truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
     return box_iou(np.asarray(boxes)[:, None], truth).max(axis=1, initial=0)
 

@@ -11,8 +11,9 @@ def class_activation_maps(
 ) -> torch.Tensor:
     """M_c(x,y) = Σ_k w_k^c f_k(x,y), without bias, ReLU or normalisation (§2, eq. 2).
 
-    maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier, classes (N,M) wanted of each picture, or
-    None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is logit_c − bias_c.
+    maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier, classes (N,M) wanted of each
+    picture, or None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is
+    logit_c − bias_c.
     """
     maps_nkp = maps.flatten(2)
     weight = weight.to(maps.dtype)
@@ -21,18 +22,23 @@ def class_activation_maps(
 
 
 def top_classes(logits: torch.Tensor, count: int = 5) -> torch.Tensor:
-    """(N,C) → (N,min(count,C)) classes by falling logit; of equal logits the lower class number comes first."""
+    """(N,C) → (N,min(count,C)) classes by falling logit; of equal logits the lower class number
+    comes first.
+    """
     return logits.sort(dim=1, descending=True, stable=True).indices[:, :count]
 
 
 def merge_ten_crops(maps: torch.Tensor, crop: int = 224, *, average: bool = False) -> torch.Tensor:
-    """The release's merge of `data.views.ten_crop`'s maps (N,10,M,h,w) into the warped square: (N,M,256,256).
+    """The release's merge of `data.views.ten_crop`'s maps (N,10,M,h,w) into the warped square:
+    (N,M,256,256).
 
-    Maps smaller than the crop are resized to it first. The sum of absolute values is not divided by how many crops
-    see a pixel (10, 6, 4 or 2), unless `average`.
+    Maps smaller than the crop are resized to it first. The sum of absolute values is not divided by
+    how many crops see a pixel (10, 6, 4 or 2), unless `average`.
     """
     if maps.shape[1] != 10 or max(maps.shape[-2:]) > crop:
-        raise ValueError(f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}")
+        raise ValueError(
+            f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}"
+        )
     coverage = ten_crop_coverage(crop) if average else 1.0
     of_each = maps.transpose(1, 2).flatten(0, 1).cpu().float().numpy()
     merged = np.stack([sum_ten_crops(of_class, crop) / coverage for of_class in of_each])

@@ -23,7 +23,9 @@ MAP_SIDE = 224  # pixels a side of the benchmark's maps
 NO_CONTOUR = (0, 0, 0, 0)  # the benchmark's box where nothing is above the cut
 
 
-def max_box_accuracy(heatmaps: Iterable[np.ndarray], true_boxes: Iterable[ArrayLike]) -> dict[str, object]:
+def max_box_accuracy(
+    heatmaps: Iterable[np.ndarray], true_boxes: Iterable[ArrayLike]
+) -> dict[str, object]:
     """Heatmaps (N, H, W), min-max normalised to [0, 1], of the true classes, against their boxes.
 
     true_boxes: N arrays (M, 4) on those maps (`boxes_on_map` brings boxes from the image to the
@@ -88,7 +90,9 @@ def normalised(heatmap: np.ndarray) -> np.ndarray:
 
 
 def boxes_on_map(boxes: ArrayLike, image_size: tuple[int, int]) -> np.ndarray:
-    """Boxes (M, 4) of an image of (width, height) on its map, cut to integers as the benchmark does."""
+    """Boxes (M, 4) of an image of (width, height) on its map, cut to integers as the benchmark
+    does.
+    """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     return (boxes * MAP_SIDE / np.tile(image_size, 2)).astype(np.int64)
 

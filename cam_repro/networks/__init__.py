@@ -6,7 +6,13 @@ from cam_repro.config import ModelConfig, model_config
 from cam_repro.networks.network import CamNetwork, assemble, initialise_from_scratch, scale_head
 from cam_repro.networks.sizes import check_size
 from cam_repro.networks.trunks import backbone
-from cam_repro.networks.weights import Weights, load_backbone, load_checkpoint, published, read_weights
+from cam_repro.networks.weights import (
+    Weights,
+    load_backbone,
+    load_checkpoint,
+    published,
+    read_weights,
+)
 
 __all__ = [
     "CamNetwork", "Weights", "build_network", "check_size", "initialise_from_scratch", "published", "read_weights",
@@ -22,16 +28,16 @@ def build_network(
 ) -> CamNetwork:
     """A network of `configs/model/`, by name or by its (changed) configuration.
 
-    num_classes: None means the file's own number, or 1000 where it says none.
-    weights: None or "none" (random), "DEFAULT" (the backbone's published ones, fetched once) or one
-    of their names, the path of a backbone's state dict or .caffemodel or of one of our checkpoints,
-    as trained or as exported, or what `read_weights` read. Of one of ours with this very name the
-    settings are those that it was trained with. `new_classes` lets a checkpoint trained on other
-    classes start a new classifier. What is still random is named in `network.untrained`.
-    `network.interpolation`, the filter that shrinks its images, comes with the weights: a network
-    trained here has kept it, published weights name theirs. Another program's file does not say:
-    the best guess is the filter that is usual for its backbone. Without weights it is bilinear.
-    Raises UserError for an unknown name, settings that contradict each other, and weights of another network.
+    num_classes: None means the file's own number, or 1000 where it says none. weights: None or
+    "none" (random), "DEFAULT" (the backbone's published ones, fetched once) or one of their names,
+    the path of a backbone's state dict or .caffemodel or of one of our checkpoints, as trained or
+    as exported, or what `read_weights` read. Of one of ours with this very name the settings are
+    those that it was trained with. `new_classes` lets a checkpoint trained on other classes start a
+    new classifier. What is still random is named in `network.untrained`. `network.interpolation`,
+    the filter that shrinks its images, comes with the weights: a network trained here has kept it,
+    published weights name theirs. Another program's file does not say: the best guess is the filter
+    that is usual for its backbone. Without weights it is bilinear. Raises UserError for an unknown
+    name, settings that contradict each other, and weights of another network.
     """
     config = model_config(model) if isinstance(model, str) else model
     check_size(config, "model.input_size", config.input_size)

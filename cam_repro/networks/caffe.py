@@ -1,9 +1,11 @@
-"""The networks that Zhou et al. had: Caffe's own, as the authors' release and Caffe's model zoo describe them.
+"""The networks that Zhou et al. had: Caffe's own, as the authors' release and Caffe's model zoo
+describe them.
 
-A layer with weights is at the path that is its Caffe name with dots for slashes ("inception_3a/1x1" is
-inception_3a.1x1), so a .caffemodel is a state dict without any table of names. Caffe's rules: pooling rounds up, a
-convolution is followed by a ReLU, LRN is across 5 channels. torch's ceil_mode, LocalResponseNorm and Flatten follow
-them to the letter. The average pooling of maps is not among the layers: CamNetwork pools.
+A layer with weights is at the path that is its Caffe name with dots for slashes ("inception_3a/1x1"
+is inception_3a.1x1), so a .caffemodel is a state dict without any table of names. Caffe's rules:
+pooling rounds up, a convolution is followed by a ReLU, LRN is across 5 channels. torch's ceil_mode,
+LocalResponseNorm and Flatten follow them to the letter. The average pooling of maps is not among
+the layers: CamNetwork pools.
 """
 
 from collections import OrderedDict
@@ -36,7 +38,16 @@ def sequential(layers: Layers) -> nn.Sequential:
 class Inception(nn.ModuleDict):
     """(N,K,h,w) → (N,K',h,w): four branches side by side (Szegedy et al. 2015, fig. 2b)."""
 
-    def __init__(self, units_in: int, one: int, three_in: int, three: int, five_in: int, five: int, pooled: int):
+    def __init__(
+        self,
+        units_in: int,
+        one: int,
+        three_in: int,
+        three: int,
+        five_in: int,
+        five: int,
+        pooled: int,
+    ):
         super().__init__({
             "1x1": nn.Conv2d(units_in, one, 1),
             "3x3_reduce": nn.Conv2d(units_in, three_in, 1),
@@ -55,7 +66,9 @@ class Inception(nn.ModuleDict):
 
 def googlenet() -> nn.Sequential:
     """bvlc_googlenet, without its two auxiliary classifiers (loss1, loss2)."""
-    return sequential({**_googlenet(INCEPTION), "loss3": sequential({"classifier": nn.Linear(1024, 1000)})})
+    return sequential(
+        {**_googlenet(INCEPTION), "loss3": sequential({"classifier": nn.Linear(1024, 1000)})}
+    )
 
 
 def googlenet_cam() -> nn.Sequential:
@@ -89,7 +102,9 @@ def alexnetplus_cam() -> nn.Sequential:
 
 
 def nin() -> nn.Sequential:
-    """nin_imagenet (Lin, Chen, Yan, ICLR 2014, §3): each class's score is the average of its own map, 6×6 at 224."""
+    """nin_imagenet (Lin, Chen, Yan, ICLR 2014, §3): each class's score is the average of its own
+    map, 6×6 at 224.
+    """
     return sequential({
         **_convolution("conv1", 3, 96, 11, stride=4), **_convolution("cccp1", 96, 96), **_convolution("cccp2", 96, 96),
         "pool0": _pool(),
@@ -132,7 +147,9 @@ def _vgg16() -> Layers:
 
 
 def _alexnet(conv5: int) -> Layers:
-    """To relu5. Caffe's reference network pools before it normalises, Krizhevsky et al.'s the other way round."""
+    """To relu5. Caffe's reference network pools before it normalises, Krizhevsky et al.'s the other
+    way round.
+    """
     return {
         **_convolution("conv1", 3, 96, 11, stride=4), "pool1": _pool(), "norm1": _norm(),
         **_convolution("conv2", 96, 256, 5, padding=2, groups=2), "pool2": _pool(), "norm2": _norm(),
@@ -144,18 +161,37 @@ def _alexnet(conv5: int) -> Layers:
 
 def _cam(units: int) -> Layers:
     """The release's head."""
-    return {**_convolution("CAM_conv", units, 1024, 3, padding=1, groups=2), "CAM_fc": nn.Linear(1024, 1000)}
+    return {
+        **_convolution("CAM_conv", units, 1024, 3, padding=1, groups=2),
+        "CAM_fc": nn.Linear(1024, 1000),
+    }
 
 
 def _fully_connected(units: int, side: int) -> Layers:
     """fc6 to fc8. Maps of another size than theirs are averaged to it, as torchvision does."""
-    layers = {"fit": nn.AdaptiveAvgPool2d(side), "flatten": nn.Flatten(), "fc6": nn.Linear(units * side**2, 4096)}
-    between = {"relu6": nn.ReLU(), "drop6": nn.Dropout(0.5), "fc7": nn.Linear(4096, 4096), "relu7": nn.ReLU()}
+    layers = {
+        "fit": nn.AdaptiveAvgPool2d(side),
+        "flatten": nn.Flatten(),
+        "fc6": nn.Linear(units * side**2, 4096),
+    }
+    between = {
+        "relu6": nn.ReLU(),
+        "drop6": nn.Dropout(0.5),
+        "fc7": nn.Linear(4096, 4096),
+        "relu7": nn.ReLU(),
+    }
     return {**layers, **between, "drop7": nn.Dropout(0.5), "fc8": nn.Linear(4096, 1000)}
 
 
 def _convolution(
-    name: str, units_in: int, units: int, kernel: int = 1, *, stride: int = 1, padding: int = 0, groups: int = 1
+    name: str,
+    units_in: int,
+    units: int,
+    kernel: int = 1,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
 ) -> Layers:
     convolution = nn.Conv2d(units_in, units, kernel, stride, padding, groups=groups)
     return {name: convolution, f"{name}_relu": nn.ReLU(inplace=True)}

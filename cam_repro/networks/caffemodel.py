@@ -1,4 +1,6 @@
-"""Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its newer format."""
+"""Caffe's files of weights (.caffemodel): the protobuf message NetParameter, in its older and its
+newer format.
+"""
 
 import math
 from typing import Any
@@ -26,10 +28,11 @@ MESSAGES = {  # the part of caffe.proto that is read: message → field → its 
 
 
 def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
-    """The layers with weights as a state dict: "conv1/7x7_s2" gives conv1.7x7_s2.weight and conv1.7x7_s2.bias.
+    """The layers with weights as a state dict: "conv1/7x7_s2" gives conv1.7x7_s2.weight and
+    conv1.7x7_s2.bias.
 
-    Raises UserError for numbers that do not fill their shape and where there are none, protobuf's DecodeError for what
-    is no such message.
+    Raises UserError for numbers that do not fill their shape and where there are none, protobuf's
+    DecodeError for what is no such message.
     """
     if _fields(memoryview(content), "NetParameter", MOST_FIELDS) >= MOST_FIELDS:
         raise UserError(f"there are more than {MOST_FIELDS:,} fields in it, which no network has")
@@ -46,10 +49,11 @@ def read_caffemodel(content: bytes) -> dict[str, torch.Tensor]:
 
 
 def _fields(content: memoryview, message: str, most: int) -> int:
-    """How many fields lie in a message and those inside it, as far as it can be read and no further than `most`.
+    """How many fields lie in a message and those inside it, as far as it can be read and no further
+    than `most`.
 
-    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, a length and so many
-    bytes, or nothing, where a group begins or ends.
+    On the wire a field is a varint of its number and kind, then a varint, 8 or 4 bytes, a length
+    and so many bytes, or nothing, where a group begins or ends.
     """
     inside, at, count = dict(MESSAGES[message].values()), 0, 0
 
@@ -87,9 +91,14 @@ def _net_parameter() -> Any:
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
-            described = message.field.add(name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED)
+            described = message.field.add(
+                name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED
+            )
             if kind in MESSAGES:
-                described.type, described.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".caffe.{kind}"
+                described.type, described.type_name = (
+                    FieldDescriptorProto.TYPE_MESSAGE,
+                    f".caffe.{kind}",
+                )
             else:
                 described.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind}")
     pool = DescriptorPool()
@@ -99,7 +108,11 @@ def _net_parameter() -> Any:
 
 def _tensor(blob: Any, what: str) -> torch.Tensor:
     """A blob in torch's shape; older files have four dimensions for any, ones in front."""
-    shape = [*blob.shape[0].dim] if blob.shape else [*blob.num, *blob.channels, *blob.height, *blob.width]
+    shape = (
+        [*blob.shape[0].dim]
+        if blob.shape
+        else [*blob.num, *blob.channels, *blob.height, *blob.width]
+    )
     numbers = np.frombuffer(b"".join(blob.data), "<f4")
     if blob.double_data:
         numbers = np.frombuffer(b"".join(blob.double_data), "<f8")

@@ -22,10 +22,11 @@ from cam_repro.provenance import unfinished
 
 
 def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
-    """The weights at `source`, of the network `config`, as safetensors at `path`; prints their size and sha256.
+    """The weights at `source`, of the network `config`, as safetensors at `path`; prints their size
+    and sha256.
 
-    data: the name of the data set that it was trained on. What another program wrote must be the whole network, of
-    ILSVRC's 1000 classes. Raises UserError for what is no such file.
+    data: the name of the data set that it was trained on. What another program wrote must be the
+    whole network, of ILSVRC's 1000 classes. Raises UserError for what is no such file.
     """
     model = config.name
     if not source.is_file():
@@ -33,11 +34,15 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
     weights = read_weights(source, config.backbone)
     if weights.model is None:
         if data != "ilsvrc":
-            raise UserError(f"{weights.source} does not say its classes, so they are ILSVRC's; type data=ilsvrc")
+            raise UserError(
+                f"{weights.source} does not say its classes, so they are ILSVRC's; type data=ilsvrc"
+            )
         wnids = imagenet_classes()[0]
         network = build_network(config, len(wnids), weights)
         if network.untrained:
-            raise UserError(f"{weights.source} has nothing for {network.untrained} of {model}; train it first")
+            raise UserError(
+                f"{weights.source} has nothing for {network.untrained} of {model}; train it first"
+            )
         weights = replace(
             weights,
             tensors=network.state_dict(),
@@ -47,10 +52,14 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
             starting_weights=network.starting_weights,
         )
     if weights.model.name != model:
-        raise UserError(f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}")
+        raise UserError(
+            f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}"
+        )
     weights.check_finite()
     sha256, size = publish(weights, path, data), path.stat().st_size / 1e6
-    print(f"{model}, {len(weights.wnids)} classes of {data}, {size:.1f} MB; use it with weights={path}")
+    print(
+        f"{model}, {len(weights.wnids)} classes of {data}, {size:.1f} MB; use it with weights={path}"
+    )
     print(f"sha256 {sha256}  {path}")
     if so_far := unfinished(weights.training):
         print(f"its training is unfinished: {so_far}; make train goes on with it")
@@ -58,7 +67,8 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
 
 
 def publish(weights: Weights, path: Path, data: str) -> str:
-    """Write a network trained here to `path`; returns the file's sha256. The same weights give the same bytes.
+    """Write a network trained here to `path`; returns the file's sha256. The same weights give the
+    same bytes.
 
     data: the name of the data set that it was trained on. docs/networks.md explains the metadata.
     """

@@ -24,13 +24,21 @@ POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class CamNetwork(nn.Module):
     """Trunk, head, pooling over space, linear classifier (Zhou et al. 2016, §2–3).
 
-    Attributes: `trunk` and `head` give the maps (N,K,H,W) after the last ReLU; `classifier` is linear on the
-    pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet and NIN. With pool "none"
-    it is every layer after the maps, as in AlexNet and VGG16: such a network has no class activation map.
-    `interpolation` is the filter, "bilinear" or "bicubic", that shrinks the images it is made for.
+    Attributes: `trunk` and `head` give the maps (N,K,H,W) after the last ReLU; `classifier` is
+    linear on the pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet
+    and NIN. With pool "none" it is every layer after the maps, as in AlexNet and VGG16: such a
+    network has no class activation map. `interpolation` is the filter, "bilinear" or "bicubic",
+    that shrinks the images it is made for.
     """
 
-    def __init__(self, trunk: nn.Sequential, head: nn.Module, classifier: nn.Module | None, pool: str, dropout: float):
+    def __init__(
+        self,
+        trunk: nn.Sequential,
+        head: nn.Module,
+        classifier: nn.Module | None,
+        pool: str,
+        dropout: float,
+    ):
         super().__init__()
         self.trunk = trunk
         self.head = head
@@ -59,12 +67,15 @@ class CamNetwork(nn.Module):
 
     @property
     def classifier_weight(self) -> torch.Tensor:
-        """(C,K): row c weighs the maps in class c's activation map; the identity where the maps are the classes'.
+        """(C,K): row c weighs the maps in class c's activation map; the identity where the maps are
+        the classes'.
 
         Raises UserError where there is no class activation map.
         """
         if self.cam_obstacle:
-            raise UserError(f"no class activation map: {self.cam_obstacle}; use a …_gap network or method=gradcam")
+            raise UserError(
+                f"no class activation map: {self.cam_obstacle}; use a …_gap network or method=gradcam"
+            )
         if isinstance(self.classifier, nn.Linear):
             return self.classifier.weight
         return torch.eye(self.num_classes, device=next(self.parameters()).device)
@@ -76,7 +87,9 @@ class CamNetwork(nn.Module):
 
 def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     """The layer whose outputs are the classes, and its name."""
-    return [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    return [
+        (name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)
+    ][-1]
 
 
 def class_count(network: nn.Module) -> int:
@@ -95,7 +108,8 @@ def replace_last_layer(network: nn.Module, num_classes: int) -> None:
 
 
 def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetwork:
-    """Cut the network `whole` and put the configured head on it; new layers are freshly initialised.
+    """Cut the network `whole` and put the configured head on it; new layers are freshly
+    initialised.
 
     Raises UserError for settings that contradict each other or do not fit the backbone.
     """
@@ -132,7 +146,9 @@ def _new_head(config: ModelConfig, channels: int) -> nn.Sequential:
     return head
 
 
-def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module | None, num_classes: int) -> CamNetwork:
+def _as_it_is(
+    config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module | None, num_classes: int
+) -> CamNetwork:
     """The whole network, but for a last layer of another number of classes."""
     several = isinstance(classifier, nn.Sequential)
     unused = [*ADDED, "pool"] if several else [*ADDED]
@@ -143,14 +159,18 @@ def _as_it_is(config: ModelConfig, trunk: nn.Sequential, classifier: nn.Module |
                 f"model.{field.name}={value} sets nothing in {config.backbone} as it is (model.native=true); type "
                 f"model.{field.name}={field.default} or model.native=false"
             )
-    network = CamNetwork(trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout)
+    network = CamNetwork(
+        trunk, nn.Identity(), classifier, "none" if several else config.pool, config.dropout
+    )
     if class_count(network) != num_classes:
         replace_last_layer(network, num_classes)
     return network
 
 
 def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) -> None:
-    """`he`: variance 2 / fan-in, keeps a ReLU network's scale; `gaussian`: standard deviation 0.01 (release)."""
+    """`he`: variance 2 / fan-in, keeps a ReLU network's scale; `gaussian`: standard deviation 0.01
+    (release).
+    """
     if how == "he":
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     else:
@@ -160,12 +180,14 @@ def initialise_convolution(convolution: nn.Conv2d, how: str, bias: float = 0.0) 
 
 
 def scale_head(network: CamNetwork, size: int) -> None:
-    """Divide the head's first convolution so that the pooled maps start with a root mean square near 1.
+    """Divide the head's first convolution so that the pooled maps start with a root mean square
+    near 1.
 
-    A trained trunk's maps have any scale (SqueezeNet's on photographs are around 45), which He initialisation keeps:
-    the first loss would be far above ln C. ReLU passes a factor on, so one division is enough, whatever the pooling.
-    The scale is that of four pictures of coloured noise, in blobs of 8 pixels: within a factor of 2 of photographs'.
-    size: pixels a side of these, which the network takes.
+    A trained trunk's maps have any scale (SqueezeNet's on photographs are around 45), which He
+    initialisation keeps: the first loss would be far above ln C. ReLU passes a factor on, so one
+    division is enough, whatever the pooling. The scale is that of four pictures of coloured noise,
+    in blobs of 8 pixels: within a factor of 2 of photographs'. size: pixels a side of these, which
+    the network takes.
     """
     noise = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     noise = nn.functional.interpolate(noise / noise.std(), size=size, mode="bicubic")
@@ -183,11 +205,12 @@ def fresh_linear(in_features: int, num_classes: int) -> nn.Linear:
 
 
 def initialise_from_scratch(network: CamNetwork) -> None:
-    """He initialisation of every convolution, which lets VGG16 start without batch norm (He et al. 2015).
+    """He initialisation of every convolution, which lets VGG16 start without batch norm (He et al.
+    2015).
 
-    Not of one whose maps, behind a ReLU, are the class scores: from there half of the classes would start at zero
-    for every picture and never learn. It starts small, at scores around 1. The first takes pixels near 1 or smaller;
-    where they are Caffe's, of 0…255, it starts as much smaller.
+    Not of one whose maps, behind a ReLU, are the class scores: from there half of the classes would
+    start at zero for every picture and never learn. It starts small, at scores around 1. The first
+    takes pixels near 1 or smaller; where they are Caffe's, of 0…255, it starts as much smaller.
     """
     _, last = last_layer(network)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]

@@ -6,15 +6,17 @@ import torch
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, RecipeConfig
-from cam_repro.mistakes import shown
 from cam_repro.networks.network import CamNetwork, assemble
 from cam_repro.networks.trunks import backbone
+from cam_repro.option_errors import shown
 
 LARGEST = 2039  # pixels a side that a network is tried with: a prime, which no window divides
 
 
 def without_numbers(model: ModelConfig) -> CamNetwork:
-    """The network on torch's meta device: VGG16 costs no more than SqueezeNet. Raises UserError as `assemble` does."""
+    """The network on torch's meta device: VGG16 costs no more than SqueezeNet. Raises UserError as
+    `assemble` does.
+    """
     with torch.device("meta"):
         return assemble(model, backbone(model.backbone).build(), 1000).eval()
 
@@ -24,7 +26,9 @@ def maps_of(network: CamNetwork, size: int) -> tuple[int, int, int] | None:
     does not take them."""
     try:
         with torch.no_grad():
-            return tuple(network.forward_with_maps(torch.zeros(1, 3, size, size, device="meta"))[1].shape[1:])
+            return tuple(
+                network.forward_with_maps(torch.zeros(1, 3, size, size, device="meta"))[1].shape[1:]
+            )
     except (RuntimeError, AssertionError):  # too little is left of the image, or its size is fixed
         return None
 

@@ -1,4 +1,6 @@
-"""Weights: published ones by name, a state dict on disk, or one of our own checkpoints, as trained or as exported."""
+"""Weights: published ones by name, a state dict on disk, or one of our own checkpoints, as trained
+or as exported.
+"""
 
 import hashlib
 import io
@@ -18,11 +20,11 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.config import ModelConfig, stored_model
 from cam_repro.files import is_there, read_bytes
-from cam_repro.mistakes import check_choice
 from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
 from cam_repro.networks.network import CamNetwork, class_count, last_layer, replace_last_layer
 from cam_repro.networks.trunks import backbone, kept_names, layer_names
 from cam_repro.networks.wrapped import State, bare, unwrapped
+from cam_repro.option_errors import check_choice
 
 ABOUT = "cam_repro"  # what an exported file's metadata has the network, its classes and its training under
 AUXILIARY = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
@@ -31,14 +33,18 @@ KINDS = "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt,
 
 @dataclass(frozen=True)
 class Weights:
-    """What one file of weights holds: a backbone's state dict, or a whole network that was trained here."""
+    """What one file of weights holds: a backbone's state dict, or a whole network that was trained
+    here.
+    """
 
     tensors: dict[str, torch.Tensor]
     model: ModelConfig | None  # of a network trained here
     wnids: list[str] | None  # its classes, in its order
     source: str  # the file, or the published name and of what
     sha256: str  # of the very bytes that were read
-    training: dict[str, Any] | None = None  # of a network trained here: its recipe, how far, from what, by which commit
+    training: dict[str, Any] | None = (
+        None  # of a network trained here: its recipe, how far, from what, by which commit
+    )
     path: Path | None = None  # the file that was read
     interpolation: str | None = None  # the filter of its images; None: the file does not say
     trained_on: dict[str, Any] | None = None  # of a checkpoint: `checkpoint.images_of` its data
@@ -48,11 +54,15 @@ class Weights:
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
             if not tensor.isfinite().all():
-                raise UserError(f"{self.source} holds NaN or infinity in {key}: its training failed or it is damaged")
+                raise UserError(
+                    f"{self.source} holds NaN or infinity in {key}: its training failed or it is damaged"
+                )
 
 
 def published(backbone_name: str) -> tuple[str, ...]:
-    """The names of a backbone's published weights, that of weights=DEFAULT first; empty: there are none."""
+    """The names of a backbone's published weights, that of weights=DEFAULT first; empty: there are
+    none.
+    """
     return tuple(backbone(backbone_name).published())
 
 
@@ -67,7 +77,9 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         return _read(Path(weights), f"weights={weights}", backbone_name)
     chosen = backbone(backbone_name)
     if not (known := chosen.published()):
-        raise UserError(f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none")
+        raise UserError(
+            f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none"
+        )
     name = next(iter(known)) if weights == "DEFAULT" else str(weights)
     check_choice("weights", name, known)
     what = f"weights={name} of {backbone_name}"
@@ -75,7 +87,9 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         path = known[name].fetch()
     except (OSError, RuntimeError, ImportError) as error:
         said = str(error).partition("\n")[0]
-        raise UserError(f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>") from None
+        raise UserError(
+            f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>"
+        ) from None
     read = _read(path, f"{what} ({path.name})", "" if chosen.by_order else backbone_name)
     if chosen.by_order:
         names = layer_names(backbone_name)
@@ -87,7 +101,9 @@ def _read(path: Path, source: str, backbone_name: str) -> Weights:
     if not is_there(path) or not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
     if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
-        raise UserError(f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB")
+        raise UserError(
+            f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB"
+        )
     content = read_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
     readers = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}
@@ -101,7 +117,9 @@ def _read(path: Path, source: str, backbone_name: str) -> Weights:
         raise UserError(f"{source} cannot be read: {error}") from None
     except Exception as error:  # a damaged or foreign file can fail anywhere in the reader
         what = "damaged, or neither a checkpoint of ours nor a state dict of tensors alone"
-        raise UserError(f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}") from None
+        raise UserError(
+            f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}"
+        ) from None
     wanted = layer_names(backbone_name) if backbone_name else []
     tensors, taken_off = bare(tensors, under, wanted)
     if taken_off:
@@ -148,7 +166,9 @@ def _pickled(content: bytes) -> Any:
 
 
 def _safetensors(content: bytes) -> dict[str, Any]:
-    """A file of `export` as the checkpoint it was made from; another program's as a bare state dict."""
+    """A file of `export` as the checkpoint it was made from; another program's as a bare state
+    dict.
+    """
     tensors = safetensors.torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     about = header.get("__metadata__", {}).get(ABOUT)
@@ -224,10 +244,16 @@ def _classes_of(found: State, whole: nn.Module) -> int | None:
 
 
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:
-    """Put a network trained here into `network`; with `new_classes` a last layer of another size is left fresh."""
+    """Put a network trained here into `network`; with `new_classes` a last layer of another size is
+    left fresh.
+    """
     wanted, found, last = network.state_dict(), weights.tensors, last_layer(network)[0]
     odd, classes = _unlike(found, wanted), len(weights.wnids)
-    if odd and (classes == network.num_classes or odd - {f"{last}.weight", f"{last}.bias"} or odd - found.keys()):
+    if odd and (
+        classes == network.num_classes
+        or odd - {f"{last}.weight", f"{last}.bias"}
+        or odd - found.keys()
+    ):
         raise UserError(
             f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; it holds "
             f"{weights.model}"
@@ -241,11 +267,19 @@ def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) ->
 
 
 def _unlike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> set[str]:
-    """The layers that only one of them has, or of another shape or kind of number; any precision will do."""
+    """The layers that only one of them has, or of another shape or kind of number; any precision
+    will do.
+    """
 
     def fits(one: torch.Tensor, other: torch.Tensor) -> bool:
         dense = one.layout == torch.strided and not one.is_quantized
-        return dense and one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
+        return (
+            dense
+            and one.shape == other.shape
+            and one.is_floating_point() == other.is_floating_point()
+        )
 
     both = found.keys() & wanted.keys()
-    return (found.keys() ^ wanted.keys()) | {key for key in both if not fits(found[key], wanted[key])}
+    return (found.keys() ^ wanted.keys()) | {
+        key for key in both if not fits(found[key], wanted[key])
+    }

@@ -13,7 +13,14 @@ import numpy as np
 from cam_repro.reporting.figures import PAPER_THRESHOLD, first_name
 
 PAPERS = round(100 * PAPER_THRESHOLD)  # %
-CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the style sheet
+CURVE_COLOURS = (
+    "right",
+    "wrong_both",
+    "too_large",
+    "several",
+    "part",
+    "wrong_class",
+)  # of the style sheet
 CLASSES_SHOWN = 40  # rows of a chart of classes, those of the highest errors
 MATRIX_CLASSES = 30  # more do not fit beside each other
 PAIRS_SHOWN = 20
@@ -22,8 +29,8 @@ PAIRS_SHOWN = 20
 class Answers(NamedTuple):
     """What a network said of N images.
 
-    labels (N,) and guesses (N,G), the best first, in the network's numbers of classes; names (C,) of
-    these, no two the same.
+    labels (N,) and guesses (N,G), the best first, in the network's numbers of classes; names (C,)
+    of these, no two the same.
     """
 
     labels: np.ndarray
@@ -41,8 +48,12 @@ class Measured(NamedTuple):
     paper: float | None = None
 
 
-def interval_chart(title: str, rows: Sequence[Measured], baselines: Mapping[str, float] | None = None) -> str:
-    """A point with its interval for each row on a scale of 0…100 %; baselines: name -> %, lines through all rows."""
+def interval_chart(
+    title: str, rows: Sequence[Measured], baselines: Mapping[str, float] | None = None
+) -> str:
+    """A point with its interval for each row on a scale of 0…100 %; baselines: name -> %, lines
+    through all rows.
+    """
     lines, key = "", f"{escape(title)}, 0 to 100 %"
     kinds_of_line = (("", "dashed"), (" lower", "dotted"))
     for (name, value), (lower, line) in zip((baselines or {}).items(), kinds_of_line, strict=False):
@@ -89,7 +100,9 @@ def curve_chart(curves: Mapping[str, np.ndarray]) -> str:
         best_at, best = points[points[:, 1].argmax()]
         lines += f'<polyline class="curve" style="--colour: var(--{colour})" points="{places}"/>'
         key += _key(colour, f"{name}: {at_20:.1f} % at 20 %, best {best:.1f} % at {best_at:.1f} %")
-    grid = "".join(f'<line class="axis" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>' for y in range(0, 101, 25))
+    grid = "".join(
+        f'<line class="axis" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>' for y in range(0, 101, 25)
+    )
     labels = "".join(f'<text x="0" y="{100 - y}%" dy="-3">{y} %</text>' for y in range(0, 100, 25))
     for x, anchor in zip(range(0, 101, 20), ("start", *["middle"] * 4, "end"), strict=True):
         labels += f'<text x="{x}%" y="100%" dy="16" text-anchor="{anchor}">{x} %</text>'
@@ -196,6 +209,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     header, *body = [[escape(cell) for cell in row] for row in rows]
     head, lines = "".join(f'<th scope="col">{cell}</th>' for cell in header), ""
     for first, *others in body:
-        lines += f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+        lines += (
+            f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+        )
     inside = f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>"
     return f'<div class="scroll" tabindex="0"><table class="numbers">{inside}</table></div>'

@@ -1,10 +1,12 @@
-"""What the paper says of its networks, each sentence held against the results here, whatever comes out.
+"""What the paper says of its networks, each sentence held against the results here, whatever comes
+out.
 
-A claim names two results and the range in which the second's metric minus the first's must lie. Both must be of one
-recipe; several runs of a network by it, of other seeds, stand for it by their mean. A claim holds where the 95 %
-interval of the difference, paired over images and, where there are several runs, redrawn over them, lies in that range;
-is contradicted where it lies wholly outside; else undecided. One run of each speaks of these two networks as they were
-trained, not of all such.
+A claim names two results and the range in which the second's metric minus the first's must lie.
+Both must be of one recipe; several runs of a network by it, of other seeds, stand for it by their
+mean. A claim holds where the 95 % interval of the difference, paired over images and, where there
+are several runs, redrawn over them, lies in that range; is contradicted where it lies wholly
+outside; else undecided. One run of each speaks of these two networks as they were trained, not of
+all such.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,9 @@ Which = tuple[str, str, str]  # a network of the paper, a method, a protocol
 
 FAMILIES = {  # which networks take the places of GoogLeNet, or of AlexNet, in the paper's sentences
     "GoogLeNet": {name: name for name in ("googlenet", "googlenet_gap", "googlenet_gmp")},
-    "EfficientNet-Lite0": {f"googlenet{cut}": f"efficientnet_lite0{cut}" for cut in ("", "_gap", "_gmp")},
+    "EfficientNet-Lite0": {
+        f"googlenet{cut}": f"efficientnet_lite0{cut}" for cut in ("", "_gap", "_gmp")
+    },
     "SqueezeNet": {f"googlenet{cut}": f"squeezenet{cut}" for cut in ("", "_gap")},
     "AlexNet": {name: name for name in ("alexnet_gap", "alexnet_star_gap")},
     "Caffe's GoogLeNet": {
@@ -35,7 +39,9 @@ FAMILIES = {  # which networks take the places of GoogLeNet, or of AlexNet, in t
 }
 ORIGINAL, GAP, GMP = (("googlenet" + cut, "cam", "paper") for cut in ("", "_gap", "_gmp"))
 BACKPROP, BACKPROP_ON_GAP = (("googlenet" + cut, "backprop", "paper") for cut in ("", "_gap"))
-RELEASE, HEURISTICS = (("googlenet_gap", "cam", protocol) for protocol in ("release", "release_heuristics"))
+RELEASE, HEURISTICS = (
+    ("googlenet_gap", "cam", protocol) for protocol in ("release", "release_heuristics")
+)
 NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile"}
 BETTER = (-inf, 0.0)  # of an error: the second's is lower
 
@@ -68,7 +74,9 @@ CLAIMS = (
 
 
 def claim_rows(runs: Sequence[Result]) -> list[dict[str, Any]]:
-    """A row for each claim, family and recipe that has two results of the same images, each image's part among them."""
+    """A row for each claim, family and recipe that has two results of the same images, each image's
+    part among them.
+    """
     rows = []
     for (family, recipe, alike), claim in product(_alike(runs), CLAIMS):
         sides = [_runs_of(alike, FAMILIES[family], which) for which in (claim.one, claim.two)]
@@ -93,15 +101,24 @@ def claim_rows(runs: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _alike(runs: Sequence[Result]) -> Iterator[tuple[str, str, list[Result]]]:
-    """(family, recipe, its results): a recipe by its name and, where those of a name differ, by what they do unlike."""
+    """(family, recipe, its results): a recipe by its name and, where those of a name differ, by
+    what they do unlike.
+    """
     for family, networks in FAMILIES.items():
         of_family = [run for run in runs if run.model in networks.values()]
         recipes = [{"name": "–"} | (run.provenance.get("training") or {}) for run in of_family]
         found: dict[str, list[Result]] = {}
         for run, mine in zip(of_family, recipes, strict=True):
             others = [other for other in recipes if other["name"] == mine["name"]]
-            keys = sorted(key for key in mine if any(other.get(key) != mine[key] for other in others))
-            label = " ".join([mine["name"], *(f"{key}={mine[key]}" for key in keys if key not in NOT_OF_THE_RECIPE)])
+            keys = sorted(
+                key for key in mine if any(other.get(key) != mine[key] for other in others)
+            )
+            label = " ".join(
+                [
+                    mine["name"],
+                    *(f"{key}={mine[key]}" for key in keys if key not in NOT_OF_THE_RECIPE),
+                ]
+            )
             found.setdefault(label, []).append(run)
         yield from ((family, label, found[label]) for label in sorted(found))
 
@@ -136,10 +153,30 @@ def verdict(low: float, high: float, within: tuple[float, float]) -> str:
 
 def claims_cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table of claims.md, its heading first."""
-    cells = [["claim", "§", "network", "recipe", "error", "paper", "here", "difference", "95 % interval", "verdict"]]
+    cells = [
+        [
+            "claim",
+            "§",
+            "network",
+            "recipe",
+            "error",
+            "paper",
+            "here",
+            "difference",
+            "95 % interval",
+            "verdict",
+        ]
+    ]
     for row in rows:
-        theirs = [f"{row[side]:.1f}" if row[side] is not None else "–" for side in ("paper_one", "paper_two")]
-        runs = f" ({row['runs_one']} and {row['runs_two']} runs)" if max(row["runs_one"], row["runs_two"]) > 1 else ""
+        theirs = [
+            f"{row[side]:.1f}" if row[side] is not None else "–"
+            for side in ("paper_one", "paper_two")
+        ]
+        runs = (
+            f" ({row['runs_one']} and {row['runs_two']} runs)"
+            if max(row["runs_one"], row["runs_two"]) > 1
+            else ""
+        )
         error = row["metric"].removesuffix("_error").replace("_", " ")
         cells.append([
             row["claim"], row["section"], row["family"] + runs, row["recipe"], error,

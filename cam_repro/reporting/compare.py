@@ -9,7 +9,8 @@ from cam_repro.localization.intervals import differences, percentages
 
 
 def compare(config: Config) -> dict[str, tuple[float, float, float]]:
-    """Print and return b − a of every metric of two records, with its interval, in percentage points.
+    """Print and return b − a of every metric of two records, with its interval, in percentage
+    points.
 
     Raises UserError for records without what was right on each image, of different kinds, or of
     other images than each other's.
@@ -31,7 +32,9 @@ def compare(config: Config) -> dict[str, tuple[float, float, float]]:
     if kinds[0] != kinds[1]:
         raise UserError(f"a= is a record of {kinds[0]}, b= of {kinds[1]}; give two of a kind")
     if images[0] != images[1]:
-        raise UserError(f"a= and b= are of other images: {' against '.join(images)}; evaluate one like the other")
+        raise UserError(
+            f"a= and b= are of other images: {' against '.join(images)}; evaluate one like the other"
+        )
     of_a = percentages(shares[0])
     of_b = percentages(shares[1])
     found = differences(shares[:1], shares[1:])

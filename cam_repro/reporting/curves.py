@@ -1,4 +1,6 @@
-"""Trainings as curves, from their metrics.jsonl: loss, and errors on the training and the val images."""
+"""Trainings as curves, from their metrics.jsonl: loss, and errors on the training and the val
+images.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,16 +16,20 @@ from cam_repro.reporting.figures import save_figure
 
 CURVES = (  # heading, and the metrics that are drawn, each with its line
     ("training loss", {"train_loss": "-"}),
-    ("top-1 error (%): val solid, training dotted", {"val_top1_error": "-", "train_top1_error": ":"}),
+    (
+        "top-1 error (%): val solid, training dotted",
+        {"val_top1_error": "-", "train_top1_error": ":"},
+    ),
     ("top-5 error (%), val", {"val_top5_error": "-"}),
 )
 
 
 def draw_curves(config: Config) -> Path:
-    """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`; returns its path.
+    """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`;
+    returns its path.
 
-    The top-5 error is left out where no network has five classes. Raises UserError where no epoch is
-    over, or a line of metrics.jsonl cannot be read.
+    The top-5 error is left out where no network has five classes. Raises UserError where no epoch
+    is over, or a line of metrics.jsonl cannot be read.
     """
     runs = Path(config.runs) / config.data.name
     found = sorted(path.parent for path in runs.glob("*/metrics.jsonl"))
@@ -46,7 +52,9 @@ def draw_curves(config: Config) -> Path:
             axes.set_title(heading, fontsize=9)
             axes.set(xlabel="epoch", ylim=(0, None))
             axes.grid(alpha=0.25)
-        figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+        figure.legend(
+            *axes.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3
+        )
         save_figure(path, figure)
     print(f"{', '.join(epochs)}: {path}")
     return path
@@ -65,4 +73,6 @@ def _epochs(path: Path) -> list[dict[str, float | None]]:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [{key: epoch[key] for key in keys} for epoch in map(json.loads, lines)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as a training's metrics ({error}); mend or remove it") from None
+        raise UserError(
+            f"{path} cannot be read as a training's metrics ({error}); mend or remove it"
+        ) from None

@@ -1,4 +1,6 @@
-"""Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and MaxBoxAcc's curve."""
+"""Pictures for people: where a network looks (heatmap, predicted box red, true boxes green), and
+MaxBoxAcc's curve.
+"""
 
 from collections.abc import Sequence
 from importlib.metadata import distribution
@@ -17,10 +19,17 @@ from cam_repro.localization.max_box_acc import THRESHOLDS
 from cam_repro.localization.overlay import colour, overlay
 
 FONT, TITLE = (  # matplotlib's own: Pillow's has ASCII's letters alone
-    ImageFont.truetype(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
+    ImageFont.truetype(
+        distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"), size
+    )
     for size in (13, 16)
 )
-LINE, GAP, HEAD, FOOT = 20, 6, 40, 52  # pixels: a line of a caption, between pictures, the title above, the scale below
+LINE, GAP, HEAD, FOOT = (
+    20,
+    6,
+    40,
+    52,
+)  # pixels: a line of a caption, between pictures, the title above, the scale below
 SIDE, DPI = 205, 150  # at print five such pictures are as wide as a page's two columns, 7 inches
 TRUE, PREDICTED = (60, 230, 90), (255, 50, 50)
 PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
@@ -43,7 +52,9 @@ def first_name(words: str) -> str:
     return words.split(",")[0]
 
 
-def panel(picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_boxes: np.ndarray) -> Image.Image:
+def panel(
+    picture: np.ndarray, heatmap: np.ndarray, predicted: np.ndarray, true_boxes: np.ndarray
+) -> Image.Image:
     """One picture (H,W,3) under its heatmap (H,W), with boxes in its own pixels."""
     image = Image.fromarray(overlay(picture, heatmap))
     draw = ImageDraw.Draw(image)
@@ -85,12 +96,19 @@ def _write_examples(path: Path, evaluation: Evaluation, result: Result) -> None:
     write_sheet(path, cells, columns=4)
 
 
-def write_sheet(path: Path, cells: Sequence[Cell], columns: int, side: int = SIDE, title: str = "") -> Path:
-    """Pictures under their captions as a PNG, each made to fit a square of `side` pixels, or of the largest if 0.
+def write_sheet(
+    path: Path, cells: Sequence[Cell], columns: int, side: int = SIDE, title: str = ""
+) -> Path:
+    """Pictures under their captions as a PNG, each made to fit a square of `side` pixels, or of the
+    largest if 0.
 
     With a title there is the scale of the maps' colours too, at the foot.
     """
-    width, height = (side, side) if side else (max(of) for of in zip(*(one.size for _, one in cells), strict=True))
+    width, height = (
+        (side, side)
+        if side
+        else (max(of) for of in zip(*(one.size for _, one in cells), strict=True))
+    )
     width = max(width, SIDE)  # a caption's room
     above = LINE * (1 + max(caption.count("\n") for caption, _ in cells))
     rows, head, foot = -(-len(cells) // columns), HEAD if title else 0, FOOT if title else 0
@@ -99,10 +117,16 @@ def write_sheet(path: Path, cells: Sequence[Cell], columns: int, side: int = SID
     draw = ImageDraw.Draw(sheet)
     for place, (caption, picture) in enumerate(cells):
         fitted = ImageOps.contain(picture, (width, height))
-        left, top = place % columns * (width + GAP), head + place // columns * (above + height + GAP)
+        left, top = (
+            place % columns * (width + GAP),
+            head + place // columns * (above + height + GAP),
+        )
         said = "\n".join(_cut(line, FONT, width) for line in caption.split("\n"))
         draw.text((left + width / 2, top), said, "black", FONT, "ma", align="center")
-        sheet.paste(fitted, (left + (width - fitted.width) // 2, top + above + (height - fitted.height) // 2))
+        sheet.paste(
+            fitted,
+            (left + (width - fitted.width) // 2, top + above + (height - fitted.height) // 2),
+        )
     if title:
         draw.text((size[0] / 2, HEAD / 2), _cut(title, TITLE, size[0]), "black", TITLE, "mm")
         start, end = size[0] // 3, 2 * size[0] // 3
@@ -110,7 +134,9 @@ def write_sheet(path: Path, cells: Sequence[Cell], columns: int, side: int = SID
         sheet.paste(Image.fromarray(scale), (start, size[1] - FOOT + 12))
         for x, said in ((start, "0 and below"), (end, "the map’s maximum")):
             draw.text((x, size[1] - 6), said, "black", FONT, "ms")
-    with replacing(path) as temporary:  # compressed a third as long as for the smallest file, a hundredth larger
+    with replacing(
+        path
+    ) as temporary:  # compressed a third as long as for the smallest file, a hundredth larger
         sheet.save(temporary, "PNG", compress_level=4, dpi=(DPI, DPI))
     return path
 
@@ -150,7 +176,9 @@ def write_curves(path: Path, scores: Scores, title: str) -> None:
                 )
         for name, label, line in BASELINES:
             height = scores.metrics[name]
-            axes.axhline(height, color="black", linewidth=1, linestyle=line, label=f"{height:.1f} %, {label}")
+            axes.axhline(
+                height, color="black", linewidth=1, linestyle=line, label=f"{height:.1f} %, {label}"
+            )
         axes.set(xlim=(0, 1), xlabel="threshold, of the normalised map’s maximum")
         axes.set(ylim=(0, 100), ylabel="MaxBoxAcc (%)")
         axes.set_title(title, fontsize=10)

@@ -168,7 +168,9 @@ def _predicted(
     return np.concatenate(classes), np.concatenate(maps), np.concatenate(sizes)
 
 
-def _heat_and_boxes(maps: np.ndarray, size: tuple[int, int], protocol: ProtocolConfig) -> tuple[str, np.ndarray]:
+def _heat_and_boxes(
+    maps: np.ndarray, size: tuple[int, int], protocol: ProtocolConfig
+) -> tuple[str, np.ndarray]:
     """A class's maps (crops,h,w) of an image of (width, height) -> its heatmap, small, as a WebP in
     base64, and its boxes (S,4) in the image's own pixels."""
     place = VIEWS[protocol.view].place
@@ -191,7 +193,9 @@ def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
     return max(1, round(factor * width)), max(1, round(factor * height))
 
 
-def _kinds_of_guess(boxes: np.ndarray, class_right: bool, true_boxes: np.ndarray, kinds: Mapping[str, str]) -> str:
+def _kinds_of_guess(
+    boxes: np.ndarray, class_right: bool, true_boxes: np.ndarray, kinds: Mapping[str, str]
+) -> str:
     """A sign for each of the best guess's boxes (S,4): the place in `kinds` of why it fails."""
     places = {kind: str(place) for place, kind in enumerate(kinds)}
     if kinds is not KINDS:

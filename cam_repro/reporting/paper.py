@@ -1,11 +1,15 @@
-"""The numbers Zhou et al. published (CVPR 2016, arXiv 1512.04150), table by table, in the paper's own order.
+"""The numbers Zhou et al. published (CVPR 2016, arXiv 1512.04150), table by table, in the paper's
+own order.
 
 Errors and accuracies are percentages. Tables 1 and 2 are keyed by this project's names, (model) and
 (model, method), so that a result finds its row; `row_title` turns a key into the paper's wording.
 """
 
 VAL_IMAGES = 50_000  # of ILSVRC val
-LOCALIZED_IMAGES = (50_000, 48_238)  # of them for localization: all, or without the devkit's 1,762 blacklisted ones
+LOCALIZED_IMAGES = (
+    50_000,
+    48_238,
+)  # of them for localization: all, or without the devkit's 1,762 blacklisted ones
 
 # Table 1: the network, its top-1 and top-5 classification error, ILSVRC val.
 TABLE1 = {
@@ -34,8 +38,9 @@ TABLE2 = {
     ("googlenet_gmp", "cam"): (57.78, 45.26),
 }
 
-# Table 3: (title, supervision) -> top-5 localization error, ILSVRC test, whose labels are not public.
-# "Backprop" is Simonyan et al.'s own number (arXiv 1312.6034); the last three were trained with boxes.
+# Table 3: (title, supervision) -> top-5 localization error, ILSVRC test, whose labels are not
+# public. "Backprop" is Simonyan et al.'s own number (arXiv 1312.6034); the last three were trained
+# with boxes.
 TABLE3 = {
     ("GoogLeNet-GAP (heuristics)", "weakly"): 37.1,
     ("GoogLeNet-GAP", "weakly"): 42.9,
@@ -60,7 +65,9 @@ CAFFE = {  # Caffe's own networks, and the network of the paper whose rows are t
 
 
 def row_title(model: str, method: str = "cam") -> str:
-    """The paper's wording for a model and method; a network that is not in the paper keeps its own name."""
+    """The paper's wording for a model and method; a network that is not in the paper keeps its own
+    name.
+    """
     network, *_ = TABLE1.get(CAFFE.get(model, model), (model,))
     return network if method == "cam" else f"{method.capitalize()} on {network}"
 
@@ -68,13 +75,16 @@ def row_title(model: str, method: str = "cam") -> str:
 def published(model: str, method: str = "cam") -> dict[str, float]:
     """metric -> its number in Tables 1 and 2, for those of a result file that the paper has.
 
-    They imply P(box right | class right), top-1, the fairest target when the backbone is not the authors' own: since
-    a localization is right only if the class is, it is (100 − loc error) / (100 − cls error).
+    They imply P(box right | class right), top-1, the fairest target when the backbone is not the
+    authors' own: since a localization is right only if the class is, it is (100 − loc error) / (100
+    − cls error).
     """
     found = {}
     if model in TABLE1:
         _, found["cls_top1_error"], found["cls_top5_error"] = TABLE1[model]
     if (model, method) in TABLE2:
         found["loc_top1_error"], found["loc_top5_error"] = TABLE2[model, method]
-        found["loc_given_cls"] = 100 * (100 - found["loc_top1_error"]) / (100 - found["cls_top1_error"])
+        found["loc_given_cls"] = (
+            100 * (100 - found["loc_top1_error"]) / (100 - found["cls_top1_error"])
+        )
     return found

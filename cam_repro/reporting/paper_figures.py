@@ -28,7 +28,7 @@ from cam_repro.files import read_text
 from cam_repro.localization.boxes import LOOSE, TIGHT, loose_and_tight
 from cam_repro.localization.methods import Prediction, predict, unsupported_reason
 from cam_repro.localization.overlay import overlay
-from cam_repro.mistakes import shown
+from cam_repro.option_errors import shown
 from cam_repro.reporting.figures import Cell, first_name, panel, write_sheet
 
 COLUMNS = 5  # images side by side
@@ -44,7 +44,9 @@ def make_figures(config: Config) -> list[Path]:
     network has class activation maps, or the protocol draws no single box.
     """
     if config.protocol.metric != "localization" or config.protocol.name == "all":
-        raise UserError(f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release")
+        raise UserError(
+            f"protocol={config.protocol.name} draws no single box; choose protocol=paper or release"
+        )
     protocol = protocol_name(config.protocol)
     ending = ".png" if protocol == "paper" else f"-{protocol}.png"
     where = config.data.name if protocol == "paper" else f"{config.data.name}, {protocol}"
@@ -131,7 +133,9 @@ def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
         word = first_name(split.words[label])
         raise UserError(f"no val image of data={evaluation.config.data.name} is a {word}")
     cells = []
-    for image, (pixels, found) in zip(images, _predictions(evaluation, images, ["cam"]), strict=True):
+    for image, (pixels, found) in zip(
+        images, _predictions(evaluation, images, ["cam"]), strict=True
+    ):
         heatmap = _heatmap(evaluation, found.maps["cam"][0, :, -1], pixels)
         # The caption is the number alone: five names such as ILSVRC2012_val_00000665 would overlap.
         caption = split.path(image).stem.rpartition("_")[2]
@@ -152,7 +156,10 @@ def _fig4(evaluation: Evaluation, image: int) -> list[Cell]:
 
 def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     """The true class's map: CAM, or Grad-CAM where the network has none, and backprop."""
-    methods = ["gradcam" if unsupported_reason("cam", evaluation.trained.network) else "cam", "backprop"]
+    methods = [
+        "gradcam" if unsupported_reason("cam", evaluation.trained.network) else "cam",
+        "backprop",
+    ]
     ((pixels, found),) = _predictions(evaluation, [image], methods)
     cells = []
     for method in methods:

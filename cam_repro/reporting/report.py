@@ -184,7 +184,9 @@ def opened_networks(
             yield opened(config, of_network[0], split, fingerprint, world), of_network
 
 
-def opened(config: Config, result: Result, split: Split, fingerprint: str, world: World) -> Evaluation:
+def opened(
+    config: Config, result: Result, split: Split, fingerprint: str, world: World
+) -> Evaluation:
     """The network that a result was measured with.
 
     Its weights are weights=, its checkpoint's or the published ones: those whose sha256 is the
@@ -311,7 +313,9 @@ def _curve(measured: Sequence[Result], data: str) -> str:
         return f"<p>Not measured: <code>make eval-localization protocol=wsol</code>, of {escape(data)}</p>"
     curves = {}
     for run in measured:
-        thresholds, v1, *_ = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)
+        thresholds, v1, *_ = np.loadtxt(
+            run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True
+        )
         curves[_named(run)] = np.column_stack([100 * thresholds, v1])
     return curve_chart(curves)
 
@@ -400,7 +404,8 @@ def _page(
 ) -> str:
     """The frame of a page.
 
-    images: what they are; verdict: what the kinds of guesses say; links: a section's id -> its name.
+    images: what they are; verdict: what the kinds of guesses say; links: a section's id -> its
+    name.
     """
     first = next(result for result in results if result.kind == kind)
     commit = first.provenance["commit"][:10]
@@ -466,7 +471,9 @@ def _interval_chart(
 
 def _origin(results: Sequence[Result]) -> str:
     """Every result behind the page, a line each."""
-    rows = [["file", "images", "input (px)", "weights (sha256)", "data", "commit", "date", "protocol"]]
+    rows = [
+        ["file", "images", "input (px)", "weights (sha256)", "data", "commit", "date", "protocol"]
+    ]
     for result in results:
         source = result.provenance
         dirty = "*" if source.get("dirty") else ""

@@ -36,8 +36,8 @@ class Result:
 def read_results(folder: Path, split: str = "val") -> list[Result]:
     """Every result of `results/<data>/` on a split, classifications first.
 
-    Where there are results of one other split alone, as of a folder that has train/ and test/, these
-    are meant. Raises UserError for the first file that is unfit.
+    Where there are results of one other split alone, as of a folder that has train/ and test/,
+    these are meant. Raises UserError for the first file that is unfit.
     """
     results = [_result(path) for path in record_files(folder)]
     splits = {result.split for result in results}

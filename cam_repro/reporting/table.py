@@ -1,6 +1,8 @@
-"""One table: columns, each a heading and a metric, over rows, each of one result or two; as Markdown and as CSV.
+"""One table: columns, each a heading and a metric, over rows, each of one result or two; as
+Markdown and as CSV.
 
-Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is left out.
+Errors and accuracies are percentages. What is missing or undefined is a dash; what is all dashes is
+left out.
 """
 
 import csv
@@ -14,8 +16,20 @@ from cam_repro.reporting.results import Result
 
 DASH = "–"
 OWN = "the paper's own weights"
-SAID = ("model", "method", "data", "split", "images", "loc_images", "protocol", "weights", "commit")  # of each in a CSV
-OWN_WEIGHTS = "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
+SAID = (
+    "model",
+    "method",
+    "data",
+    "split",
+    "images",
+    "loc_images",
+    "protocol",
+    "weights",
+    "commit",
+)  # of each in a CSV
+OWN_WEIGHTS = (
+    "The paper's own weights: its Caffe networks, by files of weights that were not trained here."
+)
 
 
 class Column(NamedTuple):
@@ -61,18 +75,29 @@ class Table:
 
 
 def cells_of(table: Table) -> list[list[str]]:
-    """A table's heading and rows; off full ILSVRC val the paper's numbers stand in one column, as context only."""
+    """A table's heading and rows; off full ILSVRC val the paper's numbers stand in one column, as
+    context only.
+    """
     rows = [_cells(row, table) for row in table.rows]
-    header, *lines = [[heading for heading, _ in rows[0]], *([cell for _, cell in row] for row in rows)]
+    header, *lines = [
+        [heading for heading, _ in rows[0]],
+        *([cell for _, cell in row] for row in rows),
+    ]
     kept = [place for place in range(len(header)) if any(line[place] != DASH for line in lines)]
     return [[line[place] for place in kept] for line in [header, *lines]]
 
 
 def markdown(table: Table) -> str:
     """Title, table and footer."""
-    run, lines, notes = table.results[0], aligned(cells_of(table)), [f"- {note}" for note in _notes(table)]
+    run, lines, notes = (
+        table.results[0],
+        aligned(cells_of(table)),
+        [f"- {note}" for note in _notes(table)],
+    )
     where = "ILSVRC val" if table.is_full_val else f"{run.data} {run.split}"
-    return "\n".join([f"# {table.title}, {where}, {run.images:,} images", "", *lines, "", *notes, ""])
+    return "\n".join(
+        [f"# {table.title}, {where}, {run.images:,} images", "", *lines, "", *notes, ""]
+    )
 
 
 def _cells(row: Row, table: Table) -> list[tuple[str, str]]:
@@ -80,10 +105,16 @@ def _cells(row: Row, table: Table) -> list[tuple[str, str]]:
     cells, context = [*zip(table.names, row.names, strict=True)], []
     for heading, metric, digits in table.columns:
         published = row.published.get(metric)
-        (here, away), (own, own_away) = (_measured(run, metric, published) for run in (row.result, row.own))
+        (here, away), (own, own_away) = (
+            _measured(run, metric, published) for run in (row.result, row.own)
+        )
         theirs = DASH if published is None else f"{published:.{digits}f}"
-        if not isinstance(metric, str) or metric.startswith("baseline_"):  # of the images, not of the networks
-            cells.append((heading, " / ".join(dict.fromkeys(of for of in (here, own) if of != DASH)) or DASH))
+        if not isinstance(metric, str) or metric.startswith(
+            "baseline_"
+        ):  # of the images, not of the networks
+            cells.append(
+                (heading, " / ".join(dict.fromkeys(of for of in (here, own) if of != DASH)) or DASH)
+            )
         elif digits is not None and table.is_full_val:
             cells += [(f"{heading}: paper", theirs), (OWN, own), ("difference", own_away)]
             cells += [("re-trained", here), ("difference", away)]
@@ -96,9 +127,15 @@ def _cells(row: Row, table: Table) -> list[tuple[str, str]]:
     return cells
 
 
-def _measured(run: Result | None, metric: str | Callable[[Result], object], published: float | None) -> tuple[str, str]:
-    """What a column says of a result, with its interval, and by how much it differs from the paper's number."""
-    value = None if run is None else run.metrics.get(metric) if isinstance(metric, str) else metric(run)
+def _measured(
+    run: Result | None, metric: str | Callable[[Result], object], published: float | None
+) -> tuple[str, str]:
+    """What a column says of a result, with its interval, and by how much it differs from the
+    paper's number.
+    """
+    value = (
+        None if run is None else run.metrics.get(metric) if isinstance(metric, str) else metric(run)
+    )
     if value is None or not isinstance(metric, str):
         return DASH if value is None else str(value), DASH
     low, high = run.interval(metric)
@@ -112,15 +149,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
     lines = []
     for first, *others in [rows[0], rule, *rows[1:]]:
-        cells = [first.ljust(widths[0])] + [o.rjust(w) for o, w in zip(others, widths[1:], strict=True)]
+        cells = [first.ljust(widths[0])] + [
+            o.rjust(w) for o, w in zip(others, widths[1:], strict=True)
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def _notes(table: Table) -> list[str]:
-    """The fixed lines under every table: what the signs mean, how and on what it was measured, and from what code."""
+    """The fixed lines under every table: what the signs mean, how and on what it was measured, and
+    from what code.
+    """
     runs, run = table.results, table.results[0]
-    notes = ["±: half the 95 % bootstrap interval over images; ↑: higher is better; –: no number.", *table.notes]
+    notes = [
+        "±: half the 95 % bootstrap interval over images; ↑: higher is better; –: no number.",
+        *table.notes,
+    ]
     notes += [OWN_WEIGHTS] if any(row.own for row in table.rows) else []
     for name, settings in sorted({run.protocol["name"]: run.protocol for run in runs}.items()):
         said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
@@ -129,21 +173,30 @@ def _notes(table: Table) -> list[str]:
     for of_network in runs:
         shrunk_by.setdefault(of_network.interpolation, set()).add(of_network.name)
     if len(shrunk_by) == 1:
-        notes.append(f"Images were shrunk to the network's input by the {runs[0].interpolation} filter.")
+        notes.append(
+            f"Images were shrunk to the network's input by the {runs[0].interpolation} filter."
+        )
     else:
-        said = "; ".join(f"{name}: {', '.join(sorted(of))}" for name, of in sorted(shrunk_by.items()))
+        said = "; ".join(
+            f"{name}: {', '.join(sorted(of))}" for name, of in sorted(shrunk_by.items())
+        )
         notes.append(f"Images were shrunk to the network's input by different filters. {said}.")
     images = f"Images: {run.images:,} of {run.data} {run.split}"
     if run.kind != "classification":
         blacklist = run.provenance.get("blacklist") or "none"
         images += f", {run.loc_images:,} of them for localization; blacklist: {blacklist}"
-    commits = {f"`{run.provenance['commit'][:10]}`{'*' if run.provenance.get('dirty') else ''}" for run in runs}
+    commits = {
+        f"`{run.provenance['commit'][:10]}`{'*' if run.provenance.get('dirty') else ''}"
+        for run in runs
+    }
     notes += [f"{images}.", f"Commits (*: and uncommitted changes): {', '.join(sorted(commits))}."]
     return [*notes, "Generated by `make tables`; do not edit."]
 
 
 def csv_of(table: Table) -> str:
-    """A line for each result, unrounded, with the interval's ends and the paper's number; empty where there is none."""
+    """A line for each result, unrounded, with the interval's ends and the paper's number; empty
+    where there is none.
+    """
     lines = []
     for row, run in [(each, of) for each in table.rows for of in each.results or [None]]:
         said = run.provenance | vars(run) | {"protocol": run.protocol["name"]} if run else {}
@@ -153,7 +206,11 @@ def csv_of(table: Table) -> str:
                 line[heading] = metric(run) if run else None
                 continue
             low, high = run.interval(metric) if run else (None, None)
-            line |= {metric: run and run.metrics.get(metric), f"{metric}_low": low, f"{metric}_high": high}
+            line |= {
+                metric: run and run.metrics.get(metric),
+                f"{metric}_low": low,
+                f"{metric}_high": high,
+            }
             line |= {} if digits is None else {f"{metric}_paper": row.published.get(metric)}
         lines.append(line)
     return csv_text(lines)

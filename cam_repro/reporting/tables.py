@@ -1,4 +1,6 @@
-"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and why guesses fail."""
+"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and
+why guesses fail.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,10 +18,16 @@ from cam_repro.reporting.results import Result, read_results
 from cam_repro.reporting.table import OWN, Column, Row, Table, aligned, csv_of, csv_text, markdown
 
 Published = dict[tuple[str, ...], dict[str, float]]  # a row's names -> metric -> the paper's number
-GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> what Table 3 adds to a row's title
+GUESSES = {
+    "release_heuristics": " (heuristics)",
+    "release": "",
+}  # protocol -> what Table 3 adds to a row's title
 
 INPUT = Column("input (px)", lambda run: run.input_size)
-CLASSIFICATION = (Column("cls top-1", "cls_top1_error", 1), Column("cls top-5", "cls_top5_error", 1))
+CLASSIFICATION = (
+    Column("cls top-1", "cls_top1_error", 1),
+    Column("cls top-5", "cls_top5_error", 1),
+)
 LOCALIZATION = (
     Column("loc top-1", "loc_top1_error", 2),
     Column("loc top-5", "loc_top5_error", 2),
@@ -45,7 +53,9 @@ MAX_BOX_ACC = (
 FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
 GIVEN_CLASS = "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables 1 and 2."
-BASELINES = "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
+BASELINES = (
+    "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
+)
 HEURISTICS = "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five loose ones."
 TEST = "The paper's column is ILSVRC test, whose labels are not public; the val split stands in for it."
 MAX_BOX_ACC_NOTE = (
@@ -69,18 +79,23 @@ CLAIM_NOTES = (
 
 
 def thresholds_of_v2(run: Result) -> str | None:
-    """The best threshold of each IoU, as `0.2 / 0.3 / 0.5`; none in records of before they were kept."""
+    """The best threshold of each IoU, as `0.2 / 0.3 / 0.5`; none in records of before they were
+    kept.
+    """
     found = [run.thresholds.get(f"v2_iou{iou}") for iou in (30, 50, 70)]
     return " / ".join(map(str, found)) if None not in found else None
 
 
-def write_tables(results: Path, data: str, protocol: str = "paper", split: str = "val") -> list[Path]:
-    """Write the tables of `results/<data>/` that have a number, as .md and .csv beside the results; returns the paths.
+def write_tables(
+    results: Path, data: str, protocol: str = "paper", split: str = "val"
+) -> list[Path]:
+    """Write the tables of `results/<data>/` that have a number, as .md and .csv beside the results;
+    returns the paths.
 
-    They are of one split.
-    `protocol` is Tables 1's and 2's; the others hold whatever was measured for them. All are built before the first is
-    written: a UserError (an unfit file, results that cannot share a table) leaves the old ones as they were. A table
-    that has lost its last number is removed.
+    They are of one split. `protocol` is Tables 1's and 2's; the others hold whatever was measured
+    for them. All are built before the first is written: a UserError (an unfit file, results that
+    cannot share a table) leaves the old ones as they were. A table that has lost its last number is
+    removed.
     """
     folder = results / data
     runs = read_results(folder, split)
@@ -88,10 +103,15 @@ def write_tables(results: Path, data: str, protocol: str = "paper", split: str =
         raise UserError(f"no results in {folder}; evaluate a network first")
     names = sorted({run.protocol["name"] for run in runs})
     if protocol not in ("paper", "all", *names):
-        raise UserError(f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}")
+        raise UserError(
+            f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}"
+        )
     texts = {}
     for table in tables_of(runs, protocol):
-        texts |= {f"{table.stem}.md": table.rows and markdown(table), f"{table.stem}.csv": table.rows and csv_of(table)}
+        texts |= {
+            f"{table.stem}.md": table.rows and markdown(table),
+            f"{table.stem}.csv": table.rows and csv_of(table),
+        }
     finished = [run for run in runs if not unfinished(run.provenance.get("training"))]
     notes = [*CLAIM_NOTES]
     if left_out := len(runs) - len(finished):
@@ -108,7 +128,8 @@ def write_tables(results: Path, data: str, protocol: str = "paper", split: str =
 
 
 def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
-    """Every table of results; without rows where nothing was measured, with all of the paper's on full ILSVRC val.
+    """Every table of results; without rows where nothing was measured, with all of the paper's on
+    full ILSVRC val.
 
     Raises UserError for results that cannot share a table.
     """
@@ -120,18 +141,24 @@ def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
             row for row in table.rows
             if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
         ]  # fmt: skip
-        tables.append(replace(table, rows=table.rows if measured and table.is_full_val else measured))
+        tables.append(
+            replace(table, rows=table.rows if measured and table.is_full_val else measured)
+        )
     return tables
 
 
 def _tables(runs: list[Result], protocol: str) -> list[Table]:
-    """Every table, with the paper's rows and whatever else was measured, also those without a result."""
+    """Every table, with the paper's rows and whatever else was measured, also those without a
+    result.
+    """
     boxes = [run for run in runs if run.kind == "localization"]
     here = [run for run in runs if run.protocol["name"] == protocol]
     ways = {(run.method, run.protocol["name"]) for run in boxes}
     own, marks = "" if protocol == "paper" else f"-{protocol}", _marks(runs)
 
-    def rows(published: Published, runs: list[Result], names: Callable[[Result], tuple[str, ...]]) -> list[Row]:
+    def rows(
+        published: Published, runs: list[Result], names: Callable[[Result], tuple[str, ...]]
+    ) -> list[Row]:
         found = [(names(run), run) for run in runs]
         table = []
         for key in dict.fromkeys([*published, *(key for key, _ in found)]):
@@ -194,7 +221,9 @@ def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
 
 
 def _is_own(run: Result) -> bool:
-    """Whether it is of a network of the paper with weights that are not trained here, which only Caffe's files give."""
+    """Whether it is of a network of the paper with weights that are not trained here, which only
+    Caffe's files give.
+    """
     return run.model in paper.CAFFE and not run.provenance.get("training")
 
 
@@ -230,14 +259,21 @@ def _refuse_mixtures(runs: Sequence[Result]) -> None:
     for run in runs:
         images: dict[str, object] = {"data": run.data, "split": run.split, "images": run.images}
         if run.kind != "classification":
-            images |= {"loc_images": run.loc_images, "blacklist": run.provenance.get("blacklist") or "none"}
-            images |= {key: value for key, value in run.metrics.items() if key.startswith("baseline_")}
+            images |= {
+                "loc_images": run.loc_images,
+                "blacklist": run.provenance.get("blacklist") or "none",
+            }
+            images |= {
+                key: value for key, value in run.metrics.items() if key.startswith("baseline_")
+            }
         settings = {f"protocol.{key}": value for key, value in run.protocol.items()}
         for group, facts in (((run.kind,), images), ((run.kind, run.protocol["name"]), settings)):
             first, usual = firsts.setdefault(group, (run, facts))
             unlike = [key for key in sorted(usual | facts) if usual.get(key) != facts.get(key)]
             if unlike:
-                what = ", ".join(f"{key} ({usual.get(key)} against {facts.get(key)})" for key in unlike)
+                what = ", ".join(
+                    f"{key} ({usual.get(key)} against {facts.get(key)})" for key in unlike
+                )
                 raise UserError(
                     f"{first.path} and {run.path} cannot share a table, they differ in {what}; evaluate one like the "
                     "other, or keep it in a folder of its own with results="

@@ -1,4 +1,6 @@
-"""A run's folder: one writer, a checkpoint that is whole, and a refusal to go on with other settings."""
+"""A run's folder: one writer, a checkpoint that is whole, and a refusal to go on with other
+settings.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,21 @@ def only_writer(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with runs=") from None
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another folder with runs="
+        ) from None
     with lock:
         try:  # of this process alone: flock's would live on in the decoding processes of a killed run
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise UserError(f"another process trains in {folder}; wait for it, or train elsewhere with runs=") from None
+            raise UserError(
+                f"another process trains in {folder}; wait for it, or train elsewhere with runs="
+            ) from None
         except OSError as error:
-            print(f"{folder} cannot be locked ({error.strerror}): let no second process train in it", flush=True)
+            print(
+                f"{folder} cannot be locked ({error.strerror}): let no second process train in it",
+                flush=True,
+            )
         remove_leftovers(folder)
         yield
 
@@ -70,9 +79,9 @@ def exists(folder: Path) -> bool:
 def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The newest checkpoint that is whole and that `restore` takes.
 
-    Damaged is only what was read to its end and is wrong. Raises UserError where the newest cannot be
-    read at all, or does not fit into the memory, and where every one is damaged; all files then stay
-    as they are.
+    Damaged is only what was read to its end and is wrong. Raises UserError where the newest cannot
+    be read at all, or does not fit into the memory, and where every one is damaged; all files then
+    stay as they are.
     """
     newest, previous = folder / CHECKPOINT, folder / PREVIOUS
     there = [path for path in (newest, previous) if is_there(path)]
@@ -94,14 +103,18 @@ def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, A
             raise UserError(
                 f"{path} could not be put back: {_first_line(error)}; run again with more memory"
             ) from error
-        except Exception as error:  # a damaged file can fail anywhere in the reader, or fit the run nowhere
+        except (
+            Exception
+        ) as error:  # a damaged file can fail anywhere in the reader, or fit the run nowhere
             then = ": falling back to the one before it" if path != there[-1] else ""
             print(f"{path} is damaged ({_first_line(error)}){then}", flush=True)
             continue
         if path != newest:
             _name_too(path, newest)  # before a save makes the damaged one the previous one
         return state
-    raise UserError(f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder")
+    raise UserError(
+        f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -123,7 +136,11 @@ def refuse_other_settings(folder: Path, before: dict[str, Any], config: Config) 
     """A resumed run must be the run that was begun."""
     now = what_matters(config)
     keys = sorted(before.keys() | now.keys())
-    changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+    changed = [
+        f"{key} {before.get(key)} → {now.get(key)}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    ]
     if changed:
         raise UserError(
             f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train another run, "

@@ -1,4 +1,6 @@
-"""What a run leaves to read: its settings, environment, metrics and TensorBoard events, and lines on the terminal."""
+"""What a run leaves to read: its settings, environment, metrics and TensorBoard events, and lines
+on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Journal:
             self.board = SummaryWriter(str(folder), purge_step=progress.written + 1)
 
     def watch(self, batches: Iterator[Batch], title: str, done: int, steps: int) -> Iterator[Batch]:
-        """The rest of an epoch's batches under a clock and, on a terminal, a bar; corrupt files are said."""
+        """The rest of an epoch's batches under a clock and, on a terminal, a bar; corrupt files are
+        said.
+        """
         self.title, self.clock = title, (time.monotonic(), self.progress.step)
         hidden = None if self.world.is_main else True
         self.bar = tqdm(batches, title, steps, initial=done, leave=False, disable=hidden)
@@ -59,7 +63,11 @@ class Journal:
 
     def curves(self, lr: float) -> dict[str, float]:
         """Loss and images a second of the steps since the last log; all processes must call it."""
-        loss, step, now = self.progress.loss_since_log(self.world), self.progress.step, time.monotonic()
+        loss, step, now = (
+            self.progress.loss_since_log(self.world),
+            self.progress.step,
+            time.monotonic(),
+        )
         rate = (step - self.clock[1]) * self.batch_size / max(now - self.clock[0], 1e-9)
         self.clock = now, step
         self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}")
@@ -76,7 +84,8 @@ class Journal:
         self.progress.logged()
 
     def end_epoch(self, record: dict[str, float | int | None], curves: dict[str, float]) -> None:
-        """The epoch's line of metrics.jsonl, its curves with those of its last steps, a line to read.
+        """The epoch's line of metrics.jsonl, its curves with those of its last steps, a line to
+        read.
 
         What is None in the record, the top-5 error of fewer than five classes, has no curve.
         """
@@ -100,7 +109,9 @@ class Journal:
         )
 
     def maps(self, network: CamNetwork, split: Split, size: int) -> None:
-        """The true class's activation map over val images spread over the split, where the network has such maps."""
+        """The true class's activation map over val images spread over the split, where the network
+        has such maps.
+        """
         if not self.board or network.cam_obstacle:
             return
         chosen = np.linspace(0, len(split) - 1, min(MAPS, len(split)), dtype=int).tolist()
@@ -112,10 +123,20 @@ class Journal:
             workers=0,
         )
         shown = batch.to(self.world.device)
-        cams = predict(network.eval(), normalise(shown.pixels), shown.labels).maps["cam"][:, 0, -1].cpu().numpy()
+        cams = (
+            predict(network.eval(), normalise(shown.pixels), shown.labels)
+            .maps["cam"][:, 0, -1]
+            .cpu()
+            .numpy()
+        )
         pictures = batch.pixels.permute(0, 2, 3, 1).numpy()
-        drawn = [overlay(picture, resize_map(cam, size, size)) for picture, cam in zip(pictures, cams, strict=True)]
-        self.board.add_images("class activation maps", np.stack(drawn), self.progress.step, dataformats="NHWC")
+        drawn = [
+            overlay(picture, resize_map(cam, size, size))
+            for picture, cam in zip(pictures, cams, strict=True)
+        ]
+        self.board.add_images(
+            "class activation maps", np.stack(drawn), self.progress.step, dataformats="NHWC"
+        )
 
     def flush(self) -> None:
         if self.board:
@@ -133,4 +154,6 @@ def describe(folder: Path, config: Config, world: World) -> None:
         "device": f"{world.size} × {device_name(str(world.device))}",
         **versions(),
     }
-    write_text(folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items()))
+    write_text(
+        folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items())
+    )

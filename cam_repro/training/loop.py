@@ -1,4 +1,6 @@
-"""Train one network: settings, data, network, optimizer, then steps, with a validation after each epoch."""
+"""Train one network: settings, data, network, optimizer, then steps, with a validation after each
+epoch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
-from cam_repro.networks import CamNetwork, build_network, initialise_from_scratch, published, read_weights
+from cam_repro.networks import (
+    CamNetwork,
+    build_network,
+    initialise_from_scratch,
+    published,
+    read_weights,
+)
 from cam_repro.networks.sizes import check_batch_norm, check_size
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
@@ -53,23 +61,36 @@ def train(config: Config) -> Path:
         # Data
         on_gpu = world.device.type == "cuda"
         if config.data.split != "val":
-            raise UserError(f"data.split={config.data.split} chooses what is evaluated; leave it out of a training")
+            raise UserError(
+                f"data.split={config.data.split} chooses what is evaluated; leave it out of a training"
+            )
         if recipe.batch_size % world.size:
-            raise UserError(f"recipe.batch_size={recipe.batch_size} must be a multiple of the {world.size} processes")
-        train_split, val_split = (load_split(config.data, name, Path(config.cache), world) for name in ("train", "val"))
+            raise UserError(
+                f"recipe.batch_size={recipe.batch_size} must be a multiple of the {world.size} processes"
+            )
+        train_split, val_split = (
+            load_split(config.data, name, Path(config.cache), world) for name in ("train", "val")
+        )
         recipe = fitted(recipe, len(train_split), world.size)
         smallest_share = max(1, min(recipe.batch_size, len(train_split)) // world.size)
         check_batch_norm(config.model, recipe, smallest_share)
         if len({*world.gather([train_split.listing()])}) > 1:
-            raise UserError(f"the processes find different images in data.root={config.data.root}; give them the same")
+            raise UserError(
+                f"the processes find different images in data.root={config.data.root}; give them the same"
+            )
         trained_on = checkpoint.images_of(config, train_split, val_split) if world.is_main else {}
-        steps, classes = steps_per_epoch(len(train_split), recipe.batch_size), len(train_split.wnids)
+        steps, classes = (
+            steps_per_epoch(len(train_split), recipe.batch_size),
+            len(train_split.wnids),
+        )
         chance = math.log(classes) if classes > 1 else math.inf  # the loss of a guess
 
         decoders = stack.enter_context(Decoders(config.data.workers, pin=on_gpu))
 
         # Network and optimizer, as they start or as the checkpoint has them
-        resumes = world.broadcast(checkpoint.exists(folder))  # rank 0's answer: the others may not see its folder
+        resumes = world.broadcast(
+            checkpoint.exists(folder)
+        )  # rank 0's answer: the others may not see its folder
         network, start = starting_network(config, classes, world, resumes)
         optimizer = build_optimizer(network, recipe, fused=on_gpu)
         progress = Progress.none(world.device)
@@ -78,7 +99,9 @@ def train(config: Config) -> Path:
         elif world.is_main:
             describe(folder, config, world)
         if progress.epoch >= recipe.epochs:
-            world.say(f"already trained ({recipe.epochs} epochs): {folder}; to train another, give it a name=")
+            world.say(
+                f"already trained ({recipe.epochs} epochs): {folder}; to train another, give it a name="
+            )
             return folder
         world.say(
             f"{config.model.name} on {config.data.name}: {len(train_split)} train and {len(val_split)} val images of "
@@ -91,7 +114,9 @@ def train(config: Config) -> Path:
                 f"{config.recipe.batch_size}, and the learning rate {recipe.lr:g} instead of {config.recipe.lr:g}"
             )
         names = [words.split(",")[0] for words in train_split.words]
-        world.say(f"classes: {', '.join(names[:20])}{f', … {classes - 20} more' if classes > 20 else ''}")
+        world.say(
+            f"classes: {', '.join(names[:20])}{f', … {classes - 20} more' if classes > 20 else ''}"
+        )
         torch.backends.cudnn.benchmark = not config.deterministic  # an epoch's crops have one size
         if recipe.compile and on_gpu:
             network.compile()
@@ -115,9 +140,13 @@ def train(config: Config) -> Path:
         # The loop
         stopping.listen()
         try:
-            size = crop_size(recipe, progress.epoch)  # first what comes after an epoch, so that it breaks now or never
+            size = crop_size(
+                recipe, progress.epoch
+            )  # first what comes after an epoch, so that it breaks now or never
             first_images = list(range(min(len(val_split), 2 * config.eval_batch_size * world.size)))
-            validate(network, val_split.subset(first_images), config, size, world, stopping, decoders)
+            validate(
+                network, val_split.subset(first_images), config, size, world, stopping, decoders
+            )
             if not progress.step:
                 journal.maps(network, val_split, size)
                 journal.write({})
@@ -130,7 +159,16 @@ def train(config: Config) -> Path:
                 title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
                 for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
                     lr = set_learning_rate(optimizer, recipe, progress.step, steps * recipe.epochs)
-                    progress.add(take_step(forward, optimizer, batch.to(world.device), recipe, len(train_split), world))
+                    progress.add(
+                        take_step(
+                            forward,
+                            optimizer,
+                            batch.to(world.device),
+                            recipe,
+                            len(train_split),
+                            world,
+                        )
+                    )
                     due = progress.step == 1 or progress.step % LOG_EVERY == 0
                     if due and progress.step < (epoch + 1) * steps:
                         curves = journal.curves(lr)
@@ -172,21 +210,28 @@ def train(config: Config) -> Path:
 
 
 def is_as_a_guess(error: float, labels: np.ndarray) -> bool:
-    """Whether a top-1 error (%) is, within three standard errors, that of answering the commonest label throughout."""
+    """Whether a top-1 error (%) is, within three standard errors, that of answering the commonest
+    label throughout.
+    """
     images = len(labels)
     guess = 1 - np.bincount(labels).max() / images
     deviation = math.sqrt(guess * (1 - guess) / images)
     return error >= 100 * (guess - 3 * deviation)
 
 
-def starting_network(config: Config, classes: int, world: World, resumes: bool) -> tuple[CamNetwork, str]:
-    """The network before its first step, the same in all processes, and in words what it starts from.
+def starting_network(
+    config: Config, classes: int, world: World, resumes: bool
+) -> tuple[CamNetwork, str]:
+    """The network before its first step, the same in all processes, and in words what it starts
+    from.
 
     Rank 0 alone reads or fetches weights, and nobody does where a checkpoint follows.
     """
     torch.manual_seed(config.seed)
     asked, backbone, weights = config.weights, config.model.backbone, None
-    if asked is None and config.recipe.init == "pretrained":  # a fine-tuning starts from published weights
+    if (
+        asked is None and config.recipe.init == "pretrained"
+    ):  # a fine-tuning starts from published weights
         if not published(backbone):
             raise UserError(
                 f"recipe={config.recipe.name} starts from published weights, and there are none of {backbone}; give a "
@@ -212,7 +257,9 @@ def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.
     if world.size == 1:
         return network
     devices = [world.device] if world.device.type == "cuda" else None
-    copied = recipe.batch_norm != "frozen"  # statistics that are frozen need no copy from rank 0 at each step
+    copied = (
+        recipe.batch_norm != "frozen"
+    )  # statistics that are frozen need no copy from rank 0 at each step
     return DistributedDataParallel(network, devices, forward_sync_buffers=copied)
 
 
@@ -245,13 +292,19 @@ def go_on(
 
 
 def take_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, recipe: RecipeConfig, images: int, world: World
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    recipe: RecipeConfig,
+    images: int,
+    world: World,
 ) -> torch.Tensor:
-    """Forward, backward, update on a batch of the device; (4,) float32 there: summed loss, right answers, images,
-    corrupt files.
+    """Forward, backward, update on a batch of the device; (4,) float32 there: summed loss, right
+    answers, images, corrupt files.
 
-    The loss is divided by the recipe's batch, or by the `images` of a data set that has no more, also where corrupt
-    files leave fewer: so it is the same over any number of processes, and a share without any image still takes part.
+    The loss is divided by the recipe's batch, or by the `images` of a data set that has no more,
+    also where corrupt files leave fewer: so it is the same over any number of processes, and a
+    share without any image still takes part.
     """
     network.train()
     one_is_left = len(batch) == 1 and len(batch.corrupt) > 0  # of it there may be no variance
@@ -275,5 +328,11 @@ def train_metrics(progress: Progress, world: World) -> dict[str, float]:
     """Of the epoch so far, over all processes, which must all call it."""
     loss, right, images, skipped = world.sum(progress.sums[EPOCH]).tolist()
     if not images:
-        raise UserError("not one train image of the epoch could be read; see the lines above, fetch them again")
-    return {"train_loss": loss / images, "train_top1_error": 100 * (1 - right / images), "skipped": int(skipped)}
+        raise UserError(
+            "not one train image of the epoch could be read; see the lines above, fetch them again"
+        )
+    return {
+        "train_loss": loss / images,
+        "train_top1_error": 100 * (1 - right / images),
+        "skipped": int(skipped),
+    }

@@ -1,4 +1,6 @@
-"""The recipe's optimizer and its schedules: fractions of training, counted in whole steps or epochs."""
+"""The recipe's optimizer and its schedules: fractions of training, counted in whole steps or
+epochs.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from cam_repro.networks.network import last_layer
 def fitted(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfig:
     """The recipe, its batch halved until an epoch of so many images has `min_steps` steps.
 
-    The learning rate is halved as often (linear scaling; Goyal et al. 2017, §2.1). The batch stays a multiple of the
-    processes that share it.
+    The learning rate is halved as often (linear scaling; Goyal et al. 2017, §2.1). The batch stays
+    a multiple of the processes that share it.
     """
     batch_size = recipe.batch_size
     wanted = (recipe.min_steps or 0) * batch_size
@@ -27,7 +29,8 @@ def fitted(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfi
 
 
 def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> torch.optim.Optimizer:
-    """Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as fast (release).
+    """Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as
+    fast (release).
 
     The head and the layer that gives the classes learn `new_lr` times as fast as the trunk.
     """
@@ -40,7 +43,8 @@ def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> to
         {
             "params": parameters,
             "weight_decay": recipe.weight_decay if kind == "weight" else 0.0,
-            "factor": (recipe.new_lr if is_new else 1.0) * (recipe.bias_lr if kind == "bias" else 1.0),
+            "factor": (recipe.new_lr if is_new else 1.0)
+            * (recipe.bias_lr if kind == "bias" else 1.0),
         }
         for (is_new, kind), parameters in parts.items()
     ]

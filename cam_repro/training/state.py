@@ -20,9 +20,9 @@ EPOCH, SINCE_LOG = 0, 1  # the rows of Progress.sums
 class Progress:
     """How far a run is.
 
-    sums: (2,4) on the device, of this process alone: summed loss, right answers, images and corrupt files, of the
-    epoch's steps so far and of those since the last log. float64, but float32 on Apple's GPUs, which have no other:
-    counts are exact there up to 16 million images an epoch.
+    sums: (2,4) on the device, of this process alone: summed loss, right answers, images and corrupt
+    files, of the epoch's steps so far and of those since the last log. float64, but float32 on
+    Apple's GPUs, which have no other: counts are exact there up to 16 million images an epoch.
     """
 
     sums: torch.Tensor
@@ -48,7 +48,9 @@ class Progress:
         self.sums[EPOCH] = 0
 
     def loss_since_log(self, world: World) -> float:
-        """Mean over the images; all processes must call it. Raises UserError in all where it is not finite."""
+        """Mean over the images; all processes must call it. Raises UserError in all where it is not
+        finite.
+        """
         loss, _, images, _ = world.sum(self.sums[SINCE_LOG]).tolist()
         if not math.isfinite(loss):
             raise not_finite(self.step)
@@ -67,12 +69,16 @@ def not_finite(step: int) -> UserError:
     )
 
 
-def snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World) -> dict[str, Any]:
+def snapshot(
+    network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World
+) -> dict[str, Any]:
     """The run's state, with what each process has of its own; all processes must call it.
 
     Raises UserError, in all of them, for a loss or weight that is not finite.
     """
-    broken = [not values.isfinite().all() for values in (progress.sums, *network.state_dict().values())]
+    broken = [
+        not values.isfinite().all() for values in (progress.sums, *network.state_dict().values())
+    ]
     if world.sum(torch.tensor(float(any(broken)))):
         raise not_finite(progress.step)
     own = {"sums": progress.sums.to("cpu", copy=True), "cpu": torch.get_rng_state()}
@@ -92,11 +98,14 @@ def restore(
 ) -> None:  # fmt: skip
     """Put a snapshot back. Raises whatever fits where it does not fit the run.
 
-    Another number of processes than before has no random state to go on with and is given a new one.
+    Another number of processes than before has no random state to go on with and is given a new
+    one.
     """
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    progress.epoch, progress.step, progress.written = (state["progress"][key] for key in ("epoch", "step", "written"))
+    progress.epoch, progress.step, progress.written = (
+        state["progress"][key] for key in ("epoch", "step", "written")
+    )
     processes = state["processes"]
     if len(processes) == world.size:
         own = processes[world.rank]

@@ -39,7 +39,8 @@ def validate(
         if (batch := next(batches, None)) is not None:
             batch = batch.to(world.device)
             with autocast(world.device):
-                # forward itself is never the compiled one: each short batch would compile it anew, for training too
+                # forward itself is never the compiled one: each short batch would compile it anew,
+                # for training too
                 logits = network.forward(normalise(batch.pixels)).float()
             right = top_classes(logits) == batch.labels[:, None]
             loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")

@@ -1,4 +1,6 @@
-"""Boxes by every rule: what two cores are worth, to us and at all, and the paper's rule beside scipy's labelling."""
+"""Boxes by every rule: what two cores are worth, to us and at all, and the paper's rule beside
+scipy's labelling.
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +22,10 @@ from cam_repro.localization.boxes import Box, paper_box
 IMAGES, WIDTH, HEIGHT = 576, 500, 375
 RULES = {  # name: the protocol, and how many images take some seconds
     "paper": (ProtocolConfig(name="paper", threshold=0.2), IMAGES),
-    "release": (ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110]), IMAGES // 6),
+    "release": (
+        ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110]),
+        IMAGES // 6,
+    ),
     "wsol": (ProtocolConfig(name="wsol", metric="max_box_acc"), IMAGES // 2),
 }
 
@@ -59,8 +64,19 @@ def rows() -> Iterator[Row]:
             ],
             rounds=5,
         )
-        for peer, place, wanted in (("on one core", 1, "≥ 1.7"), ("two processes that share nothing", 2, "≥ 0.9")):
-            yield row("boxes", what, peer, [[of[0], of[place]] for of in times], images, "images/s", wanted)
+        for peer, place, wanted in (
+            ("on one core", 1, "≥ 1.7"),
+            ("two processes that share nothing", 2, "≥ 0.9"),
+        ):
+            yield row(
+                "boxes",
+                what,
+                peer,
+                [[of[0], of[place]] for of in times],
+                images,
+                "images/s",
+                wanted,
+            )
     os.sched_setaffinity(0, everywhere)
 
 
@@ -74,7 +90,9 @@ def _draw(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
 
 
 def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
-    """The same boxes, half by each of two processes that give nothing back: what the cores give at all."""
+    """The same boxes, half by each of two processes that give nothing back: what the cores give at
+    all.
+    """
     os.sched_setaffinity(0, cores)
     processes = []
     for half in (maps[::2], maps[1::2]):
@@ -103,7 +121,9 @@ def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:
         np.arange(count), np.tile(np.arange(5), (count, 1)), np.tile([WIDTH, HEIGHT], (count, 1)),
         {"cam": maps[:, None]},
     )  # fmt: skip
-    return batch, Split(None, np.arange(count), np.zeros(count, int), boxes, starts, ["n1"], ["thing"])  # type: ignore[arg-type]
+    return batch, Split(
+        None, np.arange(count), np.zeros(count, int), boxes, starts, ["n1"], ["thing"]
+    )  # type: ignore[arg-type]
 
 
 def _labelled(heatmap: np.ndarray) -> Box:

@@ -16,15 +16,17 @@ from cam_repro.data.views import normalise
 from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import Evaluation, localization_specs, open_evaluations
 from cam_repro.networks import build_network
-from cam_repro.rehearsal import write_pictures
 from cam_repro.reporting.figures import draw_result
+from cam_repro.throughput import write_pictures
 from cam_repro.training.checkpoint import CHECKPOINT
 
 FEW = 64  # images of the network that takes longest
 
 
 def rows(tree: Path, work: Path) -> Iterator[Row]:
-    """The network is loaded before, and every rescoring asks for a threshold that was not yet scored."""
+    """The network is loaded before, and every rescoring asks for a threshold that was not yet
+    scored.
+    """
     config = configured(tree, work, "model=alexnet_gap", "data.name=bench")
     _checkpoint(config)
     (evaluation,) = open_evaluations(config)
@@ -51,7 +53,13 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
     what = f"evaluation of {len(split)} JPEGs, five boxes each, scored and written"
     pairs = [[whole_, sum(alone)] for whole_, *alone in times]
     yield row(
-        "evaluation", what, "decoding, forward, boxes and scores in turn", pairs, len(split), "images/s", "≤ 1.10"
+        "evaluation",
+        what,
+        "decoding, forward, boxes and scores in turn",
+        pairs,
+        len(split),
+        "images/s",
+        "≤ 1.10",
     )
     yield _from_kept_maps(work)
 
@@ -64,9 +72,13 @@ def _from_kept_maps(work: Path) -> Row:
     (evaluation,) = open_evaluations(config)
     fresh = min(seconds(lambda: _localized(evaluation, force=True)) for _ in range(2))
     rules = _new_rules(config)
-    pairs = [[seconds(lambda: _localized(evaluation, protocol=next(rules))), fresh] for _ in range(5)]
+    pairs = [
+        [seconds(lambda: _localized(evaluation, protocol=next(rules))), fresh] for _ in range(5)
+    ]
     what = f"vgg_gap: a second rule on kept maps of {FEW} images"
-    return row("evaluation", what, "a fresh evaluation (faster of two)", pairs, FEW, "images/s", "≥ 20")
+    return row(
+        "evaluation", what, "a fresh evaluation (faster of two)", pairs, FEW, "images/s", "≥ 20"
+    )
 
 
 def _new_rules(config: Config) -> Iterator[ProtocolConfig]:
@@ -84,7 +96,10 @@ def configured(tree: Path, work: Path, *overrides: str) -> Config:
     register_schema()
     where = [f"{key}={work / key}" for key in ("runs", "results", "cache")]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        raw = compose("config", overrides=["data=ilsvrc", f"data.root={tree}", "device=cpu", *where, *overrides])
+        raw = compose(
+            "config",
+            overrides=["data=ilsvrc", f"data.root={tree}", "device=cpu", *where, *overrides],
+        )
     return validated(raw)
 
 
@@ -94,4 +109,6 @@ def _checkpoint(config: Config) -> None:
     path = Path(config.runs) / config.data.name / config.model.name / CHECKPOINT
     path.parent.mkdir(parents=True)
     network = build_network(config.model, len(wnids))
-    torch.save({"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}, path)
+    torch.save(
+        {"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}, path
+    )

@@ -1,4 +1,6 @@
-"""Class activation maps of the five best classes beside the plain forward pass and beside other packages."""
+"""Class activation maps of the five best classes beside the plain forward pass and beside other
+packages.
+"""
 
 from collections.abc import Iterator
 from math import nan
@@ -36,7 +38,17 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
             theirs = peer(network, images, ours.classes)
         except ImportError as error:
             print(f"{name} cannot be imported ({error}); `make bench` installs it")
-            yield Row("maps", f"resnet18: the same {CLASSES} maps", name, "maps/s", nan, nan, nan, (nan, nan), wanted)
+            yield Row(
+                "maps",
+                f"resnet18: the same {CLASSES} maps",
+                name,
+                "maps/s",
+                nan,
+                nan,
+                nan,
+                (nan, nan),
+                wanted,
+            )
             continue
         _refuse_difference(name, _relu_and_scaled(ours.maps["cam"][:, 0]), _relu_and_scaled(theirs))
         yield beside(
@@ -47,7 +59,9 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
 
 
 def _grad_cam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """One forward and one backward pass a class; its resizing to the picture is left out in its favour."""
+    """One forward and one backward pass a class; its resizing to the picture is left out in its
+    favour.
+    """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -69,7 +83,9 @@ def _torchcam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) 
 
     with torch.inference_mode(), CAM(network, _last_layer(network), network.classifier) as method:
         scores = network(images)
-        columns = [method(column, scores, normalized=False)[0].clone() for column in classes.T.tolist()]
+        columns = [
+            method(column, scores, normalized=False)[0].clone() for column in classes.T.tolist()
+        ]
     return torch.stack(columns, 1)
 
 
@@ -85,4 +101,6 @@ def _relu_and_scaled(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _refuse_difference(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda text: f"{name}'s maps differ: {text}")
+    torch.testing.assert_close(
+        ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda text: f"{name}'s maps differ: {text}"
+    )

@@ -1,4 +1,6 @@
-"""What grows with the number of images and what must not: memory, work an image, the index, start-up."""
+"""What grows with the number of images and what must not: memory, work an image, the index,
+start-up.
+"""
 
 import json
 import os
@@ -41,7 +43,10 @@ def _growth(work: Path) -> Iterator[Row]:
     tree = _links(_small_tree(work / "links"), MANY)
     (few, few_mb), (half, _), (many, many_mb) = _in_a_process(tree, work)
     grown = many_mb - few_mb
-    first, second = (HALF - FEW) / (half - few), (MANY - HALF) / (many - half)  # images/s, without the start
+    first, second = (
+        (HALF - FEW) / (half - few),
+        (MANY - HALF) / (many - half),
+    )  # images/s, without the start
     slope = first / second
     yield Row(
         "scale", f"peak memory of {MANY:,} images (protocol=paper)", f"after {FEW:,} images", "MB", many_mb, few_mb,
@@ -54,7 +59,9 @@ def _growth(work: Path) -> Iterator[Row]:
 
 
 def _small_tree(root: Path) -> Path:
-    """Ten train and eight val pictures of 64×48 pixels, without lists, so that whatever lies there counts."""
+    """Ten train and eight val pictures of 64×48 pixels, without lists, so that whatever lies there
+    counts.
+    """
     make_shapes(root, 0, train=10, val=8)
     for image_set in ilsvrc.IMAGE_SETS.values():
         (root / image_set).unlink()
@@ -101,7 +108,9 @@ def _evaluations(tree: Path, work: Path) -> list[tuple[float, float]]:
 
 
 def _peak_megabytes() -> float:
-    """Of this process since its program began; getrusage's would begin with the peak of the bench that started it."""
+    """Of this process since its program began; getrusage's would begin with the peak of the bench
+    that started it.
+    """
     status = Path("/proc/self/status")
     if not status.is_file():  # macOS, where getrusage counts in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -133,7 +142,15 @@ def _start_up(work: Path) -> Row:
     libraries = [sys.executable, "-c", "import hydra, torch"]
     works = [lambda: _start(name, work), lambda: subprocess.run(libraries, check=True)]
     what = f"start-up of the slowest script, {name}, until its real work begins"
-    return row("scale", what, "the import of hydra and torch", by_turns(works, rounds=5), 1, "starts/s", "≤ 1.3")
+    return row(
+        "scale",
+        what,
+        "the import of hydra and torch",
+        by_turns(works, rounds=5),
+        1,
+        "starts/s",
+        "≤ 1.3",
+    )
 
 
 def _start(name: str, work: Path) -> None:

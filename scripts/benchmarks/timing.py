@@ -46,7 +46,9 @@ def seconds(work: Work) -> float:
 
 
 def by_turns(works: list[Work], rounds: int) -> list[list[float]]:
-    """Each round times every work once, after one round that does not count: -> rounds × works, seconds."""
+    """Each round times every work once, after one round that does not count: -> rounds × works,
+    seconds.
+    """
     for work in works:
         work()
     return [[seconds(work) for work in works] for _ in range(rounds)]
@@ -65,10 +67,12 @@ def row(
 ) -> Row:  # fmt: skip
     """Of a list of seconds (ours, the peer's), `count` units each.
 
-    The ratio is how many times the peer's rate ours is where that should be at least something (≥), and what ours takes
-    in times of what the peer takes where that should be at most something (≤).
+    The ratio is how many times the peer's rate ours is where that should be at least something (≥),
+    and what ours takes in times of what the peer takes where that should be at most something (≤).
     """
     ratios = [theirs / ours if wanted.startswith("≥") else ours / theirs for ours, theirs in times]
     ours, theirs = (median(column) for column in zip(*times, strict=True))
     spread = min(ratios), max(ratios)
-    return Row(part, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note)
+    return Row(
+        part, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note
+    )

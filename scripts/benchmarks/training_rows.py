@@ -22,7 +22,9 @@ def rows(work: Path) -> Iterator[Row]:
 
 
 def _row(work: Path, size: int, steps: int) -> Row:
-    """Training's own step on the batches of its own loader, in the midst of an epoch, and on one batch in memory."""
+    """Training's own step on the batches of its own loader, in the midst of an epoch, and on one
+    batch in memory.
+    """
     config = configured(
         work / "shapes", work, "data=shapes", "model=alexnet_gap", "data.generate.train=640", "data.generate.val=20",
     )  # fmt: skip
@@ -39,9 +41,13 @@ def _row(work: Path, size: int, steps: int) -> Row:
             return sum(took[first:])
 
         def loaded(epoch: int) -> Iterator[Batch]:
-            return training_batches(split, config.recipe, size, seed=0, epoch=epoch, decoders=decoders)
+            return training_batches(
+                split, config.recipe, size, seed=0, epoch=epoch, decoders=decoders
+            )
 
         in_memory = repeat(next(loaded(0)))
         times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]
     what, images = f"alexnet_gap on shapes at {size}, from JPEGs", steps * config.recipe.batch_size
-    return row("training", what, "the same steps, batch in memory", times, images, "images/s", "≥ 0.95")
+    return row(
+        "training", what, "the same steps, batch in memory", times, images, "images/s", "≥ 0.95"
+    )

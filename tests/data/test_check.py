@@ -46,12 +46,17 @@ def test_a_clean_tree_has_no_error_and_its_counts_in_the_report(root: Path) -> N
         ),
     ],
 )
-def test_an_annotation_that_cannot_be_is_an_error(root: Path, corners: tuple[int, ...], size: str, found: str) -> None:
+def test_an_annotation_that_cannot_be_is_an_error(
+    root: Path, corners: tuple[int, ...], size: str, found: str
+) -> None:
     write_xml(root, "a", ("n2", corners), size=size)
     error, report = checked(root)
     assert error is not None and "errors: 1\n" in report and found in report
     kind, what = found.split("\n          ")
-    with pytest.raises(UserError, match=re.escape(f": 1, first {what} ({kind}); to list them all, type make check-")):
+    with pytest.raises(
+        UserError,
+        match=re.escape(f": 1, first {what} ({kind}); to list them all, type make check-"),
+    ):
         opened(root)
 
 
@@ -60,14 +65,18 @@ def test_a_box_over_the_whole_image_is_right_and_one_pixel_more_is_noted(root: P
     assert "over the edge" not in checked(root)[1]
     write_xml(root, "a", ("n2", (1, 1, 40, 30)))
     error, report = checked(root)
-    assert error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
+    assert (
+        error is None and "1 box one pixel over the edge\n          a.JPEG: box 1 1 40 30" in report
+    )
 
 
 def test_a_size_turned_or_unknown_is_no_error_where_the_boxes_fit(root: Path) -> None:
     write_xml(root, "a", ("n2", (1, 2, 3, 4)), size=SIZES.format(30, 40))
     write_xml(root, "b", ("n1", (1, 2, 3, 4)), size=SIZES.format(0, 0))
     error, report = checked(root)
-    assert error is None and "1 annotation of the turned size\n          a.xml: says 30×40" in report
+    assert (
+        error is None and "1 annotation of the turned size\n          a.xml: says 30×40" in report
+    )
     assert opened(root).true_boxes(0).tolist() == [[1, 2, 3, 4]]
 
 
@@ -79,7 +88,9 @@ def test_an_annotation_of_another_class_than_the_folder_or_the_list_is_an_error(
     assert error is not None and "errors: 2\n" in report
     assert "1 class of another folder\n          n1/a.JPEG: its annotation says n2\n" in report
     assert "b.JPEG: its XML says n1, LOC_val_solution.csv says n2\n" in report
-    with pytest.raises(UserError, match="val: annotations that contradict their images or each other: 2, first "):
+    with pytest.raises(
+        UserError, match="val: annotations that contradict their images or each other: 2, first "
+    ):
         opened(root)
 
 
@@ -87,22 +98,33 @@ def test_two_images_of_one_annotation_are_an_error(root: Path) -> None:
     for wnid in ("n1", "n2"):
         (root / IMAGES / "val" / wnid).mkdir()
         shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "val" / wnid / "1.JPEG")
-    assert len(opened(root)) == 5  # without an annotation of that name their folders tell their classes
+    assert (
+        len(opened(root)) == 5
+    )  # without an annotation of that name their folders tell their classes
     write_xml(root, "1", ("n1", (1, 2, 3, 4)))
     error, report = checked(root)
     assert error is not None
-    assert "1 annotation of several images\n          n1/1.JPEG: n2/1.JPEG has the same annotation, 1\n" in report
+    assert (
+        "1 annotation of several images\n          n1/1.JPEG: n2/1.JPEG has the same annotation, 1\n"
+        in report
+    )
     with pytest.raises(UserError, match="first n1/1.JPEG: n2/1.JPEG has the same annotation"):
         opened(root)
 
 
 def test_the_boxes_of_an_xml_go_before_those_of_the_list(root: Path) -> None:
     error, report = checked(root)
-    assert error is None and "a.JPEG: its XML has other boxes than LOC_val_solution.csv; the XML's are taken" in report
+    assert (
+        error is None
+        and "a.JPEG: its XML has other boxes than LOC_val_solution.csv; the XML's are taken"
+        in report
+    )
     assert opened(root).true_boxes(0).tolist() == [[1, 2, 3, 4]]
 
 
-def test_images_that_were_shrunk_are_noticed_without_a_size_in_the_annotations_and_in_place(root: Path) -> None:
+def test_images_that_were_shrunk_are_noticed_without_a_size_in_the_annotations_and_in_place(
+    root: Path,
+) -> None:
     shutil.rmtree(root / "ILSVRC/Annotations")
     rows = "a,n2 1 2 30 20\nb,n1 1 1 2 2\nc,n2\n"
     (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
@@ -132,7 +154,9 @@ def test_a_folder_of_classes_is_checked_too(tmp_path: Path) -> None:
     for wnid in ("cat", "dog", "fox"):
         (root / wnid).mkdir(parents=True)
         for number in range(1 if wnid == "fox" else 10):
-            Image.new("RGB", (40, 30)).save(root / wnid / f"{number}.jpg", exif=exif if number == 3 else b"")
+            Image.new("RGB", (40, 30)).save(
+                root / wnid / f"{number}.jpg", exif=exif if number == 3 else b""
+            )
     Image.new("RGBA", (8, 8)).save(root / "cat/clear.png")
     Image.new("I;16", (8, 8)).save(root / "cat/scan.png")
     (root / "dog/notes.txt").touch()
@@ -158,8 +182,14 @@ def test_ilsvrc_is_held_against_its_known_numbers(root: Path) -> None:
     (root / "LOC_synset_mapping.txt").write_text("\n".join(names))
     error, report = checked(root, name="ilsvrc")
     assert error is not None
-    assert "train: 2 images, expected 1,281,167" in report and "val: 3 images, expected 50,000" in report
-    assert "train n1: 1 images, expected 732 to 1300" in report and "val n2: 2 images, expected 50 to 50" in report
+    assert (
+        "train: 2 images, expected 1,281,167" in report
+        and "val: 3 images, expected 50,000" in report
+    )
+    assert (
+        "train n1: 1 images, expected 732 to 1300" in report
+        and "val n2: 2 images, expected 50 to 50" in report
+    )
 
 
 def test_a_split_that_is_not_there_is_noted_and_none_at_all_refused(root: Path) -> None:
@@ -180,7 +210,9 @@ def test_damage_in_the_middle_that_decoders_read_past_is_noted(root: Path) -> No
     assert error is None and "1 doubtful JPEG data\n          b.JPEG: Corrupt JPEG data" in report
 
 
-def test_the_screen_has_three_of_a_kind_and_the_report_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_screen_has_three_of_a_kind_and_the_report_all(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(9):
         write_xml(root, f"gone{number}", ("n2", (1, 2, 3, 4)))
     report = checked(root)[1]
@@ -190,7 +222,9 @@ def test_the_screen_has_three_of_a_kind_and_the_report_all(root: Path, capsys: p
     assert str(root.parent / "runs/tree/check.txt") in shown
 
 
-def test_odd_names_are_written_as_printable_text(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_names_are_written_as_printable_text(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (Path(root) / IMAGES / "train/n1/\udcff\n\x1b[31m.JPEG").write_bytes(b"")
     report = checked(root)[1]
     assert r"n1/\udcff\n\x1b[31m.JPEG: " in report
@@ -199,7 +233,9 @@ def test_odd_names_are_written_as_printable_text(root: Path, capsys: pytest.Capt
 
 def test_the_script_ends_with_one_line_where_there_are_errors(script: Script, root: Path) -> None:
     (root / IMAGES / "val/a.JPEG").write_bytes(b"")
-    damaged = script("check_data", f"data.root={root}", "data.generate=null", "data.name=tree", tiny=False)
+    damaged = script(
+        "check_data", f"data.root={root}", "data.generate=null", "data.name=tree", tiny=False
+    )
     assert damaged.returncode == 1
     assert damaged.stderr.strip().splitlines()[-1].startswith("error: errors in the data at ")
     assert "1 unreadable image" in damaged.stdout

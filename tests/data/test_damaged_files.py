@@ -1,4 +1,6 @@
-"""Every kind of damaged or hostile file in a data set: one line that names the file, or the documented way on."""
+"""Every kind of damaged or hostile file in a data set: one line that names the file, or the
+documented way on.
+"""
 
 import io
 import os
@@ -20,7 +22,9 @@ from cam_repro.data.images import CorruptImage, examine, read_image, read_size
 
 def encoded(picture: Image.Image | None = None, kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture = picture or Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
+    picture = picture or Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    )
     picture.save(file, kind, **options)
     return file.getvalue()
 
@@ -55,7 +59,9 @@ def test_a_damaged_picture_is_refused_by_name_and_found_by_the_check(
     assert error and "1 unreadable image\n          b.JPEG: " in report
 
 
-def test_a_header_of_4_billion_pixels_is_refused_before_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_of_4_billion_pixels_is_refused_before_decoding(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would be 13 GB, asked for by a file of 1 kB."""
     data, path = bytearray(encoded()), root / IMAGES / "val/b.JPEG"
     start = data.index(b"\xff\xc0") + 5
@@ -69,7 +75,10 @@ def test_a_header_of_4_billion_pixels_is_refused_before_decoding(root: Path, mon
 
 def test_what_is_no_file_is_refused_by_name(root: Path) -> None:
     (root / "link.JPEG").symlink_to("nowhere")
-    for path, said in ((root, "tree: Is a directory"), (root / "link.JPEG", "link.JPEG: No such file")):
+    for path, said in (
+        (root, "tree: Is a directory"),
+        (root / "link.JPEG", "link.JPEG: No such file"),
+    ):
         with pytest.raises(CorruptImage, match=said):
             read_image(path)
 
@@ -78,7 +87,9 @@ ODD = {
     "not RGB\n          b.JPEG: CMYK": encoded(Image.new("CMYK", (40, 30))),
     "not a JPEG\n          b.JPEG: PNG": encoded(kind="PNG"),
     "more than 8 bits\n          b.JPEG: I;16, scaled": encoded(Image.new("I;16", (40, 30)), "PNG"),
-    "transparency\n          b.JPEG: RGBA, laid on white": encoded(Image.new("RGBA", (40, 30)), "PNG"),
+    "transparency\n          b.JPEG: RGBA, laid on white": encoded(
+        Image.new("RGBA", (40, 30)), "PNG"
+    ),
     "EXIF rotation\n          b.JPEG: orientation 6": encoded(exif=ROTATED),
     "errors: 0": encoded().replace(b"\xff\xd9", b"\xff\xd9rubbish after the end"),
 }
@@ -98,7 +109,9 @@ START = "ImageId,PredictionString\nc,n2\n"
 OBJECT = "<annotation><object><name>{}</name>{}</object></annotation>"
 
 LAUGHS = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i in range(10))
-BOMB = f"<!DOCTYPE annotation [{LAUGHS}]><annotation><object><name>&e9;</name></object></annotation>"
+BOMB = (
+    f"<!DOCTYPE annotation [{LAUGHS}]><annotation><object><name>&e9;</name></object></annotation>"
+)
 OUTSIDE = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation><folder>&e;</folder></annotation>'
 REMOTE = '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd"><annotation/>'
 NO_XML = "a.xml is not a readable annotation"
@@ -106,11 +119,19 @@ NO_XML = "a.xml is not a readable annotation"
 TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and what is said of it
     "XML cut off": (XML, "<annotation><object><name>n2</na", NO_XML),
     "XML with another root": (XML, "<html/>", NO_XML + ".*<html> where <annotation> was expected"),
-    "XML in a codec that is no text": (XML, "<?xml version='1.0' encoding='zlib'?><annotation/>", NO_XML),
+    "XML in a codec that is no text": (
+        XML,
+        "<?xml version='1.0' encoding='zlib'?><annotation/>",
+        NO_XML,
+    ),
     "entity bomb in UTF-16": (XML, BOMB.encode("utf-16"), "a.xml declares .*refused"),
     "external entity": (XML, OUTSIDE, "a.xml declares .*refused"),
     "external document type": (XML, REMOTE, "a.xml declares .*refused"),
-    "box of no number": (XML, OBJECT.format("n2", BOX.format("nan", 0, 1, 1)), NO_XML + ".*'nan', '0'.* is no box"),
+    "box of no number": (
+        XML,
+        OBJECT.format("n2", BOX.format("nan", 0, 1, 1)),
+        NO_XML + ".*'nan', '0'.* is no box",
+    ),
     "object without box": (XML, OBJECT.format("n2", ""), NO_XML),
     "size of words": (XML, "<annotation><size><width>wide</width></size></annotation>", NO_XML),
     "class that is a path": (
@@ -119,16 +140,40 @@ TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and
         "a.JPEG is of class ../n1, which LOC_",
     ),
     "CSV without header": (SOLUTION, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
-    "CSV with three columns": (SOLUTION, START + "a,n1,n2\n", "csv, line 3: expected one line an image"),
-    "CSV with half a box": (SOLUTION, START + "a,n1 1 2 3 4 n1 5 6\n", "csv, line 3: .*'5', '6'. is no box"),
-    "CSV with an image twice": (SOLUTION, START + "a,n1\na,n2\n", "csv, line 4: expected one line an image"),
-    "CSV with a field without end": (SOLUTION, START + 'a,"' + "n1 " * 60000, "csv, line [23]: field larger"),
-    "list that leads out": (LIST, "a 1\n../../../../cache 2\n", "val.txt lists 1 images that are not there, first ../"),
+    "CSV with three columns": (
+        SOLUTION,
+        START + "a,n1,n2\n",
+        "csv, line 3: expected one line an image",
+    ),
+    "CSV with half a box": (
+        SOLUTION,
+        START + "a,n1 1 2 3 4 n1 5 6\n",
+        "csv, line 3: .*'5', '6'. is no box",
+    ),
+    "CSV with an image twice": (
+        SOLUTION,
+        START + "a,n1\na,n2\n",
+        "csv, line 4: expected one line an image",
+    ),
+    "CSV with a field without end": (
+        SOLUTION,
+        START + 'a,"' + "n1 " * 60000,
+        "csv, line [23]: field larger",
+    ),
+    "list that leads out": (
+        LIST,
+        "a 1\n../../../../cache 2\n",
+        "val.txt lists 1 images that are not there, first ../",
+    ),
     "list with an image twice": (LIST, "a 1\nb 2\na 3\n", "val.txt lists 3 images, 2 different"),
     "list of nothing": (LIST, "\n", "val.txt lists 0 images"),
     "list that is not UTF-8": (LIST, b"\xff\xff 1\n", "val.txt is not UTF-8 text"),
     "mapping without classes": (MAPPING, "", "LOC_synset_mapping.txt lists 0 classes"),
-    "mapping with a class twice": (MAPPING, "n1 cat\nn2 dog\nn1 cat\n", "mapping.txt lists 3 classes, 2 different"),
+    "mapping with a class twice": (
+        MAPPING,
+        "n1 cat\nn2 dog\nn1 cat\n",
+        "mapping.txt lists 3 classes, 2 different",
+    ),
 }
 
 
@@ -148,7 +193,9 @@ def test_a_damaged_tree_is_refused_in_one_line_that_names_the_file(root: Path, d
 
 
 def test_the_check_goes_on_past_damage_and_reports_it(root: Path, damage: str) -> None:
-    if damage.startswith("mapping"):  # no class is known then, and the check ends as the reader does
+    if damage.startswith(
+        "mapping"
+    ):  # no class is known then, and the check ends as the reader does
         with pytest.raises(UserError, match=TREES[damage][2]):
             check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root.parent)))
         return
@@ -158,7 +205,9 @@ def test_the_check_goes_on_past_damage_and_reports_it(root: Path, damage: str) -
 
 
 def test_names_in_the_csv_that_are_no_image_of_the_tree_are_passed_over(root: Path) -> None:
-    (root / SOLUTION).write_text(START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n2\n")
+    (root / SOLUTION).write_text(
+        START + "../../../secret,n1 0 0 1 1\n/etc/passwd,n9 0 0 1 1\na,n2\n"
+    )
     assert len(opened(root)) == 3
 
 

@@ -40,7 +40,9 @@ def split_of(root: Path, split: str) -> Split:
 
 def opened(root: Path, split: str) -> tuple[list[str], list[int]]:
     found = split_of(root, split)
-    assert found.true_boxes(0).shape == (0, 4) and not found.box_starts.any() and len(found.boxes) == 0
+    assert (
+        found.true_boxes(0).shape == (0, 4) and not found.box_starts.any() and len(found.boxes) == 0
+    )
     assert all(found.path(image).is_file() for image in range(len(found)))
     return [file.decode() for file in found.files.tolist()], found.labels.tolist()
 
@@ -62,7 +64,9 @@ NAMES = st.sets(st.binary(min_size=1, max_size=6), min_size=1, max_size=60)
 
 
 @given(NAMES, st.binary(min_size=1, max_size=6))
-def test_an_image_that_is_added_moves_one_other_at_the_most(names: set[bytes], added: bytes) -> None:
+def test_an_image_that_is_added_moves_one_other_at_the_most(
+    names: set[bytes], added: bytes
+) -> None:
     before = held_out_of(list(names))
     after = held_out_of(list(names | {added}))
     assert len((before ^ after) - {added}) <= 1
@@ -78,7 +82,10 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_listing(names: set[byt
 def test_train_and_val_folders_are_the_splits(tmp_path: Path) -> None:
     root = write(tmp_path / "pets/train", {"cat": 3, "dog": 2}).parent
     write(root / "val", {"dog": 2})
-    assert opened(root, "train") == ([f"cat/{n}.jpg" for n in range(3)] + ["dog/0.jpg", "dog/1.jpg"], [0, 0, 0, 1, 1])
+    assert opened(root, "train") == (
+        [f"cat/{n}.jpg" for n in range(3)] + ["dog/0.jpg", "dog/1.jpg"],
+        [0, 0, 0, 1, 1],
+    )
     assert opened(root, "val") == (["dog/0.jpg", "dog/1.jpg"], [1, 1])
     write(root / "val", {"fox": 1})
     with pytest.raises(UserError, match="val/fox is a class that .*train does not have"):
@@ -89,7 +96,9 @@ def test_train_and_val_folders_are_the_splits(tmp_path: Path) -> None:
     ("train", "other", "name"),
     [("Train", "Test", "test"), ("training", "valid", "val"), ("TRAIN", "Validation", "val")],
 )
-def test_the_usual_names_of_splits_are_known_in_any_case(tmp_path: Path, train: str, other: str, name: str) -> None:
+def test_the_usual_names_of_splits_are_known_in_any_case(
+    tmp_path: Path, train: str, other: str, name: str
+) -> None:
     root = write(tmp_path / "pets" / train, {"cat": 3, "dog": 2}).parent
     write(root / other, {"cat": 1, "dog": 1})
     assert len(opened(root, "train")[0]) == 5
@@ -102,7 +111,9 @@ def test_val_and_test_beside_each_other_are_both_there(tmp_path: Path) -> None:
     root = write(tmp_path / "pets/train", {"cat": 3, "dog": 2}).parent
     write(root / "val", {"cat": 2})
     write(root / "test", {"dog": 1})
-    assert opened(root, "val")[0] == ["cat/0.jpg", "cat/1.jpg"] and opened(root, "test")[0] == ["dog/0.jpg"]
+    assert opened(root, "val")[0] == ["cat/0.jpg", "cat/1.jpg"] and opened(root, "test")[0] == [
+        "dog/0.jpg"
+    ]
     assert len(opened(root, "all")[0]) == 8 and "train/cat/0.jpg" in opened(root, "all")[0]
 
 
@@ -116,9 +127,15 @@ def test_a_test_set_is_taken_whole_whatever_its_folders_are_called(tmp_path: Pat
     assert len(opened(root, "val")[0]) == 2
     assert len(opened(root, "all")[0]) == 20 and split_of(root, "all").name == "all"
     alone = write(tmp_path / "later/test", {"dog": 3}).parent
-    assert opened(alone, "test") == opened(alone, "val") == (["dog/0.jpg", "dog/1.jpg", "dog/2.jpg"], [0, 0, 0])
+    assert (
+        opened(alone, "test")
+        == opened(alone, "val")
+        == (["dog/0.jpg", "dog/1.jpg", "dog/2.jpg"], [0, 0, 0])
+    )
     assert opened(alone, "all")[0] == ["test/dog/0.jpg", "test/dog/1.jpg", "test/dog/2.jpg"]
-    with pytest.raises(UserError, match=r"no images in folders under .*later \(test can be evaluated on"):
+    with pytest.raises(
+        UserError, match=r"no images in folders under .*later \(test can be evaluated on"
+    ):
         opened(alone, "train")
 
 
@@ -132,7 +149,13 @@ def test_links_are_followed_and_none_leads_round_in_a_circle(tmp_path: Path) -> 
     (root / "cat/self").symlink_to("self")
     (root / "cat/lost.jpg").symlink_to("nowhere.jpg")
     files, labels = opened(root, "all")
-    assert files[:5] == ["cat/0.jpg", "cat/1.jpg", "cat/more/0.jpg", "cat/more/1.jpg", "cat/more/2.jpg"]
+    assert files[:5] == [
+        "cat/0.jpg",
+        "cat/1.jpg",
+        "cat/more/0.jpg",
+        "cat/more/1.jpg",
+        "cat/more/2.jpg",
+    ]
     assert [labels.count(label) for label in range(3)] == [5, 2, 3]
     remarks = split_of(root, "all").remarks
     assert sorted(remarks["links to folders that are listed anyway"]) == ["cat/round", "cat/up"]
@@ -175,13 +198,29 @@ def test_images_of_more_than_8_bits_are_counted_once(
     [
         ({}, "nowhere", "is no folder; give it"),
         ({}, "", "no images in folders under .*<class>"),
-        ({"cat": 3}, "cat", "no images in folders under .*images in no class folder: 3.* type data.root=.*given$"),
+        (
+            {"cat": 3},
+            "cat",
+            "no images in folders under .*images in no class folder: 3.* type data.root=.*given$",
+        ),
         ({"cat": 3}, "", "has one class, cat; two are needed"),
-        ({"pets/cat": 3, "pets/dog": 3}, "", "one folder of images, pets, .* has 2, cat, dog: if .* data.root=.*pets$"),
+        (
+            {"pets/cat": 3, "pets/dog": 3},
+            "",
+            "one folder of images, pets, .* has 2, cat, dog: if .* data.root=.*pets$",
+        ),
         ({"a/b/cat": 3, "a/b/dog": 3}, "", "type data.root=.*/a/b$"),
         ({"a/train/cat": 3, "a/val/dog": 3}, "", "type data.root=.*/a$"),
-        ({"train": 3, "test": 3}, "", "the folders test and train, with images .* sort them into .*train/<class>/"),
-        ({"val/cat": 1, "valid/cat": 1, "dog": 1}, "", "val and .*valid both look like the folder of val"),
+        (
+            {"train": 3, "test": 3},
+            "",
+            "the folders test and train, with images .* sort them into .*train/<class>/",
+        ),
+        (
+            {"val/cat": 1, "valid/cat": 1, "dog": 1},
+            "",
+            "val and .*valid both look like the folder of val",
+        ),
     ],
 )
 def test_what_is_no_folder_of_classes_is_said_in_one_line(
@@ -197,7 +236,9 @@ def test_what_is_no_folder_of_classes_is_said_in_one_line(
 
 
 def test_a_split_that_is_not_there_is_refused(root: Path) -> None:
-    with pytest.raises(UserError, match="data.split=test: .*pets has no folder test; choose data.split=all"):
+    with pytest.raises(
+        UserError, match="data.split=test: .*pets has no folder test; choose data.split=all"
+    ):
         opened(root, "test")
 
 
@@ -212,9 +253,18 @@ def test_own_images_are_upright(root: Path) -> None:
 
 
 def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
-    """Two classes without boxes: trained, classified, looked at, tabulated; localization says what is missing."""
+    """Two classes without boxes: trained, classified, looked at, tabulated; localization says what
+    is missing.
+    """
     small = [option for option in TINY if "generate" not in option]
-    options = ["data=folder", f"data.root={root}", "model=squeezenet_gap", "model.units=8", "recipe=scratch", *small]
+    options = [
+        "data=folder",
+        f"data.root={root}",
+        "model=squeezenet_gap",
+        "model.units=8",
+        "recipe=scratch",
+        *small,
+    ]
     done = run_script("train", tmp_path, *options, "model.input_size=64")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/pets/squeezenet_gap/checkpoint.pt").is_file()
@@ -227,7 +277,9 @@ def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_pa
     assert whole["images"] == 80 and whole["split"] == "all"
     config.data.split = "val"
     advice = f"type make eval-classification data=folder data.root={root}"
-    with pytest.raises(UserError, match=f"pets has no boxes, so nothing can be localized; {advice}"):
+    with pytest.raises(
+        UserError, match=f"pets has no boxes, so nothing can be localized; {advice}"
+    ):
         evaluated(config)
     table, _ = write_tables(tmp_path / "results", "pets")
     assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()

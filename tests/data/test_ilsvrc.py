@@ -32,7 +32,10 @@ def test_every_box_of_the_images_class_is_read_from_xml(root: Path) -> None:
     split = opened(root)
     assert split.labels.tolist() == [1, 0, 1]
     assert split.true_boxes(0).tolist() == [[1, 2, 3, 4]]
-    assert split.true_boxes(1).tolist() == [[0, 0, 9, 9], [5, 5, 20, 20]]  # not the other class's box
+    assert split.true_boxes(1).tolist() == [
+        [0, 0, 9, 9],
+        [5, 5, 20, 20],
+    ]  # not the other class's box
     assert split.true_boxes(2).tolist() == []
 
 
@@ -51,7 +54,9 @@ def test_the_image_set_gives_order_and_membership(root: Path) -> None:
     assert opened(root).files.tolist() == [b"c.JPEG", b"a.JPEG"]
 
 
-def test_the_index_is_built_once_and_again_when_the_tree_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_built_once_and_again_when_the_tree_changes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = opened(root).fingerprint()
     with monkeypatch.context() as patch:
         patch.setattr(ilsvrc, "_build_index", lambda *_: pytest.fail("built again"))
@@ -65,14 +70,21 @@ def test_the_index_is_built_once_and_again_when_the_tree_changes(root: Path, mon
 @pytest.mark.parametrize(
     ("change", "images"),
     [
-        (lambda root: shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "train/n1/n1_8.JPEG"), 3),
+        (
+            lambda root: shutil.copy(
+                root / IMAGES / "val/a.JPEG", root / IMAGES / "train/n1/n1_8.JPEG"
+            ),
+            3,
+        ),
         (lambda root: (root / IMAGES / "train/n1/n1_7.JPEG").unlink(), 1),
         (lambda root: write_list(root, "train", "n2/n2_3 1\n"), 1),
         (lambda root: (root / "LOC_synset_mapping.txt").write_text("n2 dog\nn1 cat\n"), 2),
     ],
 )
 @pytest.mark.parametrize("linked", [False, True])
-def test_any_change_of_the_train_tree_is_noticed(root: Path, change, images: int, linked: bool) -> None:
+def test_any_change_of_the_train_tree_is_noticed(
+    root: Path, change, images: int, linked: bool
+) -> None:
     if linked:
         (root / IMAGES / "train/n1").rename(root / "elsewhere")
         (root / IMAGES / "train/n1").symlink_to(root / "elsewhere")
@@ -127,7 +139,9 @@ def test_other_contents_of_the_same_size_and_date_are_noticed(root: Path) -> Non
     assert opened(root).true_boxes(0).tolist() == [[2, 1, 4, 3]]
 
 
-def test_an_index_and_hashes_that_cannot_be_read_are_not_made_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_and_hashes_that_cannot_be_read_are_not_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept(root).fingerprint()
     index = (root.parent / "cache").rglob("*.npz")
     before = {file: file.read_bytes() for file in index}
@@ -136,7 +150,9 @@ def test_an_index_and_hashes_that_cannot_be_read_are_not_made_anew(root: Path, m
     for file in before:
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", unreadable(file))
-            with pytest.raises(UserError, match=f"cannot read {file}: Input/output error; it is left as it is"):
+            with pytest.raises(
+                UserError, match=f"cannot read {file}: Input/output error; it is left as it is"
+            ):
                 kept(root).fingerprint()
     assert {file: file.read_bytes() for file in before} == before
 
@@ -178,7 +194,9 @@ def test_images_have_the_devkits_numbers_also_in_a_subset(root: Path) -> None:
 def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> None:
     split = opened(root)
     answered = split.answered_by(["n0", "n2", "n1"], ["fish", "dog", "cat"])
-    assert [answered.wnids[label] for label in answered.labels] == [split.wnids[label] for label in split.labels]
+    assert [answered.wnids[label] for label in answered.labels] == [
+        split.wnids[label] for label in split.labels
+    ]
     assert answered.labels.tolist() == [1, 2, 1]
     with pytest.raises(UserError, match="does not know 1 of the data's 2 classes, n1"):
         split.answered_by(["n0", "n2"], ["fish", "dog"])
@@ -187,8 +205,14 @@ def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> N
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: shutil.rmtree(root / "ILSVRC"), "no ILSVRC/Data/CLS-LOC under data.root=.*data=shapes"),
-        (lambda root: (root / "LOC_synset_mapping.txt").unlink(), "no LOC_synset_mapping.txt under"),
+        (
+            lambda root: shutil.rmtree(root / "ILSVRC"),
+            "no ILSVRC/Data/CLS-LOC under data.root=.*data=shapes",
+        ),
+        (
+            lambda root: (root / "LOC_synset_mapping.txt").unlink(),
+            "no LOC_synset_mapping.txt under",
+        ),
         (lambda root: (root / "LOC_val_solution.csv").unlink(), "c.JPEG has no label"),
         (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/val"), "val holds no images"),
     ],

@@ -24,25 +24,36 @@ from cam_repro.distributed import World
 XML = """<annotation><size><width>12</width><height>8</height></size>
 <object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox></object></annotation>
 """
-VAL_NAMES = {wnid: [f"ILSVRC2012_val_{900 - 10 * i + j:08d}" for j in (0, 1)] for i, wnid in enumerate(CLASSES)}
+VAL_NAMES = {
+    wnid: [f"ILSVRC2012_val_{900 - 10 * i + j:08d}" for j in (0, 1)]
+    for i, wnid in enumerate(CLASSES)
+}
 Files = dict[str, bytes]
 
 
 def image_files() -> Files:
-    """Imagenette's layout: of each class two train and two val images, of each kind one in either folder."""
+    """Imagenette's layout: of each class two train and two val images, of each kind one in either
+    folder.
+    """
     files = {"imagenette2/noisy_imagenette.csv": b"path\n", "imagenette2/val/.DS_Store": b"\0"}
     for label, wnid in enumerate(CLASSES):
         jpeg = io.BytesIO()
         Image.new("RGB", (12, 8), (20 * label,) * 3).save(jpeg, "JPEG")
         names = ((f"{wnid}_{9 + label}", VAL_NAMES[wnid][0]), (f"{wnid}_100", VAL_NAMES[wnid][1]))
         for split, of_split in zip(("train", "val"), names, strict=True):
-            files |= {f"imagenette2/{split}/{wnid}/{name}.JPEG": jpeg.getvalue() for name in of_split}
+            files |= {
+                f"imagenette2/{split}/{wnid}/{name}.JPEG": jpeg.getvalue() for name in of_split
+            }
         files[f"imagenette2/train/{wnid}/._{wnid}_9.JPEG"] = b"of a Mac"
     return files
 
 
 def box_files() -> Files:
-    files = {f"val/{name}.xml": XML.format(wnid).encode() for wnid, names in VAL_NAMES.items() for name in names}
+    files = {
+        f"val/{name}.xml": XML.format(wnid).encode()
+        for wnid, names in VAL_NAMES.items()
+        for name in names
+    }
     return files | {"val/ILSVRC2012_val_00050000.xml": XML.format("n09999999").encode()}
 
 
@@ -62,7 +73,9 @@ def md5(content: bytes) -> str:
     return f"md5:{hashlib.md5(content).hexdigest()}"
 
 
-def configured(folder: Path, images: bytes | None = None, boxes: Files | Path | None = None) -> DataConfig:
+def configured(
+    folder: Path, images: bytes | None = None, boxes: Files | Path | None = None
+) -> DataConfig:
     """The configuration that makes folder/tree/imagenette from these files, packed or in a folder."""
     images = images or tgz(image_files())
     (folder / "images.tgz").write_bytes(images)
@@ -76,21 +89,34 @@ def configured(folder: Path, images: bytes | None = None, boxes: Files | Path | 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ArchiveServer({"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}) as server:
+    with ArchiveServer(
+        {"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}
+    ) as server:
         yield server
 
 
 def served(server: ArchiveServer, root: Path) -> list[str]:
     """The options that make the script get the server's archives."""
     options = {"images": server.url("imagenette2.tgz"), "boxes": server.url("boxes.tgz")}
-    options |= {f"{kind}_checksum": md5(server.files[path]) for kind, path in zip(options, server.files, strict=False)}
-    return ["data=imagenette", f"data.root={root}", *(f"data.download.{key}={value}" for key, value in options.items())]
+    options |= {
+        f"{kind}_checksum": md5(server.files[path])
+        for kind, path in zip(options, server.files, strict=False)
+    }
+    return [
+        "data=imagenette",
+        f"data.root={root}",
+        *(f"data.download.{key}={value}" for key, value in options.items()),
+    ]
 
 
 def refusal(data: DataConfig) -> str:
     with pytest.raises(UserError) as error:
         make_imagenette(data)
-    assert data.root is not None and not Path(data.root).exists() and not Path(f"{data.root}.making").exists()
+    assert (
+        data.root is not None
+        and not Path(data.root).exists()
+        and not Path(f"{data.root}.making").exists()
+    )
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -102,7 +128,9 @@ def contents(root: Path) -> list[str]:
 def test_each_image_lands_in_ilsvrcs_own_split(tmp_path: Path) -> None:
     (tmp_path / "tree/imagenette").mkdir(parents=True)  # an empty folder is no hindrance
     root = make_imagenette(configured(tmp_path))
-    train = [f"{wnid}/{wnid}_{n}" for i, wnid in enumerate(CLASSES) for n in sorted(["100", str(9 + i)])]
+    train = [
+        f"{wnid}/{wnid}_{n}" for i, wnid in enumerate(CLASSES) for n in sorted(["100", str(9 + i)])
+    ]
     val = sorted(name for names in VAL_NAMES.values() for name in names)
     lists = {"train_cls.txt": train, "val.txt": val}
     assert contents(root) == sorted(
@@ -112,7 +140,11 @@ def test_each_image_lands_in_ilsvrcs_own_split(tmp_path: Path) -> None:
         + [f"ILSVRC/ImageSets/CLS-LOC/{file}" for file in lists]
         + ["LOC_synset_mapping.txt"]
     )
-    assert (root / "LOC_synset_mapping.txt").read_text().startswith("n01440764 tench, Tinca tinca\nn02102040 English s")
+    assert (
+        (root / "LOC_synset_mapping.txt")
+        .read_text()
+        .startswith("n01440764 tench, Tinca tinca\nn02102040 English s")
+    )
     for file, names in lists.items():
         text = "".join(f"{name} {number}\n" for number, name in enumerate(names, 1))
         assert (root / "ILSVRC/ImageSets/CLS-LOC" / file).read_text() == text
@@ -131,9 +163,21 @@ XML_OF_ONE = f"val/{VAL_NAMES['n03888257'][1]}.xml"
 @pytest.mark.parametrize(
     ("images", "boxes", "message"),
     [
-        (None, Path("/nowhere.tgz"), "/nowhere.tgz: it is not there; run again, or get ILSVRC2012_bbox"),
-        (None, {name: xml for name, xml in box_files().items() if name != XML_OF_ONE}, ".xml is not there"),
-        (None, {**box_files(), XML_OF_ONE: XML.format("n01440764").encode()}, "names n01440764, expected boxes of n03"),
+        (
+            None,
+            Path("/nowhere.tgz"),
+            "/nowhere.tgz: it is not there; run again, or get ILSVRC2012_bbox",
+        ),
+        (
+            None,
+            {name: xml for name, xml in box_files().items() if name != XML_OF_ONE},
+            ".xml is not there",
+        ),
+        (
+            None,
+            {**box_files(), XML_OF_ONE: XML.format("n01440764").encode()},
+            "names n01440764, expected boxes of n03",
+        ),
         (tgz(image_files())[:-300], None, "images.tgz is not a whole tar archive"),
     ],
     ids=["no boxes", "one missing", "other class", "cut off"],
@@ -164,7 +208,10 @@ def test_an_archive_writes_nothing_outside_its_folder(tmp_path: Path, kind: str)
     """A regular file lands where its class says, or nowhere; anything else is passed over."""
     root = make_imagenette(configured(tmp_path, tgz(image_files(), HARMFUL[kind])))
     assert {*tmp_path.rglob("evil*")} <= {root / "ILSVRC/Data/CLS-LOC/train/n03888257/evil.JPEG"}
-    assert not any([*folder.glob("evil*")] for folder in (tmp_path.parent, Path("/tmp"), Path("/tmp/train/n03888257")))
+    assert not any(
+        [*folder.glob("evil*")]
+        for folder in (tmp_path.parent, Path("/tmp"), Path("/tmp/train/n03888257"))
+    )
     assert not any(path.is_symlink() for path in root.rglob("*"))
 
 
@@ -185,7 +232,9 @@ def test_something_else_at_the_root_is_left_alone(tmp_path: Path, name: str) -> 
     assert contents(root) == [name]
 
 
-def test_a_full_disk_at_the_last_step_leaves_no_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_last_step_leaves_no_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(root: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(root))
 
@@ -193,7 +242,9 @@ def test_a_full_disk_at_the_last_step_leaves_no_tree(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(imagenette, "write_lists", fail)
         said = refusal(config)
-    assert "No space left on device" in said and said.endswith("; free space or choose another folder")
+    assert "No space left on device" in said and said.endswith(
+        "; free space or choose another folder"
+    )
     assert len(contents(make_imagenette(config))) == 63
 
 
@@ -206,9 +257,11 @@ def test_configuration_names_what_torchvision_knows() -> None:
     assert list(Imagenette._WNID_TO_CLASS) == list(CLASSES)
 
 
-def test_the_script_makes_a_tree_that_the_reader_takes(server: ArchiveServer, tmp_path: Path) -> None:
+def test_the_script_makes_a_tree_that_the_reader_takes(
+    server: ArchiveServer, tmp_path: Path
+) -> None:
     root = tmp_path / "data/imagenette"
-    done, again = (run_script("get_data", tmp_path, *served(server, root)) for _ in range(2))
+    done, again = (run_script("data", tmp_path, *served(server, root)) for _ in range(2))
     assert done.returncode == 0 and f"data=imagenette is there: {root}" in done.stdout, done.stderr
     assert again.returncode == 0 and server.asked == ["boxes.tgz", "imagenette2.tgz"]
     assert {path.name for path in root.parent.iterdir()} == {"imagenette", "imagenette.lock"}
@@ -226,18 +279,30 @@ def test_a_download_that_was_cut_off_is_one_line_and_the_next_start_ends_it(
 ) -> None:
     root = tmp_path / "data/imagenette"
     server.cut = {"imagenette2.tgz"}
-    done = run_script("get_data", tmp_path, *served(server, root))
+    done = run_script("data", tmp_path, *served(server, root))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "cannot get" in lines[0] and "data=imagenette data.download.images=FILE" in lines[0]
+    assert (
+        len(lines) == 1
+        and "cannot get" in lines[0]
+        and "data=imagenette data.download.images=FILE" in lines[0]
+    )
     assert not root.exists() and not root.with_name("imagenette.making").exists()
-    assert run_script("get_data", tmp_path, *served(server, root)).returncode == 0
-    assert server.asked == ["boxes.tgz", "imagenette2.tgz", "imagenette2.tgz"]  # what was whole stayed
+    assert run_script("data", tmp_path, *served(server, root)).returncode == 0
+    assert server.asked == [
+        "boxes.tgz",
+        "imagenette2.tgz",
+        "imagenette2.tgz",
+    ]  # what was whole stayed
 
 
 @pytest.mark.parametrize(
     ("address", "checksum", "said"),
-    [("/gone.tgz", None, "404 Client"), ("/boxes.tgz", md5(b"other"), "hash"), (":9/", None, "no connection")],
+    [
+        ("/gone.tgz", None, "404 Client"),
+        ("/boxes.tgz", md5(b"other"), "hash"),
+        (":9/", None, "no connection"),
+    ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(
     server: ArchiveServer, tmp_path: Path, address: str, checksum: str | None, said: str
@@ -249,6 +314,6 @@ def test_what_cannot_be_had_is_said_in_one_line(
 
 
 def test_data_that_nobody_may_download_says_how_to_come_by_it(tmp_path: Path) -> None:
-    done = run_script("get_data", tmp_path, "data=ilsvrc")
+    done = run_script("data", tmp_path, "data=ilsvrc")
     assert done.returncode == 1
     assert "error: data=ilsvrc cannot be downloaded here: unpack Kaggle's" in done.stderr

@@ -24,7 +24,9 @@ from cam_repro.data.images import (
 )
 
 ROWS, COLUMNS = np.mgrid[0:48, 0:64]
-PICTURE = Image.fromarray(np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=2).astype(np.uint8))
+PICTURE = Image.fromarray(
+    np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=2).astype(np.uint8)
+)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -37,7 +39,9 @@ def test_any_jpeg_becomes_rgb_of_its_stored_size(tmp_path: Path, mode: str) -> N
 
 def test_a_jpeg_has_pillows_pixels(tmp_path: Path) -> None:
     PICTURE.save(tmp_path / "x.JPEG", "JPEG", quality=80)
-    assert np.array_equal(read_image(tmp_path / "x.JPEG"), np.asarray(Image.open(tmp_path / "x.JPEG")))
+    assert np.array_equal(
+        read_image(tmp_path / "x.JPEG"), np.asarray(Image.open(tmp_path / "x.JPEG"))
+    )
 
 
 def test_the_suffixes_are_all_that_pillow_knows_of_the_formats() -> None:
@@ -59,7 +63,9 @@ def test_every_suffix_is_written_by_pillow_and_read(tmp_path: Path, suffix: str)
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
-def test_exif_rotation_is_ignored_as_stored_and_heeded_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_exif_rotation_is_ignored_as_stored_and_heeded_upright(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
     path, exif = tmp_path / "x", Image.Exif()
     exif[ORIENTATION] = orientation
     PICTURE.save(path, kind, exif=exif)
@@ -75,7 +81,9 @@ def test_exif_rotation_is_ignored_as_stored_and_heeded_upright(tmp_path: Path, k
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_in_either_byte_order_is_pillows(tmp_path: Path, byte_order: str, orientation: int) -> None:
+def test_every_orientation_in_either_byte_order_is_pillows(
+    tmp_path: Path, byte_order: str, orientation: int
+) -> None:
     path, exif = tmp_path / "x.jpg", Image.Exif()
     exif.endian = byte_order
     exif[ORIENTATION] = orientation
@@ -86,7 +94,9 @@ def test_every_orientation_in_either_byte_order_is_pillows(tmp_path: Path, byte_
 
 
 def test_a_turned_corner_is_where_a_viewer_shows_it(tmp_path: Path) -> None:
-    """Held as EXIF's 6 says, the stored image's left lower corner is the upper left one of the upright image."""
+    """Held as EXIF's 6 says, the stored image's left lower corner is the upper left one of the
+    upright image.
+    """
     stored, exif = np.zeros((16, 32, 3), np.uint8), Image.Exif()
     stored[8:, :8] = 255
     exif[ORIENTATION] = 6
@@ -99,7 +109,9 @@ def test_a_turned_corner_is_where_a_viewer_shows_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tags", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0nonsense"])
 def test_damaged_tags_leave_the_pixels_as_they_are(tmp_path: Path, tags: bytes) -> None:
     PICTURE.save(tmp_path / "x.jpg", exif=tags)
-    assert np.array_equal(read_image(tmp_path / "x.jpg", upright=True), read_image(tmp_path / "x.jpg"))
+    assert np.array_equal(
+        read_image(tmp_path / "x.jpg", upright=True), read_image(tmp_path / "x.jpg")
+    )
 
 
 def test_a_rotation_that_only_xmp_tells_is_heeded_too(tmp_path: Path) -> None:
@@ -110,7 +122,9 @@ def test_a_rotation_that_only_xmp_tells_is_heeded_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
 def test_what_is_transparent_is_laid_on_white(tmp_path: Path, mode: str) -> None:
-    """Whatever colour lies hidden there: left half opaque grey 100, right half fully transparent black."""
+    """Whatever colour lies hidden there: left half opaque grey 100, right half fully transparent
+    black.
+    """
     path = tmp_path / ("x.tif" if mode == "PA" else "x.png")
     alpha = Image.fromarray(np.where(COLUMNS < 32, 255, 0).astype(np.uint8))
     grey = Image.fromarray(np.where(COLUMNS < 32, 100, 0).astype(np.uint8))
@@ -136,7 +150,10 @@ def test_half_transparent_pixels_are_mixed_with_white(tmp_path: Path) -> None:
 
 DEEP = {
     "I;16": (np.array([[1000, 2000], [3000, 61000]], np.uint16), [[0, 4], [8, 255]]),
-    "I;16 of a narrow range": (np.array([[1000, 1001], [1002, 1003]], np.uint16), [[0, 85], [170, 255]]),
+    "I;16 of a narrow range": (
+        np.array([[1000, 1001], [1002, 1003]], np.uint16),
+        [[0, 85], [170, 255]],
+    ),
     "I": (np.array([[-500, 0], [0, 500]], np.int32), [[0, 128], [128, 255]]),
     "F": (np.array([[0.25, 0.5], [np.nan, np.inf]], np.float32), [[0, 255], [0, 255]]),
     "of one value": (np.full((2, 2), 7000, np.uint16), [[0, 0], [0, 0]]),
@@ -159,7 +176,11 @@ def test_a_deep_png_is_scaled_and_an_ordinary_one_is_not_deep(tmp_path: Path) ->
     assert read_image(tmp_path / "deep.png")[..., 1].tolist() == [[0, 4], [8, 255]]
     PICTURE.convert("L").save(tmp_path / "flat.png")
     (tmp_path / "broken.png").write_bytes(b"")
-    assert [is_deep(tmp_path / f"{name}.png") for name in ("deep", "flat", "broken")] == [True, False, False]
+    assert [is_deep(tmp_path / f"{name}.png") for name in ("deep", "flat", "broken")] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_png_with_much_text_is_read_and_a_bomb_of_text_is_not(tmp_path: Path) -> None:
@@ -169,7 +190,12 @@ def test_a_png_with_much_text_is_read_and_a_bomb_of_text_is_not(tmp_path: Path) 
     assert np.array_equal(read_image(path), np.asarray(PICTURE))
     assert examine(path)[1]["much text"] == "3.1 MB"
     text = b"bomb\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_MEMORY + 1))
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    chunk = (
+        struct.pack(">I", len(text))
+        + b"zTXt"
+        + text
+        + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    )
     data = path.read_bytes()
     path.write_bytes(data[:33] + chunk + data[33:])  # after the signature and IHDR
     with pytest.raises(CorruptImage, match="MAX_TEXT_CHUNK"):
@@ -191,5 +217,7 @@ def test_a_file_that_the_system_fails_to_read_is_not_a_corrupt_one(
 
     monkeypatch.setattr(files, "WAITS", ())
     monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(UserError, match="cannot read .*a.jpg: Stale file handle; it is left as it is"):
+    with pytest.raises(
+        UserError, match="cannot read .*a.jpg: Stale file handle; it is left as it is"
+    ):
         read_image(tmp_path / "a.jpg")

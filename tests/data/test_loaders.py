@@ -25,7 +25,14 @@ from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
 from cam_repro.data.ilsvrc import open_split
-from cam_repro.data.loaders import Batch, BatchRequest, Decoders, epoch_order, evaluation_batches, training_batches
+from cam_repro.data.loaders import (
+    Batch,
+    BatchRequest,
+    Decoders,
+    epoch_order,
+    evaluation_batches,
+    training_batches,
+)
 from cam_repro.data.split import Split
 
 RECIPE = RecipeConfig(batch_size=8, crop="resized")
@@ -81,19 +88,28 @@ def test_processes_share_each_global_batch(val: Split) -> None:
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
 def test_an_epoch_shows_no_image_twice(images: int, batch_size: int, epoch: int) -> None:
     shown = np.concatenate(epoch_order(images, batch_size, 0, epoch))
-    assert len(set(shown.tolist())) == len(shown) == max(batch_size * (images // batch_size), min(images, batch_size))
+    assert (
+        len(set(shown.tolist()))
+        == len(shown)
+        == max(batch_size * (images // batch_size), min(images, batch_size))
+    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_counts_each_image_once_whatever_the_remainder(val: Split, world: int) -> None:
-    shares = [evaluation_batches(val, 32, 7, rank=rank, world_size=world, workers=0) for rank in range(world)]
+    shares = [
+        evaluation_batches(val, 32, 7, rank=rank, world_size=world, workers=0)
+        for rank in range(world)
+    ]
     assert sorted(chain(*images_of(chain(*shares)))) == list(range(len(val)))
 
 
 def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
     batch = next(iter(evaluation_batches(val, 32, 20, workers=0)))
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
-    assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def test_the_loader_pins_what_goes_to_a_gpu(val: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +122,9 @@ def test_the_loader_pins_what_goes_to_a_gpu(val: Split, monkeypatch: pytest.Monk
     assert [tensor.shape for tensor in pinned] == [batch.pixels.shape, batch.labels.shape]
 
 
-def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     root = shutil.copytree(tiny_shapes, tmp_path / "tree")
     split = open_split(DataConfig(name="shapes", root=str(root)), "val", tmp_path)
     split.path(3).write_bytes(b"\xff\xd8 not a picture")
@@ -147,26 +165,36 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def decode(program: str, *arguments: Path) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
-    """The program, run in a process group of its own; and what /proc has of its workers, some of them perhaps gone."""
+    """The program, run in a process group of its own; and what /proc has of its workers, some of
+    them perhaps gone.
+    """
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, start_new_session=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, start_new_session=True
+    )
     return done, [Path("/proc", pid) for pid in done.stdout.splitlines()[0].split()]
 
 
-def test_a_program_that_ends_in_an_error_does_not_wait_for_its_workers(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_a_program_that_ends_in_an_error_does_not_wait_for_its_workers(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     done, workers = decode(DECODES + 'raise RuntimeError("in the middle")', tiny_shapes, tmp_path)
     assert done.returncode == 1 and done.stderr.endswith("RuntimeError: in the middle\n")
     assert len(workers) == 2 and not any(worker.exists() for worker in workers)
 
 
-def test_workers_leave_a_signal_to_the_whole_group_to_their_parent(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_workers_leave_a_signal_to_the_whole_group_to_their_parent(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     done, workers = decode(DECODES + SIGNALLED, tiny_shapes, tmp_path)
     assert done.stdout.splitlines()[1:] == ["10"], done.stderr
     assert not any(worker.exists() for worker in workers)
     assert done.stderr.count("in _worker_loop") >= 2  # they said where they were, and went on
 
 
-def test_workers_and_their_server_end_with_a_killed_parent(tiny_shapes: Path, tmp_path: Path) -> None:
+def test_workers_and_their_server_end_with_a_killed_parent(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
     done, workers = decode(DECODES + KILLED, tiny_shapes, tmp_path)
     assert done.returncode == -signal.SIGKILL
     theirs = [*workers, Path("/proc", done.stdout.splitlines()[1])]
@@ -193,9 +221,14 @@ class OutOfMemory:
 def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
     val: Split, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # seconds to notice it
+    monkeypatch.setattr(
+        _MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,)
+    )  # seconds to notice it
     request = BatchRequest.of(val, np.arange(10), OutOfMemory(224, killed))
-    with Decoders(workers=2) as decoders, pytest.raises(UserError, match="a decoding process failed") as caught:
+    with (
+        Decoders(workers=2) as decoders,
+        pytest.raises(UserError, match="a decoding process failed") as caught,
+    ):
         list(decoders.batches([request, request]))
     text = str(caught.value)
     assert "\n" not in text and "2 of them share pictures in /dev/shm" in text
@@ -203,7 +236,8 @@ def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
 
 
 @pytest.mark.parametrize(
-    ("quota", "ranks", "cores"), [("max 100000", "1", 24), ("600000 100000", "2", 3), ("50000 100000", "1", 1)]
+    ("quota", "ranks", "cores"),
+    [("max 100000", "1", 24), ("600000 100000", "2", 3), ("50000 100000", "1", 1)],
 )
 def test_cores_are_those_of_the_process_its_quota_and_its_share_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, ranks: str, cores: int

@@ -20,7 +20,9 @@ def root(tmp_path: Path) -> Path:
     for kind in ("cat", "dog"):
         (tmp_path / "pets" / kind).mkdir(parents=True)
         for number in range(40):
-            (tmp_path / "pets" / kind / f"{kind}{number:02d}.jpg").write_bytes(bytes([number]) * 100)
+            (tmp_path / "pets" / kind / f"{kind}{number:02d}.jpg").write_bytes(
+                bytes([number]) * 100
+            )
     return tmp_path / "pets"
 
 
@@ -30,10 +32,14 @@ def found(root: Path, with_sizes: bool = True) -> Manifest:
     files = sorted(os.fsencode(image.relative_to(root)) for image in root.glob("*/*"))
     labels = np.array([wnids.index(os.fsdecode(file).partition("/")[0]) for file in files])
     boxes, starts = np.empty((0, 4), np.int32), np.zeros(len(files) + 1, np.int64)
-    return manifest_of(Split(root, np.array(files), labels, boxes, starts, wnids, wnids), with_sizes)
+    return manifest_of(
+        Split(root, np.array(files), labels, boxes, starts, wnids, wnids), with_sizes
+    )
 
 
-def test_a_copy_elsewhere_is_the_same_data_and_a_manifest_is_read_as_it_was_packed(root: Path, tmp_path: Path) -> None:
+def test_a_copy_elsewhere_is_the_same_data_and_a_manifest_is_read_as_it_was_packed(
+    root: Path, tmp_path: Path
+) -> None:
     before = found(root)
     copied = shutil.copytree(root, tmp_path / "elsewhere")
     assert difference(Manifest.unpacked(before.packed()), found(copied)) == ""
@@ -52,12 +58,18 @@ def swap_classes(root: Path) -> None:
 
 
 CHANGES = {
-    "20 moved": (move_twenty, "80 images, before 80; 20 moved to another class or folder (first dog/cat00.jpg)"),
+    "20 moved": (
+        move_twenty,
+        "80 images, before 80; 20 moved to another class or folder (first dog/cat00.jpg)",
+    ),
     "one more": (
         lambda root: (root / "dog/new.jpg").write_bytes(b"new"),
         "81 images, before 80; 1 new (first dog/new.jpg)",
     ),
-    "one less": (lambda root: (root / "dog/dog07.jpg").unlink(), "79 images, before 80; 1 gone (first dog/dog07.jpg)"),
+    "one less": (
+        lambda root: (root / "dog/dog07.jpg").unlink(),
+        "79 images, before 80; 1 gone (first dog/dog07.jpg)",
+    ),
     "another size": (
         lambda root: (root / "dog/dog07.jpg").write_bytes(b"short"),
         "1 of another size (first dog/dog07.jpg); 1 with other content, of 80 compared (first dog/dog07.jpg)",
@@ -78,7 +90,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
-def test_every_change_is_said_with_counts_and_the_first_image(root: Path, change, said: str) -> None:
+def test_every_change_is_said_with_counts_and_the_first_image(
+    root: Path, change, said: str
+) -> None:
     before = found(root)
     change(root)
     assert difference(before, found(root)) == said
@@ -96,13 +110,19 @@ def test_labels_that_a_list_gives_are_compared_too(root: Path) -> None:
 def test_another_order_of_images_or_classes_is_other_data(root: Path) -> None:
     """A network's answers are numbers of classes, and its batches are drawn by numbers of images."""
     before = found(root)
-    turned = Manifest(before.wnids, before.files[::-1], before.labels[::-1], before.sizes[::-1], before.hashes)
+    turned = Manifest(
+        before.wnids, before.files[::-1], before.labels[::-1], before.sizes[::-1], before.hashes
+    )
     assert difference(before, turned) == "the same 80 images in another order"
-    other = Manifest(before.wnids[::-1], before.files, 1 - before.labels, before.sizes, before.hashes)
+    other = Manifest(
+        before.wnids[::-1], before.files, 1 - before.labels, before.sizes, before.hashes
+    )
     assert difference(before, other).startswith("the same 2 classes in another order")
 
 
-def test_of_many_images_a_sample_spread_over_all_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_a_sample_spread_over_all_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(manifest, "SAMPLE", 5)
     assert sampled(80).tolist() == [0, 19, 39, 59, 79] and sampled(3).tolist() == [0, 1, 2]
     before, inside, outside = found(root), root / "cat/cat19.jpg", root / "cat/cat20.jpg"
@@ -110,7 +130,10 @@ def test_of_many_images_a_sample_spread_over_all_is_read(root: Path, monkeypatch
     outside.write_bytes(b"x" * 100)
     assert difference(before, found(root)) == ""  # what a manifest cannot see, and says so
     inside.write_bytes(b"x" * 100)
-    assert difference(before, found(root)) == "1 with other content, of 5 compared (first cat/cat19.jpg)"
+    assert (
+        difference(before, found(root))
+        == "1 with other content, of 5 compared (first cat/cat19.jpg)"
+    )
 
 
 def test_a_link_that_leads_nowhere_is_one_more_thing_to_compare(root: Path, tmp_path: Path) -> None:

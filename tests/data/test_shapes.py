@@ -1,4 +1,6 @@
-"""The built-in data set: the tree on the disk, whole or not there, with boxes that are worth a test."""
+"""The built-in data set: the tree on the disk, whole or not there, with boxes that are worth a
+test.
+"""
 
 import os
 import re
@@ -13,7 +15,7 @@ import pytest
 from small_tree import checked
 
 from cam_repro import UserError
-from cam_repro.data import drawing, shapes
+from cam_repro.data import shapes, synthetic
 from cam_repro.data.annotations import Annotation, read_annotation
 from cam_repro.data.shapes import make_shapes
 from cam_repro.localization.errors import box_iou
@@ -26,7 +28,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotations(tree: Path) -> list[Annotation]:
-    return [read_annotation(path) for path in sorted((tree / "ILSVRC/Annotations/CLS-LOC/val").glob("*.xml"))]
+    return [
+        read_annotation(path)
+        for path in sorted((tree / "ILSVRC/Annotations/CLS-LOC/val").glob("*.xml"))
+    ]
 
 
 def boxes_of(annotation: Annotation) -> list[tuple[int, ...]]:
@@ -34,10 +39,14 @@ def boxes_of(annotation: Annotation) -> list[tuple[int, ...]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
-def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations(tree: Path) -> None:
+def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations(
+    tree: Path,
+) -> None:
     error, report = checked(tree)
     assert error is None and "errors: 0\nnotes: 0\n" in report
     rows = [line.split()[:3] for line in report.splitlines() if line.startswith("n9")]
@@ -45,13 +54,21 @@ def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations
 
 
 def test_pictures_are_named_and_numbered_as_ilsvrcs(tree: Path) -> None:
-    for file, name in (("train_cls.txt", r"(n9000\d{4})/\1_[123]"), ("val.txt", r"shapes_val_\d{8}")):
-        lines = [line.split() for line in (tree / "ILSVRC/ImageSets/CLS-LOC" / file).read_text().splitlines()]
+    for file, name in (
+        ("train_cls.txt", r"(n9000\d{4})/\1_[123]"),
+        ("val.txt", r"shapes_val_\d{8}"),
+    ):
+        lines = [
+            line.split()
+            for line in (tree / "ILSVRC/ImageSets/CLS-LOC" / file).read_text().splitlines()
+        ]
         assert all(re.fullmatch(name, listed) for listed, _ in lines)
         assert [int(number) for _, number in lines] == list(range(1, len(lines) + 1))
 
 
-def test_pictures_have_one_large_object_or_two_that_do_not_cover_each_other(annotations: list[Annotation]) -> None:
+def test_pictures_have_one_large_object_or_two_that_do_not_cover_each_other(
+    annotations: list[Annotation],
+) -> None:
     for annotation in annotations:
         for x1, y1, x2, y2 in boxes_of(annotation):
             assert 0.25 <= max(x2 - x1 + 1, y2 - y1 + 1) / min(annotation.size) <= 0.75
@@ -61,8 +78,12 @@ def test_pictures_have_one_large_object_or_two_that_do_not_cover_each_other(anno
     assert all(box_iou(*np.array(boxes)) == 0 for boxes in pairs)
 
 
-@pytest.mark.parametrize(("share", "most"), [(1.0, 0.1), (0.75, 0.25)], ids=["whole image", "centred box"])
-def test_a_box_that_never_looks_is_rarely_right(annotations: list[Annotation], share: float, most: float) -> None:
+@pytest.mark.parametrize(
+    ("share", "most"), [(1.0, 0.1), (0.75, 0.25)], ids=["whole image", "centred box"]
+)
+def test_a_box_that_never_looks_is_rarely_right(
+    annotations: list[Annotation], share: float, most: float
+) -> None:
     right = []
     for annotation in annotations:
         margin = np.array(annotation.size) * (1 - share) / 2
@@ -72,27 +93,34 @@ def test_a_box_that_never_looks_is_rarely_right(annotations: list[Annotation], s
 
 
 def test_boxes_are_tight_around_what_is_opaque(monkeypatch: pytest.MonkeyPatch) -> None:
-    pasted, paste = [], drawing.paste
-    monkeypatch.setattr(drawing, "paste", lambda picture, *thing: pasted.append(thing) or paste(picture, *thing))
+    pasted, paste = [], synthetic.paste
+    monkeypatch.setattr(
+        synthetic, "paste", lambda picture, *thing: pasted.append(thing) or paste(picture, *thing)
+    )
     for label in range(10):
-        picture, boxes = drawing.draw_picture(label, np.random.default_rng(label))
+        picture, boxes = synthetic.draw_picture(label, np.random.default_rng(label))
         for (thing, left, top), box in zip(pasted[-len(boxes) :], boxes, strict=True):
             rows, columns = np.nonzero(np.array(thing)[..., 3] >= 128)
-            assert box == (left + columns.min(), top + rows.min(), left + columns.max(), top + rows.max())
+            assert box == (
+                left + columns.min(),
+                top + rows.min(),
+                left + columns.max(),
+                top + rows.max(),
+            )
             assert min(box) >= 0 and box[2] < picture.shape[1] and box[3] < picture.shape[0]
 
 
-@pytest.mark.parametrize("words", drawing.KINDS)
+@pytest.mark.parametrize("words", synthetic.KINDS)
 def test_a_thing_is_as_long_as_asked(words: str) -> None:
     for seed, longer_side in enumerate((50, 90, 130)):
-        thing = drawing.turned(drawing.KINDS[words], longer_side, np.random.default_rng(seed))
-        x1, y1, x2, y2 = drawing.opaque_box(thing)
+        thing = synthetic.turned(synthetic.KINDS[words], longer_side, np.random.default_rng(seed))
+        x1, y1, x2, y2 = synthetic.opaque_box(thing)
         assert longer_side - 2 <= max(x2 - x1, y2 - y1) <= longer_side
 
 
 def test_distractors_wear_no_class_s_pattern_and_bright_colours_only_on_other_outlines() -> None:
     for seed in range(100):
-        thing = drawing.distractor(60, np.random.default_rng(seed))
+        thing = synthetic.distractor(60, np.random.default_rng(seed))
         (_, colour), *others = thing.convert("RGB").getcolors()
         of_class = np.random.default_rng(seed).random() < 0.5
         assert not others and (not of_class or max(colour) - min(colour) <= 60)
@@ -101,19 +129,27 @@ def test_distractors_wear_no_class_s_pattern_and_bright_colours_only_on_other_ou
 def test_a_picture_depends_on_seed_split_and_index_alone(tree: Path, tmp_path: Path) -> None:
     pictures = {n: d for n, d in files_of(tree).items() if n.endswith((".JPEG", ".xml"))}
     smaller = files_of(make_shapes(tmp_path / "smaller", train=10, val=10))
-    assert {n: d for n, d in smaller.items() if n.endswith((".JPEG", ".xml"))}.items() <= pictures.items()
+    assert {
+        n: d for n, d in smaller.items() if n.endswith((".JPEG", ".xml"))
+    }.items() <= pictures.items()
     other = files_of(make_shapes(tmp_path / "other", seed=1, train=10, val=10))
     assert not any(pictures[name] == data for name, data in other.items() if name.endswith(".JPEG"))
     assert len({data for name, data in pictures.items() if name.endswith(".JPEG")}) == 150
 
 
 def start_making(root: Path, train: int) -> subprocess.Popen[bytes]:
-    program = f"from cam_repro.data.shapes import make_shapes as m; m({str(root)!r}, 0, {train}, 10)"
+    program = (
+        f"from cam_repro.data.shapes import make_shapes as m; m({str(root)!r}, 0, {train}, 10)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(shapes.__file__).parents[2])}
-    return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL
+    )
 
 
-def test_a_killed_start_leaves_nothing_at_the_root_and_the_next_one_succeeds(tmp_path: Path) -> None:
+def test_a_killed_start_leaves_nothing_at_the_root_and_the_next_one_succeeds(
+    tmp_path: Path,
+) -> None:
     root, deadline = tmp_path / "set", time.monotonic() + 20
     process = start_making(root, train=5000)
     while not list(tmp_path.glob("set.making/**/*.JPEG")) and time.monotonic() < deadline:
@@ -141,7 +177,11 @@ def complaint(root: Path, **parameters: int) -> str:
 
 def test_other_parameters_are_refused_with_both_and_the_way_out(tree: Path) -> None:
     before, text = files_of(tree), complaint(tree, train=31, val=120)
-    for parameters in ("'seed': 0, 'train': 30, 'val': 120", "'seed': 0, 'train': 31, 'val': 120", "data.root="):
+    for parameters in (
+        "'seed': 0, 'train': 30, 'val': 120",
+        "'seed': 0, 'train': 31, 'val': 120",
+        "data.root=",
+    ):
         assert parameters in text
     assert files_of(tree) == before
 

@@ -105,11 +105,15 @@ def test_maps_are_enlarged_as_torch_does(width: int, height: int, interpolation:
     np.testing.assert_allclose(ours, expected, atol=5e-6)
 
 
-@pytest.mark.parametrize(("picture", "window"), [((300, 200), (62, 12, 238, 188)), ((200, 300), (12, 62, 188, 238))])
+@pytest.mark.parametrize(
+    ("picture", "window"), [((300, 200), (62, 12, 238, 188)), ((200, 300), (12, 62, 188, 238))]
+)
 def test_the_center_crop_shows_the_middle_and_what_it_cuts_off_has_no_heat(
     picture: tuple[int, int], window: tuple[int, ...]
 ) -> None:
-    placed = VIEWS["center_crop"].place(np.full((1, 13, 13), 3.0, np.float32), picture, 224, "bicubic")
+    placed = VIEWS["center_crop"].place(
+        np.full((1, 13, 13), 3.0, np.float32), picture, 224, "bicubic"
+    )
     left, top, right, bottom = window
     np.testing.assert_allclose(placed[top:bottom, left:right], 3, rtol=1e-5)
     assert placed.sum(dtype=float) == pytest.approx(3 * (right - left) * (bottom - top))
@@ -127,19 +131,30 @@ def test_a_training_crop_lies_in_the_picture(width: int, height: int, crop: str)
 @pytest.mark.parametrize(("size", "side"), [(224, 224), (227, 227), (112, 224)])
 def test_a_squash_crop_is_the_releases_window_of_256_pixels_anywhere(size: int, side: int) -> None:
     rng = np.random.default_rng(0)
-    windows = np.array([views.random_window(256, 256, RecipeConfig(), rng, size) for _ in range(2000)])
+    windows = np.array(
+        [views.random_window(256, 256, RecipeConfig(), rng, size) for _ in range(2000)]
+    )
     assert set((windows[:, 2:] - windows[:, :2]).ravel()) == {side}
     assert set(windows[:, :2].ravel()) == set(range(256 - side + 1))
 
 
 def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
     """Means over 4,000 crops of RandomResizedCrop's own parameters, and of ours."""
-    width, height, rng, recipe = 500, 375, np.random.default_rng(0), RecipeConfig(crop="resized", crop_area=0.08)
+    width, height, rng, recipe = (
+        500,
+        375,
+        np.random.default_rng(0),
+        RecipeConfig(crop="resized", crop_area=0.08),
+    )
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
     theirs = [v2.RandomResizedCrop(224).make_params([image]) for _ in range(4000)]
-    ours = np.array([views.random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float)
-    theirs = np.array([[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs])
+    ours = np.array(
+        [views.random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float
+    )
+    theirs = np.array(
+        [[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs]
+    )
     assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=6)  # a standard error is below 2
     assert ours.std(0) == pytest.approx(theirs.std(0), abs=6)
 

@@ -75,7 +75,9 @@ def test_a_damaged_batch_ends_what_is_read(tmp_path: Path) -> None:
     assert len(read(tmp_path)[1]) == 1
 
 
-def test_a_full_disk_ends_the_keeping_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_ends_the_keeping_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     file = BatchFile(tmp_path, "cam", {})
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
@@ -85,11 +87,15 @@ def test_a_full_disk_ends_the_keeping_with_one_line(tmp_path: Path, capsys: pyte
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = capsys.readouterr().out
-    assert said.count("what is computed is not kept") == said.count("\n") == 1 and "free space" in said
+    assert (
+        said.count("what is computed is not kept") == said.count("\n") == 1 and "free space" in said
+    )
     assert 0 < read(tmp_path)[0].images < 40
 
 
-def test_a_second_evaluation_at_once_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_evaluation_at_once_keeps_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = BatchFile(tmp_path, "cam", {})
     second = BatchFile(tmp_path, "cam", {})
     second.append(batch_of(0, 4))
@@ -131,7 +137,9 @@ def test_of_maps_as_large_as_the_image_the_rows_are_kept(tmp_path: Path) -> None
     with opened(tmp_path, ["backprop"]) as cache:
         (kept,) = cache.kept_rows()
         assert list(cache.kept_maps()) == [] and cache.missing(5) == [(["backprop"], 2, 2)]
-    assert np.array_equal(kept.of_metrics["backprop", metric]["right"], rows["backprop", metric]["right"])
+    assert np.array_equal(
+        kept.of_metrics["backprop", metric]["right"], rows["backprop", metric]["right"]
+    )
 
 
 def test_a_classification_keeps_its_classes(tmp_path: Path) -> None:

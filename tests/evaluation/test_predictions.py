@@ -29,7 +29,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_result_sets_are_the_releases() -> None:
-    loose, tight = [(10 * c, 0, 10 * c + 9, 9) for c in range(5)], [(10 * c, 2, 10 * c + 5, 5) for c in range(5)]
+    loose, tight = (
+        [(10 * c, 0, 10 * c + 9, 9) for c in range(5)],
+        [(10 * c, 2, 10 * c + 5, 5) for c in range(5)],
+    )
     boxes = np.array([[[loose[c], tight[c]] for c in range(5)]])
     classes = [7, 3, 5, 1, 0]
 
@@ -39,11 +42,19 @@ def test_result_sets_are_the_releases() -> None:
 
     assert guessed("loose") == list(zip(classes, loose, strict=True))
     assert guessed("tight") == list(zip(classes, tight, strict=True))
-    assert guessed("heuristics") == [(7, loose[0]), (7, tight[0]), (3, loose[1]), (3, tight[1]), (5, loose[2])]
+    assert guessed("heuristics") == [
+        (7, loose[0]),
+        (7, tight[0]),
+        (3, loose[1]),
+        (3, tight[1]),
+        (5, loose[2]),
+    ]
 
 
 def test_fewer_than_five_classes_leave_out_the_guesses_they_do_not_have(path: Path) -> None:
-    labels, boxes = guesses_of(LABELS[:, :2], np.stack([BOXES, BOXES + 1], axis=2)[:, :2], "heuristics")
+    labels, boxes = guesses_of(
+        LABELS[:, :2], np.stack([BOXES, BOXES + 1], axis=2)[:, :2], "heuristics"
+    )
     assert labels.tolist() == [[0, 0, 1, 1], [9, 9, 8, 8]] and boxes.shape == (2, 4, 4)
     write_predictions(path, labels, boxes)
     assert np.array_equal(read_predictions(path, WNIDS, IDS)[0], labels)
@@ -56,7 +67,9 @@ def test_predictions_are_written_one_image_a_line_with_labels_from_1(path: Path)
     assert [file.name for file in path.parent.iterdir()] == ["predictions.txt"]
 
 
-def test_predictions_are_read_back_as_they_were_written_fractions_of_a_pixel_too(path: Path) -> None:
+def test_predictions_are_read_back_as_they_were_written_fractions_of_a_pixel_too(
+    path: Path,
+) -> None:
     for written in (BOXES, BOXES - 0.25):
         write_predictions(path, LABELS, written)
         labels, boxes = read_predictions(path, WNIDS, IDS)
@@ -109,7 +122,9 @@ def test_a_file_without_any_guess_is_read_as_one_place_of_none(path: Path) -> No
         ("2 3 4 30 40", "2 nan 4 30 40", 1, "guess 2: box nan 4 30 40 is reversed"),
     ],
 )
-def test_a_wrong_line_is_refused_by_name_and_reason(path: Path, old: str, new: str, line: int, reason: str) -> None:
+def test_a_wrong_line_is_refused_by_name_and_reason(
+    path: Path, old: str, new: str, line: int, reason: str
+) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(UserError) as refusal:
         read_predictions(path, WNIDS, IDS)

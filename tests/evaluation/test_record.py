@@ -41,7 +41,9 @@ def write(tmp_path: Path) -> Writer:
         (PAPER, {"name": "mine", "threshold": None}, "mine"),
     ],
 )
-def test_another_setting_is_another_name(protocol: ProtocolConfig, changes: dict[str, Any], name: str) -> None:
+def test_another_setting_is_another_name(
+    protocol: ProtocolConfig, changes: dict[str, Any], name: str
+) -> None:
     assert protocol_name(replace(protocol, **changes)) == name
 
 
@@ -54,7 +56,9 @@ def test_another_protocol_is_another_file() -> None:
 
 @pytest.fixture
 def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    """Of a network that is not there, on four images, the third blacklisted, the fourth without a box."""
+    """Of a network that is not there, on four images, the third blacklisted, the fourth without a
+    box.
+    """
     monkeypatch.setattr(record, "git_state", lambda: ("c0ffee", False))
     config = Config(data=DataConfig(name="shapes"), results=str(tmp_path))
     model = ModelConfig(name="alexnet_gap", input_size=64)
@@ -65,7 +69,9 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     labels = np.array([0, 1, 2, 9])
     boxes = np.array([[0, 0, 9, 9], [0, 0, 2, 2], [0, 0, 9, 9]])
     split = Split(tmp_path, files, labels, boxes, np.array([0, 1, 2, 3, 3]), words, words)
-    return Evaluation(config, trained, split, "d00d", World(0, 1, torch.device("cpu")), frozenset({3}))
+    return Evaluation(
+        config, trained, split, "d00d", World(0, 1, torch.device("cpu")), frozenset({3})
+    )
 
 
 def spec_of(protocol: ProtocolConfig, method: str | None = "cam") -> EvaluationSpec:
@@ -95,16 +101,25 @@ def test_a_written_record_is_read_back(evaluation: Evaluation, tmp_path: Path) -
     (read,) = read_results(tmp_path / "shapes")
     path = record.record_path(evaluation, spec)
     assert json.loads(path.read_text()) == found
-    assert (read.images, read.loc_images, read.input_size, read.protocol["threshold"]) == (4, 2, 64, 0.2)
+    assert (read.images, read.loc_images, read.input_size, read.protocol["threshold"]) == (
+        4,
+        2,
+        64,
+        0.2,
+    )
     assert (read.metrics["cls_top1_error"], read.metrics["loc_top1_error"]) == (75.0, 50.0)
-    assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {"epochs_done": 3}
+    assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {
+        "epochs_done": 3
+    }
     assert read.interpolation == "bilinear"
     names = ["localization-cam-paper.json", "localization-cam-paper.npz", "predictions.txt"]
     assert sorted(file.name for file in path.parent.iterdir()) == names
     assert [*found["files"]] == names[1:]
 
 
-def test_a_record_is_unchanged_until_something_changes(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_unchanged_until_something_changes(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = spec_of(PAPER)
     found = written(evaluation, spec)
     path = record.record_path(evaluation, spec)
@@ -124,7 +139,9 @@ def test_a_record_is_unchanged_until_something_changes(evaluation: Evaluation, m
 
 
 def test_files_of_two_evaluations_are_never_joined(evaluation: Evaluation) -> None:
-    """A kill may leave one evaluation's .npz beside another's JSON: neither is then taken for whole."""
+    """A kill may leave one evaluation's .npz beside another's JSON: neither is then taken for
+    whole.
+    """
     spec = spec_of(PAPER)
     written(evaluation, spec)
     path = record.record_path(evaluation, spec)
@@ -179,12 +196,24 @@ def test_records_of_other_data_are_not_overwritten(evaluation: Evaluation) -> No
     ("changes", "fault"),
     [
         ({"schema": 2}, "schema is 2, expected 1"),
-        ({"metrics": {"gt_known_loc": 100.5}, "confidence": {}}, "metrics.gt_known_loc is 100.5, its interval []"),
+        (
+            {"metrics": {"gt_known_loc": 100.5}, "confidence": {}},
+            "metrics.gt_known_loc is 100.5, its interval []",
+        ),
         ({"metrics": {"gt_known_loc": float("nan")}}, "metrics.gt_known_loc is nan"),
-        ({"confidence": {"gt_known_loc": [10, 200]}}, "its interval [10, 200], expected percentages"),
+        (
+            {"confidence": {"gt_known_loc": [10, 200]}},
+            "its interval [10, 200], expected percentages",
+        ),
         ({"protocol": {"name": "paper", "boxes": "paper"}}, "protocol.view is missing"),
-        ({"data": "imagenette", "file": "../../shapes/vgg/localization-cam-paper.json"}, "content of imagenette/vgg/"),
-        ({"file": "localization-backprop-paper.json"}, "content of shapes/vgg/localization-cam-paper.json"),
+        (
+            {"data": "imagenette", "file": "../../shapes/vgg/localization-cam-paper.json"},
+            "content of imagenette/vgg/",
+        ),
+        (
+            {"file": "localization-backprop-paper.json"},
+            "content of shapes/vgg/localization-cam-paper.json",
+        ),
     ],
 )
 def test_an_impossible_or_foreign_result_is_one_line_with_file_and_key(
@@ -208,7 +237,9 @@ def test_results_of_two_splits_never_meet(tmp_path: Path, write: Writer) -> None
 
 
 @pytest.mark.parametrize("content", [b'{"schema": 1}', b"\xff\xfe", b"[]"])
-def test_what_is_no_result_at_all_is_one_line(tmp_path: Path, write: Writer, content: bytes) -> None:
+def test_what_is_no_result_at_all_is_one_line(
+    tmp_path: Path, write: Writer, content: bytes
+) -> None:
     path = write("vgg_gap")
     path.write_bytes(content)
     with pytest.raises(UserError, match="evaluate again: make eval-classification") as error:
@@ -221,13 +252,19 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
 ) -> None:
     def git(folder: Path, *arguments: str) -> str:
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder in (ours, theirs):
         (folder / "configs").mkdir(parents=True)
         (folder / "configs" / "a.yaml").write_text(folder.name)
-        git(folder, "init", "-q"), git(folder, "add", "."), git(folder, "commit", "-qm", folder.name)
+        (
+            git(folder, "init", "-q"),
+            git(folder, "add", "."),
+            git(folder, "commit", "-qm", folder.name),
+        )
     commit = git(ours, "rev-parse", "HEAD")
     monkeypatch.setattr(provenance, "REPOSITORY", ours)
     monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
@@ -236,5 +273,7 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
     assert provenance.git_state.__wrapped__() == (commit, False)
     (ours / "configs" / "mine.yaml").write_text("in use")
     assert provenance.git_state.__wrapped__() == (commit, True)
-    monkeypatch.setattr(provenance, "REPOSITORY", ours / "configs")  # within a repository, not one itself
+    monkeypatch.setattr(
+        provenance, "REPOSITORY", ours / "configs"
+    )  # within a repository, not one itself
     assert provenance.git_state.__wrapped__() == ("unknown", True)

@@ -40,8 +40,12 @@ def brightness_network(classes: int = 2) -> CamNetwork:
     return CamNetwork(patches, nn.Identity(), classifier, "average", 0.0)
 
 
-def tree_with_bright_blobs(root: Path, *blobs: tuple[tuple[int, int], tuple[int, int, int, int]]) -> Split:
-    """One black picture for each ((width, height), blob), with its true box in LOC_val_solution.csv."""
+def tree_with_bright_blobs(
+    root: Path, *blobs: tuple[tuple[int, int], tuple[int, int, int, int]]
+) -> Split:
+    """One black picture for each ((width, height), blob), with its true box in
+    LOC_val_solution.csv.
+    """
     folder = root / "ILSVRC/Data/CLS-LOC/val/n1"
     folder.mkdir(parents=True)
     rows = ["ImageId,PredictionString"]
@@ -63,7 +67,9 @@ def three_pictures(tmp_path: Path) -> Split:
 
 
 def map_batches(split: Split, view: str, methods: tuple[str, ...]) -> Iterator[MapBatch]:
-    return predict_split(brightness_network(), split, view, 224, methods, ALONE, batch_size=2, workers=0)
+    return predict_split(
+        brightness_network(), split, view, 224, methods, ALONE, batch_size=2, workers=0
+    )
 
 
 def metric_of(protocol: ProtocolConfig) -> Metric:
@@ -90,7 +96,11 @@ def rows_of(
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize(
     ("size", "blob"),
-    [((480, 160), (190, 40, 279, 109)), ((150, 400), (31, 140, 90, 199)), ((320, 240), (120, 80, 219, 159))],
+    [
+        ((480, 160), (190, 40, 279, 109)),
+        ((150, 400), (31, 140, 90, 199)),
+        ((320, 240), (120, 80, 219, 159)),
+    ],
 )
 def test_every_view_finds_a_blob_at_its_place_in_original_pixels(
     tmp_path: Path, view: str, size: tuple[int, int], blob: tuple[int, int, int, int]
@@ -106,7 +116,9 @@ def test_every_view_finds_a_blob_at_its_place_in_original_pixels(
         assert (np.abs(box - blob) <= patch).all(), f"{method}: {box} for {blob}"
 
 
-def test_metrics_and_methods_asked_together_have_the_rows_that_each_has_alone(three_pictures: Split) -> None:
+def test_metrics_and_methods_asked_together_have_the_rows_that_each_has_alone(
+    three_pictures: Split,
+) -> None:
     protocols = [PAPER, RELEASE, WSOL]
     together = rows_of(three_pictures, "squash", *protocols, methods=("cam", "backprop"))
     for method in ("cam", "backprop"):
@@ -114,7 +126,12 @@ def test_metrics_and_methods_asked_together_have_the_rows_that_each_has_alone(th
             alone = rows_of(three_pictures, "squash", protocol, methods=(method,))
             for name, rows in alone[method, protocol.name].items():
                 assert np.array_equal(rows, together[method, protocol.name][name])
-    assert together["cam", "release"]["boxes"].shape == (3, 3, 2, 4)  # two classes, and the true one last
+    assert together["cam", "release"]["boxes"].shape == (
+        3,
+        3,
+        2,
+        4,
+    )  # two classes, and the true one last
 
 
 def test_max_box_acc_is_right_about_a_blob_at_some_threshold(three_pictures: Split) -> None:
@@ -129,7 +146,9 @@ def test_a_blacklisted_image_does_not_count_for_max_box_acc(three_pictures: Spli
     metric = metric_of(WSOL)
     everything = metric.compute(rows, three_pictures, frozenset())
     without_first = metric.compute(rows, three_pictures, frozenset({1}))
-    of_others = metric.compute({name: of[1:] for name, of in rows.items()}, three_pictures.subset([1, 2]), frozenset())
+    of_others = metric.compute(
+        {name: of[1:] for name, of in rows.items()}, three_pictures.subset([1, 2]), frozenset()
+    )
     assert everything.counts["loc_images"] == 3
     assert without_first.counts["loc_images"] == 2 and without_first.counts["blacklisted"] == 1
     assert without_first.metrics == of_others.metrics
@@ -141,7 +160,9 @@ def test_a_failure_in_a_process_ends_the_evaluation(three_pictures: Split) -> No
 
 
 def test_loose_tight_and_heuristics_ask_for_the_same_rows() -> None:
-    tight = ProtocolConfig(name="tight", boxes="release", thresholds=[20, 100, 110], guesses="tight")
+    tight = ProtocolConfig(
+        name="tight", boxes="release", thresholds=[20, 100, 110], guesses="tight"
+    )
     assert metric_of(tight) == metric_of(RELEASE) != metric_of(PAPER)
     assert hash(metric_of(tight)) == hash(metric_of(RELEASE))
 
@@ -172,5 +193,7 @@ def test_an_undefined_metric_is_none_and_heuristics_have_no_top_5(three_pictures
     assert metric.compute(five, three_pictures, frozenset()).metrics["cls_top5_error"] is not None
     heuristics = replace(RELEASE, guesses="heuristics")
     of_three_classes = metric_of(heuristics).compute(five, three_pictures, frozenset()).metrics
-    assert not [name for name in of_three_classes if name.startswith("cls_top") and "top1" not in name]
+    assert not [
+        name for name in of_three_classes if name.startswith("cls_top") and "top1" not in name
+    ]
     assert "loc_top5_error" in of_three_classes

@@ -36,11 +36,28 @@ def write_pets(root: Path, shade: int) -> Path:
 
 @pytest.fixture
 def of(tmp_path: Path) -> Of:
-    """of(root, …): settings for the data at `root`, where SqueezeNet was trained on y/pets for 2 of 8 epochs."""
+    """of(root, …): settings for the data at `root`, where SqueezeNet was trained on y/pets for 2 of
+    8 epochs.
+    """
 
     def settings(root: Path, *more: str) -> Config:
-        words = ["data=folder", f"data.root={root}", "model=squeezenet_gap", "model.input_size=64", "model.units=8"]
-        return composed([*under(tmp_path), *words, "device=cpu", f"image={root}", f"out={tmp_path / 'out'}", *more])
+        words = [
+            "data=folder",
+            f"data.root={root}",
+            "model=squeezenet_gap",
+            "model.input_size=64",
+            "model.units=8",
+        ]
+        return composed(
+            [
+                *under(tmp_path),
+                *words,
+                "device=cpu",
+                f"image={root}",
+                f"out={tmp_path / 'out'}",
+                *more,
+            ]
+        )
 
     data = settings(write_pets(tmp_path / "y/pets", 10))
     train, val = (open_split(data.data, split, tmp_path) for split in ("train", "val"))
@@ -74,7 +91,9 @@ def test_a_network_trained_on_another_folder_of_that_name_is_refused_unless_its_
     of: Of, tmp_path: Path, use: Callable
 ) -> None:
     other = write_pets(tmp_path / "x/pets", 200)
-    with pytest.raises(UserError, match=refusal(other, r"6 with other content, of 6 compared .first cat/0.bmp.")):
+    with pytest.raises(
+        UserError, match=refusal(other, r"6 with other content, of 6 compared .first cat/0.bmp.")
+    ):
         use(of(other))
     use(of(other, f"weights={tmp_path / 'runs/pets/squeezenet_gap/checkpoint.pt'}"))
 
@@ -89,15 +108,22 @@ def test_a_folder_that_grew_is_refused_for_an_evaluation_and_still_answers_for_a
 ) -> None:
     root = tmp_path / "y/pets"
     shutil.copy(root / "train/cat/0.bmp", root / "train/cat/3.bmp")
-    with pytest.raises(UserError, match=refusal(root, r"7 images, before 6; 1 new .first cat/3.bmp.")):
+    with pytest.raises(
+        UserError, match=refusal(root, r"7 images, before 6; 1 new .first cat/3.bmp.")
+    ):
         evaluate(of(root))
     show(of(root))
     shutil.copytree(root / "train/cat", root / "train/eel")
-    with pytest.raises(UserError, match=refusal(root, r"3 classes, before 2, 1 new .first eel.; 11 images, before 6")):
+    with pytest.raises(
+        UserError,
+        match=refusal(root, r"3 classes, before 2, 1 new .first eel.; 11 images, before 6"),
+    ):
         show(of(root))
 
 
-def test_a_checkpoint_answers_where_its_data_is_not(of: Of, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_checkpoint_answers_where_its_data_is_not(
+    of: Of, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     picture = shutil.copy(tmp_path / "y/pets/val/cat/0.bmp", tmp_path / "a.bmp")
     shutil.rmtree(tmp_path / "y")
     show_images(of(tmp_path / "y/pets", f"image={picture}"))
@@ -108,16 +134,23 @@ def test_train_images_that_cannot_be_compared_are_said(
     of: Of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """As on a machine that has ILSVRC's val images alone."""
-    monkeypatch.setattr(trained, "open_split", mock.Mock(side_effect=UserError("train holds no images")))
+    monkeypatch.setattr(
+        trained, "open_split", mock.Mock(side_effect=UserError("train holds no images"))
+    )
     evaluate(of(tmp_path / "y/pets"))
-    said = "checkpoint.pt cannot be held against the images it was trained on: train holds no images"
+    said = (
+        "checkpoint.pt cannot be held against the images it was trained on: train holds no images"
+    )
     assert said in capsys.readouterr().out
 
 
 def test_an_old_checkpoint_is_taken_as_it_is_and_an_unfinished_training_is_named(
     of: Of, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    path, root = tmp_path / "runs/pets/squeezenet_gap/checkpoint.pt", write_pets(tmp_path / "x/pets", 200)
+    path, root = (
+        tmp_path / "runs/pets/squeezenet_gap/checkpoint.pt",
+        write_pets(tmp_path / "x/pets", 200),
+    )
     state = torch.load(path, weights_only=True)
     del state["trained_on"]
     torch.save(state, path)

@@ -22,7 +22,12 @@ from cam_repro.localization.boxes import (
 )
 
 UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
-VALUES = {".": 20, "a": 100, "b": 110, "#": 255}  # not above a threshold, above the first, the second, all three
+VALUES = {
+    ".": 20,
+    "a": 100,
+    "b": 110,
+    "#": 255,
+}  # not above a threshold, above the first, the second, all three
 
 
 def drawn(picture: str, side: int = 12) -> np.ndarray:
@@ -35,7 +40,9 @@ def drawn(picture: str, side: int = 12) -> np.ndarray:
 
 def heatmaps(smallest_side: int = 1) -> st.SearchStrategy[np.ndarray]:
     """Few distinct values, so that plateaus, ties and constant maps are common."""
-    shape = hnp.array_shapes(min_dims=2, max_dims=2, min_side=smallest_side, max_side=smallest_side + 11)
+    shape = hnp.array_shapes(
+        min_dims=2, max_dims=2, min_side=smallest_side, max_side=smallest_side + 11
+    )
     return hnp.arrays(np.float64, shape, elements=st.integers(-2, 9).map(float))
 
 
@@ -72,22 +79,32 @@ def test_paper_box_of_equal_components_is_the_first_in_raster_order() -> None:
 @UNHURRIED
 @given(heatmaps(), st.integers(-20, 20))
 def test_scaling_a_heatmap_changes_no_paper_box(heatmap: np.ndarray, exponent: int) -> None:
-    # Powers of two scale without rounding; other factors may tip a pixel that is at the threshold exactly.
+    # Powers of two scale without rounding; other factors may tip a pixel that is at the threshold
+    # exactly.
     assert paper_box(heatmap * 2.0**exponent) == paper_box(heatmap)
 
 
 @UNHURRIED
 @given(heatmaps(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
-def test_paper_box_is_that_of_the_largest_component_as_scipy_labels_it(heatmap: np.ndarray, threshold: float) -> None:
+def test_paper_box_is_that_of_the_largest_component_as_scipy_labels_it(
+    heatmap: np.ndarray, threshold: float
+) -> None:
     box = paper_box(heatmap, threshold)
     assert all(type(corner) is int for corner in box)
-    components, count = ndimage.label(heatmap > threshold * heatmap.max(), structure=np.ones((3, 3)))
+    components, count = ndimage.label(
+        heatmap > threshold * heatmap.max(), structure=np.ones((3, 3))
+    )
     if not count:
         assert box == (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
         return
     pixels = np.bincount(components.ravel())[1:]
-    largest = [ndimage.find_objects(components)[number] for number in np.flatnonzero(pixels == pixels.max())]
-    boxes = [(columns.start, rows.start, columns.stop - 1, rows.stop - 1) for rows, columns in largest]
+    largest = [
+        ndimage.find_objects(components)[number]
+        for number in np.flatnonzero(pixels == pixels.max())
+    ]
+    boxes = [
+        (columns.start, rows.start, columns.stop - 1, rows.stop - 1) for rows, columns in largest
+    ]
     assert box == min(boxes, key=lambda box: (box[1], box[0]))
 
 
@@ -141,35 +158,45 @@ TINY = """
 @pytest.mark.parametrize(
     ("picture", "side", "expected"),
     [
-        # x, y, w, h = 2 2 6 4 -> w' = min(6, 12-2-5) = 5, three times; the second is removed, the third skipped.
+        # x, y, w, h = 2 2 6 4 -> w' = min(6, 12-2-5) = 5, three times; the second is removed, the
+        # third skipped.
         (SQUARE, 12, [(2, 2, 7, 6), (2, 2, 7, 6)]),
-        # The border 1 1 9 9 -> w' = 6; the hole's contour lies around it, 4 4 4 4 -> w' = 3, and comes last.
+        # The border 1 1 9 9 -> w' = 6; the hole's contour lies around it, 4 4 4 4 -> w' = 3, and
+        # comes last.
         (FRAME, 12, [(1, 1, 7, 7), (1, 1, 7, 7), (4, 4, 7, 7), (4, 4, 7, 7)]),
-        # 9 7 3 5 -> x' = 7, w' = min(3, 12-9-5) = -2: re-ordered to 5…7; h' = 0, and no area overlaps none.
+        # 9 7 3 5 -> x' = 7, w' = min(3, 12-9-5) = -2: re-ordered to 5…7; h' = 0, and no area
+        # overlaps none.
         (CORNER, 12, [(5, 7, 7, 7)] * 3),
         # A loose box from the first threshold, a tight one from the other two.
         (PLATEAU, 12, [(0, 0, 7, 7), (2, 3, 6, 6)]),
-        # Three nearly equal boxes: the second is removed, so the third, the tight one, is never compared.
+        # Three nearly equal boxes: the second is removed, so the third, the tight one, is never
+        # compared.
         (NEARLY_EQUAL, 12, [(0, 0, 7, 7), (1, 1, 7, 7)]),
         # Below 9 pixels the clipping leaves the image: x' = min(1, 0) = 0, w' = min(3, 5-1-5) = -1.
         (TINY, 5, [(-1, -1, 0, 0)] * 3),
     ],
     ids=["square", "hole", "corner", "loose and tight", "skipped comparison", "5x5"],
 )
-def test_release_boxes_of_hand_worked_maps(picture: str, side: int, expected: list[tuple[int, ...]]) -> None:
+def test_release_boxes_of_hand_worked_maps(
+    picture: str, side: int, expected: list[tuple[int, ...]]
+) -> None:
     assert release_boxes(drawn(picture, side)) == expected
 
 
 def test_release_drops_blobs_much_thinner_than_the_thickest() -> None:
     heatmap = np.zeros((100, 100), dtype=np.uint8)
-    heatmap[10:70, 10:70] = 255  # 30 deep: one pixel scales to round(1 / 30 × 255) = 9, which is not above 10
+    heatmap[10:70, 10:70] = (
+        255  # 30 deep: one pixel scales to round(1 / 30 × 255) = 9, which is not above 10
+    )
     heatmap[90, 20:60] = 255
     assert set(release_boxes(heatmap)) == {(11, 11, 69, 69)}
 
 
 def test_erosion_rounds_as_the_release_where_a_depth_is_just_at_the_limit() -> None:
     heatmap = np.zeros((341, 399), dtype=np.uint8)
-    heatmap[1:340, 1:390] = 255  # 170 deep: a pixel 7 deep scales to 10.5 exactly, and is rounded up
+    heatmap[1:340, 1:390] = (
+        255  # 170 deep: a pixel 7 deep scales to 10.5 exactly, and is rounded up
+    )
     assert release_boxes(heatmap)[0] == (7, 7, 384, 334)
 
 
@@ -181,8 +208,14 @@ def test_release_boxes_lie_in_the_image_from_9_pixels_on(heatmap: np.ndarray) ->
 
 
 @UNHURRIED
-@given(st.lists(st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(-3, 9)] * 2), min_size=1, max_size=12))
-def test_release_removes_boxes_as_its_own_loop_does(rectangles: list[tuple[int, int, int, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(-3, 9)] * 2), min_size=1, max_size=12
+    )
+)
+def test_release_removes_boxes_as_its_own_loop_does(
+    rectangles: list[tuple[int, int, int, int]],
+) -> None:
     kept = sorted(rectangles, key=lambda rectangle: -rectangle[2] * rectangle[3])
     removed = _without_overlaps(np.array(kept))
     i = 0
@@ -225,7 +258,9 @@ def test_with_jpeg_the_release_boxes_what_a_jpeg_of_quality_75_has_left_of_the_m
      np.full((1, 1), 5.0)],
     ids=["zero", "constant", "negative", "constant 8-bit", "1x1"],
 )  # fmt: skip
-def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(heatmap: np.ndarray) -> None:
+def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(
+    heatmap: np.ndarray,
+) -> None:
     whole = (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
     assert paper_box(heatmap) == whole and release_boxes(heatmap) == [whole]
 

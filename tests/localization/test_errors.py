@@ -73,7 +73,9 @@ def test_a_guess_needs_the_right_label_and_a_right_box_in_the_same_guess() -> No
 def test_any_true_box_makes_a_guess_right_and_images_may_have_any_number_of_them() -> None:
     labels, boxes = guesses([(1, B)], [(1, B)], [(1, B)])
     truth = [np.array([A, ELSEWHERE, B]), np.array([B]), np.array([A, A])]
-    assert localization_errors(labels, boxes, [1, 1, 1], truth)["loc_top1_error"] == pytest.approx(100 / 3)
+    assert localization_errors(labels, boxes, [1, 1, 1], truth)["loc_top1_error"] == pytest.approx(
+        100 / 3
+    )
 
 
 def test_an_overlap_of_exactly_one_half_is_right() -> None:
@@ -118,16 +120,25 @@ def test_baselines_are_boxes_with_inclusive_corners() -> None:
 
 def test_blacklisted_images_and_those_without_a_true_box_count_for_classification_only() -> None:
     labels, boxes = guesses([(1, A)], [(2, A)], [(1, B)], [(1, A)], [(1, A)])
-    scored = score_images(labels, boxes, [1] * 5, [[A], [A], [A], [A], np.empty((0, 4))], blacklist={2, 3, 1762})
+    scored = score_images(
+        labels, boxes, [1] * 5, [[A], [A], [A], [A], np.empty((0, 4))], blacklist={2, 3, 1762}
+    )
     errors = summarise(scored)
     assert errors["cls_top1_error"] == 20  # of 5
     assert errors["loc_top1_error"] == 0  # of 2
-    assert scored.counts() == {"images": 5, "loc_images": 2, "blacklisted": 2, "without_true_box": 1}
+    assert scored.counts() == {
+        "images": 5,
+        "loc_images": 2,
+        "blacklisted": 2,
+        "without_true_box": 1,
+    }
 
 
 def test_the_blacklist_speaks_of_image_numbers_when_only_some_images_are_scored() -> None:
     labels, boxes = guesses([(1, A)], [(1, B)])
-    errors = localization_errors(labels, boxes, [1, 1], [[A], [A]], blacklist=[2, 300], image_numbers=[2, 17])
+    errors = localization_errors(
+        labels, boxes, [1, 1], [[A], [A]], blacklist=[2, 300], image_numbers=[2, 17]
+    )
     assert errors["loc_top1_error"] == 100
 
 
@@ -135,11 +146,15 @@ def test_a_metric_with_nothing_to_measure_is_left_out() -> None:
     labels, boxes = guesses([(2, A)])
     assert "loc_given_cls" not in localization_errors(labels, boxes, [1], [[A]])
     assert "loc_top1_error" not in localization_errors(labels, boxes, [1], [[]])
-    assert not {"gt_known_loc", "baseline_whole_image"} & set(localization_errors(labels, boxes, [1], [[A]]))
+    assert not {"gt_known_loc", "baseline_whole_image"} & set(
+        localization_errors(labels, boxes, [1], [[A]])
+    )
 
 
 def test_a_top_k_error_is_one_of_k_classes() -> None:
-    """The release's heuristics name three classes in five guesses, zeros of a padded line name none."""
+    """The release's heuristics name three classes in five guesses, zeros of a padded line name
+    none.
+    """
     heuristics = [(1, A), (1, B), (2, A), (2, B), (3, A)]
     labels, boxes = guesses(heuristics, [(1, A), (2, A), (3, A), (4, A), (5, A)])
     errors = localization_errors(labels, boxes, [3, 5], [[A], [A]])
@@ -154,7 +169,9 @@ def test_without_boxes_there_is_a_classification_alone() -> None:
     correctness = score_images(labels, None, [2, 1], [[A], []])
     assert correctness.counts() == {"images": 2}
     of_classes = {
-        key: of for key, of in localization_errors(labels, boxes, [2, 1], [[A], []]).items() if "cls_top" in key
+        key: of
+        for key, of in localization_errors(labels, boxes, [2, 1], [[A], []]).items()
+        if "cls_top" in key
     }
     assert summarise(correctness) == of_classes
 
@@ -203,17 +220,29 @@ def test_the_interval_of_a_difference_redraws_both_sides_together() -> None:
     labels[1, :200] = labels[0, :200]  # half of the images are judged alike
     boxes = np.where(rng.random((400, 1, 1)) < 0.6, A, B)
     one, two = (score_images(of_one, boxes, truth, [[A]] * 300 + [[]] * 100) for of_one in labels)
-    found, draws = differences([one.shares()], [two.shares()], samples=2000), rng.integers(0, 400, (2000, 400))
+    found, draws = (
+        differences([one.shares()], [two.shares()], samples=2000),
+        rng.integers(0, 400, (2000, 400)),
+    )
     assert [*found] == [*summarise(one)]
     for name, (difference, low, high) in found.items():
         assert difference == pytest.approx(summarise(two)[name] - summarise(one)[name])
-        first, second = (of[name][0][draws].sum(1) / of[name][1][draws].sum(1) for of in (one.shares(), two.shares()))
-        assert [low, high] == pytest.approx(np.percentile(100 * (second - first), (2.5, 97.5)), abs=1)
+        first, second = (
+            of[name][0][draws].sum(1) / of[name][1][draws].sum(1)
+            for of in (one.shares(), two.shares())
+        )
+        assert [low, high] == pytest.approx(
+            np.percentile(100 * (second - first), (2.5, 97.5)), abs=1
+        )
     assert set(differences([one.shares()], [one.shares()]).values()) == {(0.0, 0.0, 0.0)}
     value, low, high = differences([one.shares(), two.shares()], [two.shares()])[
         "cls_top1_error"
     ]  # two seeds, redrawn as well
-    assert value == pytest.approx((summarise(two)["cls_top1_error"] - summarise(one)["cls_top1_error"]) / 2)
-    assert found["cls_top1_error"][1] < low < value < high == 0  # in a quarter of the drawings both are `two`
+    assert value == pytest.approx(
+        (summarise(two)["cls_top1_error"] - summarise(one)["cls_top1_error"]) / 2
+    )
+    assert (
+        found["cls_top1_error"][1] < low < value < high == 0
+    )  # in a quarter of the drawings both are `two`
     with pytest.raises(ValueError, match="same images"):
         differences([one.shares()], [score_images(labels[0], boxes, truth, [[A]] * 400).shares()])

@@ -48,9 +48,13 @@ def test_constant_maps_merge_into_how_many_crops_see_each_pixel(side: int) -> No
 
 
 @pytest.mark.parametrize(("side", "far", "middle"), [(224, 32, 16), (227, 29, 15)])
-def test_a_crop_and_its_mirror_are_added_at_the_same_place(side: int, far: int, middle: int) -> None:
+def test_a_crop_and_its_mirror_are_added_at_the_same_place(
+    side: int, far: int, middle: int
+) -> None:
     asymmetric = torch.arange(float(side * side)).view(side, side)
-    for number, (left, top) in enumerate([(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]):
+    for number, (left, top) in enumerate(
+        [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
+    ):
         maps, expected = torch.zeros(1, 10, 1, side, side), torch.zeros(256, 256)
         maps[0, number, 0] = asymmetric
         maps[0, number + 5, 0] = -asymmetric.flip(-1)  # the magnitude counts, not the sign
@@ -63,7 +67,9 @@ def test_small_maps_are_resized_bicubically_before_their_magnitude_is_taken() ->
     one_crop = torch.zeros_like(maps)
     one_crop[:, 0] = maps[:, 0]
     expected = F.interpolate(maps[:, 0], size=(224, 224), mode="bicubic", align_corners=False).abs()
-    torch.testing.assert_close(merge_ten_crops(one_crop)[..., :224, :224], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        merge_ten_crops(one_crop)[..., :224, :224], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 1, 13, 13), (1, 10, 1, 227, 227)])

@@ -28,13 +28,19 @@ def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
     limit = np.array(mask.shape[::-1]) - 1
     borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     rectangles = np.array([cv2.boundingRect(border) for border in borders])
-    contours = np.hstack([rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)])
+    contours = np.hstack(
+        [rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)]
+    )
     components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=np.ones((3, 3)))
     ranked = []
     for number in range(1, count + 1):
         inside = components == number
         height, width = inside.shape
-        four = sum(inside[y : height - 1 + y, x : width - 1 + x].astype(int) for y in (0, 1) for x in (0, 1))
+        four = sum(
+            inside[y : height - 1 + y, x : width - 1 + x].astype(int)
+            for y in (0, 1)
+            for x in (0, 1)
+        )
         rows, columns = ndimage.find_objects(inside.astype(int))[0]
         box = (columns.start, rows.start, *np.minimum((columns.stop, rows.stop), limit))
         ranked.append(((four == 3).sum() / 2 + (four == 4).sum(), np.flatnonzero(inside)[0], box))
@@ -62,7 +68,9 @@ def test_one_threshold_serves_the_whole_data_set() -> None:
     heatmaps, truth = [small_at_the_top] * 3, [[[5, 5, 9, 9]], [[5, 5, 9, 9]], [[0, 0, 19, 19]]]
     scores = max_box_accuracy(heatmaps, truth)
     assert scores["v1"] == pytest.approx(200 / 3)
-    assert scores["best"]["v1"] == pytest.approx(0.4)  # the lowest: int(0.4 × 255) = 102 = the plateau
+    assert scores["best"]["v1"] == pytest.approx(
+        0.4
+    )  # the lowest: int(0.4 × 255) = 102 = the plateau
     assert scores["per_image"]["v1"].tolist() == [True, True, False]
 
 
@@ -77,7 +85,9 @@ def test_v1_takes_the_contour_that_encloses_most_v2_any() -> None:
 def test_v2_counts_holes_and_averages_three_overlaps() -> None:
     ring = blob(2, 2, 17, 17)
     ring[8:12, 8:12] = 0
-    scores = max_box_accuracy([ring], [[[7, 7, 13, 13]]])  # the box of the hole's contour, and a pixel
+    scores = max_box_accuracy(
+        [ring], [[[7, 7, 13, 13]]]
+    )  # the box of the hole's contour, and a pixel
     assert (scores["v1"], scores["v2"]) == (0, 100)
     half = max_box_accuracy([blob(0, 0, 8, 18)], [[[0, 0, 15, 19]]])  # 200 of 320 pixels: 0.625
     assert half["v2"] == pytest.approx(200 / 3)
@@ -99,8 +109,14 @@ def test_v2_takes_each_overlaps_own_threshold_and_by_one_threshold_is_another_nu
 
 
 @settings(deadline=None, max_examples=30)
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 6), st.just(4), st.just(1000)), elements=st.booleans()))
-def test_v2_is_the_mean_of_the_maxima_and_never_below_the_maximum_of_the_mean(right: np.ndarray) -> None:
+@given(
+    hnp.arrays(
+        bool, st.tuples(st.integers(1, 6), st.just(4), st.just(1000)), elements=st.booleans()
+    )
+)
+def test_v2_is_the_mean_of_the_maxima_and_never_below_the_maximum_of_the_mean(
+    right: np.ndarray,
+) -> None:
     found = accuracies(right)
     curves = 100 * right.mean(axis=0)[1:]
     assert found["v2"] == pytest.approx(curves.max(axis=1).mean())
@@ -131,7 +147,14 @@ def test_boxes_are_carried_to_the_map_and_cut_to_integers() -> None:
 
 
 @settings(deadline=None, max_examples=60)  # a loaded machine is not a failure
-@given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=LEVELS, fill=st.nothing()))
+@given(
+    hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+        elements=LEVELS,
+        fill=st.nothing(),
+    )
+)
 def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
     heatmap = levels / 4
     stored = (heatmap * 255).astype(np.uint8)
@@ -141,7 +164,9 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
     scores = max_box_accuracy([heatmap] * len(truth), [[box] for box in truth])
     for threshold, (largest, any_contour) in zip(thresholds, boxes, strict=True):
         best = box_iou(any_contour[:, None], np.array(truth)).max(axis=0)
-        assert scores["curves"]["v1"][threshold] == 100 * np.mean(box_iou(largest, np.array(truth)) >= 0.5)
+        assert scores["curves"]["v1"][threshold] == 100 * np.mean(
+            box_iou(largest, np.array(truth)) >= 0.5
+        )
         for iou in (0.3, 0.5, 0.7):
             curve = scores["curves"][f"v2_iou{round(100 * iou)}"]
             assert curve[threshold] == pytest.approx(100 * np.mean(best >= iou))

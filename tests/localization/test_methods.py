@@ -17,9 +17,13 @@ LABELS = torch.tensor([6, 0, 3])
 
 
 def tiny_network(pool: str = "average") -> CamNetwork:
-    """All that can go wrong: strides, batch norm, dropout, a ReLU in place; 3 colours → 8 maps of a quarter size."""
+    """All that can go wrong: strides, batch norm, dropout, a ReLU in place; 3 colours → 8 maps of a
+    quarter size.
+    """
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+    trunk = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True)
+    )
     head = nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU(inplace=True))
     network = CamNetwork(trunk, head, nn.Linear(8, CLASSES), pool, 0.5)
     trunk[1].running_mean.uniform_(-0.3, 0.3)
@@ -49,7 +53,9 @@ def test_every_method_gives_a_map_of_each_guess_and_of_the_true_class(method: st
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
-def test_cam_weighs_the_maps_with_the_classifier_also_under_maximum_pooling_as_in_the_papers_table_2(pool: str) -> None:
+def test_cam_weighs_the_maps_with_the_classifier_also_under_maximum_pooling_as_in_the_papers_table_2(
+    pool: str,
+) -> None:
     network, images = tiny_network(pool), some_images()
     found = predict(network, images, LABELS)
     _, maps = network.forward_with_maps(images)
@@ -58,13 +64,17 @@ def test_cam_weighs_the_maps_with_the_classifier_also_under_maximum_pooling_as_i
     torch.testing.assert_close(all_maps(found, "cam"), expected.detach())
 
 
-def test_of_average_pooling_gradcam_is_cams_positive_part_and_layercam_cam_by_the_positive_weights() -> None:
+def test_of_average_pooling_gradcam_is_cams_positive_part_and_layercam_cam_by_the_positive_weights() -> (
+    None
+):
     network, images = tiny_network(), some_images()
     found = predict(network, images, LABELS, methods=["cam", "gradcam", "layercam"])
     cams, (_, maps) = all_maps(found, "cam"), network.forward_with_maps(images)
     assert (cams < 0).any() and (cams > 0).any()
     torch.testing.assert_close(all_maps(found, "gradcam"), cams.relu() / (4 * 3))
-    positive = class_activation_maps(maps, network.classifier_weight.relu(), LABELS[:, None]) / (4 * 3)
+    positive = class_activation_maps(maps, network.classifier_weight.relu(), LABELS[:, None]) / (
+        4 * 3
+    )
     torch.testing.assert_close(found.maps["layercam"][:, :, -1], positive.detach())
 
 
@@ -78,7 +88,9 @@ def test_gradcam_of_a_batch_is_that_of_each_picture_and_class_alone(pool: str) -
             maps.retain_grad()
             logits[0, label].backward()
             by_hand = (maps * maps.grad.mean((2, 3), keepdim=True)).sum(1).relu()[0]
-            torch.testing.assert_close(all_maps(found, "gradcam")[picture, position], by_hand.detach())
+            torch.testing.assert_close(
+                all_maps(found, "gradcam")[picture, position], by_hand.detach()
+            )
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
@@ -91,7 +103,9 @@ def test_backprop_of_a_batch_is_that_of_each_picture_and_class_alone(pool: str) 
             image = images[picture : picture + 1].clone().requires_grad_()
             network(image)[0, label].backward()
             red, green, blue = image.grad[0].abs()
-            torch.testing.assert_close(largest[picture, position], torch.maximum(torch.maximum(red, green), blue))
+            torch.testing.assert_close(
+                largest[picture, position], torch.maximum(torch.maximum(red, green), blue)
+            )
             torch.testing.assert_close(total[picture, position], red + green + blue)
 
 
@@ -113,11 +127,15 @@ def test_frozen_parameters_and_inference_mode_change_nothing(method: str) -> Non
     network.requires_grad_(False)
     with torch.inference_mode():
         images = some_images()
-        assert torch.equal(predict(network, images, LABELS, methods=[method]).maps[method], expected)
+        assert torch.equal(
+            predict(network, images, LABELS, methods=[method]).maps[method], expected
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(method: str) -> None:
+def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(
+    method: str,
+) -> None:
     network, images = tiny_network(), 3 * some_images(6)
     found = predict(network, images, LABELS[:2], methods=[method], crops=3, count=2)
     scores = network(images).detach().softmax(1).view(2, 3, CLASSES).mean(1)
@@ -130,15 +148,27 @@ def test_the_crops_of_a_picture_are_asked_for_the_classes_of_their_mean_softmax(
         torch.testing.assert_close(heat, alone.maps[method][0, 0, -1])
 
 
-def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_and_served_the_rest() -> None:
+def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_and_served_the_rest() -> (
+    None
+):
     network = tiny_network()
     assert [unsupported_reason(method, network) for method in METHODS] == [""] * len(METHODS)
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES))
+    layers = nn.Sequential(
+        nn.Flatten(), nn.Linear(8 * 4 * 3, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES)
+    )
     connected = CamNetwork(network.trunk, network.head, layers, "none", 0.5).eval()
-    with pytest.raises(UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*=backprop"):
+    with pytest.raises(
+        UserError, match=r"method=cam .* fully connected .*; choose method=gradcam or .*=backprop"
+    ):
         predict(connected, some_images(), LABELS)
     assert predict(connected, some_images(), LABELS, methods=["gradcam"]).maps["gradcam"].max() > 0
-    assert predict(connected, some_images(), methods=["backprop"]).maps["backprop"].shape == (3, 1, 5, 16, 12)
+    assert predict(connected, some_images(), methods=["backprop"]).maps["backprop"].shape == (
+        3,
+        1,
+        5,
+        16,
+        12,
+    )
 
 
 def test_methods_asked_together_give_what_each_gives_alone_and_none_gives_scores_alone() -> None:
@@ -157,7 +187,10 @@ def test_a_wrong_method_is_refused_with_the_right_ones() -> None:
 
 
 def test_the_docs_show_every_method_in_the_first_words_of_its_function() -> None:
-    says = {name: method.function.__doc__.splitlines()[0].replace("|", "\\|") for name, method in METHODS.items()}
+    says = {
+        name: method.function.__doc__.splitlines()[0].replace("|", "\\|")
+        for name, method in METHODS.items()
+    }
     table = "\n".join(f"| {name} | {said} |" for name, said in says.items())
     print(table)  # to be put there, where they do not
     assert table in (REPOSITORY / "docs/networks.md").read_text()

@@ -1,4 +1,6 @@
-"""Caffe's networks and files, held against OpenCV's own reader of both: what it makes of them is not our code."""
+"""Caffe's networks and files, held against OpenCV's own reader of both: what it makes of them is
+not our code.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,12 @@ from cam_repro.data import imagenet_classes
 from cam_repro.data.views import normalise
 from cam_repro.networks import build_network, read_weights
 from cam_repro.networks.trunks import backbone
-from scripts.export_weights import main as export_weights
-from scripts.fetch_weights import main as fetch_weights
+from scripts.export import main as export_weights
+from scripts.weights import main as fetch_weights
 
 OLD, NEW = True, False
-# Heights and widths at which pooling rounds; fc6 fixes those of caffenet. vgg16_caffe is left out for its 2 GB: its
-# layers are all among those of vgg16_cam_caffe and caffenet.
+# Heights and widths at which pooling rounds; fc6 fixes those of caffenet. vgg16_caffe is left out
+# for its 2 GB: its layers are all among those of vgg16_cam_caffe and caffenet.
 NETWORKS = {
     "googlenet_cam_caffe": (NEW, 97, 85),
     "vgg16_cam_caffe": (OLD, 49, 35),
@@ -64,7 +66,10 @@ def test_scores_and_maps_are_those_of_opencvs_reader_of_caffe(name: str, tmp_pat
     assert found[1].shape == scores_and_maps[1].shape
     for ours, expected in zip(found, scores_and_maps, strict=True):
         assert np.std(expected) > 0.1
-        assert np.abs(ours.numpy() - expected.reshape(ours.shape)).max() < 1e-4 * np.abs(expected).max()
+        assert (
+            np.abs(ours.numpy() - expected.reshape(ours.shape)).max()
+            < 1e-4 * np.abs(expected).max()
+        )
 
 
 def test_both_formats_and_doubles_are_the_same_weights(tmp_path: Path) -> None:
@@ -73,14 +78,22 @@ def test_both_formats_and_doubles_are_the_same_weights(tmp_path: Path) -> None:
     assert first.keys() == second.keys() == shapes_of("alexnetplus_cam_caffe").keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
     row = np.array([[1.0, 2.0, 3.0]])
-    layer = field(1, b"fc") + field(7, blob(row, old=False, data=field(8, row.astype("<f8").tobytes())))
+    layer = field(1, b"fc") + field(
+        7, blob(row, old=False, data=field(8, row.astype("<f8").tobytes()))
+    )
     (tmp_path / "w.caffemodel").write_bytes(field(100, layer))
-    assert read_weights(tmp_path / "w.caffemodel", "").tensors["fc.weight"].tolist() == [[1.0, 2.0, 3.0]]
+    assert read_weights(tmp_path / "w.caffemodel", "").tensors["fc.weight"].tolist() == [
+        [1.0, 2.0, 3.0]
+    ]
 
 
-def test_a_caffe_file_starts_a_fine_tuning_and_auxiliary_classifiers_are_passed_over(tmp_path: Path) -> None:
+def test_a_caffe_file_starts_a_fine_tuning_and_auxiliary_classifiers_are_passed_over(
+    tmp_path: Path,
+) -> None:
     file = written("googlenet_caffe", tmp_path, NEW)
-    auxiliary = caffemodel({"loss1/conv": [np.ones((128, 512, 1, 1), np.float32), np.ones(128, np.float32)]}, NEW)
+    auxiliary = caffemodel(
+        {"loss1/conv": [np.ones((128, 512, 1, 1), np.float32), np.ones(128, np.float32)]}, NEW
+    )
     file.write_bytes(file.read_bytes() + auxiliary)
     network = build_network("googlenet_gap_caffe", 10, file)
     assert network.untrained == "the new head" and network.num_classes == 10
@@ -88,7 +101,9 @@ def test_a_caffe_file_starts_a_fine_tuning_and_auxiliary_classifiers_are_passed_
     assert torch.equal(network.trunk.inception_4e["5x5"].weight, theirs)
 
 
-def test_a_caffe_file_is_exported_as_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_caffe_file_is_exported_as_safetensors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = written("alexnetplus_cam_caffe", tmp_path, OLD)
     options = ["model=alexnetplus_cam_caffe", f"weights={file}", f"runs={tmp_path}"]
     fetch_weights(composed(options))
@@ -96,26 +111,43 @@ def test_a_caffe_file_is_exported_as_safetensors(tmp_path: Path, capsys: pytest.
     with pytest.raises(UserError, match="type data=ilsvrc"):
         export_weights(composed(options))
     export_weights(composed([*options, "data=ilsvrc"]))
-    exported = read_weights(tmp_path / "ilsvrc/alexnetplus_cam_caffe/alexnetplus_cam_caffe-ilsvrc.safetensors", "")
-    assert (exported.model, exported.wnids) == (model_config("alexnetplus_cam_caffe"), imagenet_classes()[0])
+    exported = read_weights(
+        tmp_path / "ilsvrc/alexnetplus_cam_caffe/alexnetplus_cam_caffe-ilsvrc.safetensors", ""
+    )
+    assert (exported.model, exported.wnids) == (
+        model_config("alexnetplus_cam_caffe"),
+        imagenet_classes()[0],
+    )
     assert exported.starting_weights["source"] == f"weights={file}"
     assert exported.words[1].startswith("goldfish")
     with safe_open(exported.path, "pt") as opened:
         pixels = json.loads(opened.metadata()["cam_repro"])["pixels"]
     assert pixels["order"] == "BGR" and pixels["std"] == [1 / 255] * 3
-    one, two = (build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported))
+    one, two = (
+        build_network("alexnetplus_cam_caffe", 1000, of).state_dict() for of in (file, exported)
+    )
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
-    with pytest.raises(UserError, match="is of another network: .* expected the weights of googlenet_caffe"):
-        export_weights(composed(["model=googlenet_gap_caffe", f"weights={file}", f"runs={tmp_path}", "data=ilsvrc"]))
+    with pytest.raises(
+        UserError, match="is of another network: .* expected the weights of googlenet_caffe"
+    ):
+        export_weights(
+            composed(
+                ["model=googlenet_gap_caffe", f"weights={file}", f"runs={tmp_path}", "data=ilsvrc"]
+            )
+        )
 
 
 def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(change(written("alexnetplus_cam_caffe", path.parent, OLD).read_bytes()))
+    return lambda path: path.write_bytes(
+        change(written("alexnetplus_cam_caffe", path.parent, OLD).read_bytes())
+    )
 
 
 def without_groups(path: Path) -> None:
     shapes = shapes_of("alexnetplus_cam_caffe") | {"conv4.weight": (384, 384, 3, 3)}
-    write_network(path.parent, describe("alexnetplus_cam_caffe", 64, 64)[0], shapes, OLD)[1].rename(path)
+    write_network(path.parent, describe("alexnetplus_cam_caffe", 64, 64)[0], shapes, OLD)[1].rename(
+        path
+    )
 
 
 def holds(layer: bytes) -> Callable[[Path], object]:

@@ -1,4 +1,6 @@
-"""Settings that a network cannot have, each refused in one line when it is built; and the smallest picture it takes."""
+"""Settings that a network cannot have, each refused in one line when it is built; and the smallest
+picture it takes.
+"""
 
 from __future__ import annotations
 
@@ -68,14 +70,46 @@ def test_a_step_that_leaves_batch_norm_one_value_a_channel_is_refused() -> None:
 @pytest.mark.parametrize(
     ("backbone", "settings", "message"),
     [
-        ("vgg19", {}, "model.backbone=vgg19 is unknown; did you mean vgg16? choose one of: alexnet, "),
-        ("vgg16", {"groups": 3}, "model.groups=3 must divide 512, 1024: vgg16's maps and .*; choose a divisor of 512"),
-        ("alexnet_star", {"groups": 100, "units": 512}, "must divide 256, 384, 512, 512: .* a divisor of 128"),
-        ("vgg16", {"input_size": 9}, "model.input_size=9 is too small for model=any: vgg16 takes 16 pixels"),
-        ("resnet18", {"native": True, "units": 256}, "model.units=256 sets nothing .*; type model.units=1024 or"),
-        ("vgg16", {"native": True, "pool": "max"}, "pool=max sets nothing in vgg16 as it is .* or model.native=false"),
-        ("vgg16", {"native": True, "dropout": 0.5}, "model.dropout=0.5 sets nothing in vgg16 as it is"),
-        ("nin", {"native": True, "dropout": 0.5}, "model.dropout=0.5 sets nothing in nin as it is .*=0.0 or model."),
+        (
+            "vgg19",
+            {},
+            "model.backbone=vgg19 is unknown; did you mean vgg16? choose one of: alexnet, ",
+        ),
+        (
+            "vgg16",
+            {"groups": 3},
+            "model.groups=3 must divide 512, 1024: vgg16's maps and .*; choose a divisor of 512",
+        ),
+        (
+            "alexnet_star",
+            {"groups": 100, "units": 512},
+            "must divide 256, 384, 512, 512: .* a divisor of 128",
+        ),
+        (
+            "vgg16",
+            {"input_size": 9},
+            "model.input_size=9 is too small for model=any: vgg16 takes 16 pixels",
+        ),
+        (
+            "resnet18",
+            {"native": True, "units": 256},
+            "model.units=256 sets nothing .*; type model.units=1024 or",
+        ),
+        (
+            "vgg16",
+            {"native": True, "pool": "max"},
+            "pool=max sets nothing in vgg16 as it is .* or model.native=false",
+        ),
+        (
+            "vgg16",
+            {"native": True, "dropout": 0.5},
+            "model.dropout=0.5 sets nothing in vgg16 as it is",
+        ),
+        (
+            "nin",
+            {"native": True, "dropout": 0.5},
+            "model.dropout=0.5 sets nothing in nin as it is .*=0.0 or model.",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_in_one_line(

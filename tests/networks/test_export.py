@@ -24,19 +24,29 @@ from cam_repro.config import Config, ModelConfig, model_config
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
 from cam_repro.networks import build_network, read_weights
 from cam_repro.networks.export import publish
-from scripts.export_weights import main as export_weights
+from scripts.export import main as export_weights
 
 WNIDS = [f"n0000000{label}" for label in range(6)]
 
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    """A run's folder as `make train` leaves it, as far as its weights go, the classes' names, and a picture."""
+    """A run's folder as `make train` leaves it, as far as its weights go, the classes' names, and a
+    picture.
+    """
     model, folder = model_config("squeezenet", input_size=64), tmp_path / "runs/shapes/squeezenet"
     trained_on = {"root": str(tmp_path)}
-    write_checkpoint(folder / "checkpoint.pt", model, build_network(model, len(WNIDS)), WNIDS, trained_on=trained_on)
+    write_checkpoint(
+        folder / "checkpoint.pt",
+        model,
+        build_network(model, len(WNIDS)),
+        WNIDS,
+        trained_on=trained_on,
+    )
     (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} thing\n" for wnid in WNIDS))
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)).save(tmp_path / "a.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)).save(
+        tmp_path / "a.jpg"
+    )
     return folder
 
 
@@ -57,7 +67,11 @@ def test_an_exported_network_is_used_like_its_checkpoint(
     assert f"sha256 {hashlib.sha256(published.read_bytes()).hexdigest()}" in said
     assert f"use it with weights={published}" in said
     about = metadata_of(published)
-    assert (about["model"]["name"], about["data"], about["wnids"]) == ("squeezenet", "shapes", WNIDS)
+    assert (about["model"]["name"], about["data"], about["wnids"]) == (
+        "squeezenet",
+        "shapes",
+        WNIDS,
+    )
 
     answers = []
     for weights in ([], [f"weights={published}"]):
@@ -119,7 +133,9 @@ def test_a_file_of_ours_brings_its_classes_and_its_settings(tmp_path: Path) -> N
         build_network("alexnet_gap", 1000, tmp_path / "own.safetensors")
 
 
-def test_the_same_weights_give_the_same_file_in_any_memory_order(trained: Path, tmp_path: Path) -> None:
+def test_the_same_weights_give_the_same_file_in_any_memory_order(
+    trained: Path, tmp_path: Path
+) -> None:
     weights, file = read_weights(trained / "checkpoint.pt", ""), tmp_path / "a.safetensors"
     sha256 = publish(weights, file, "shapes")
     read = read_weights(file, "")
@@ -138,23 +154,36 @@ def test_an_unfinished_training_is_exported_as_one(
     state = torch.load(trained / "checkpoint.pt", weights_only=True)
     torch.save({**state, "training": {"epochs": 8, "epochs_done": 2}}, trained / "checkpoint.pt")
     export_weights(options(tmp_path, "model=squeezenet"))
-    assert "its training is unfinished: 2 of 8 epochs; make train goes on with it" in capsys.readouterr().out
+    assert (
+        "its training is unfinished: 2 of 8 epochs; make train goes on with it"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (["model=vgg_gap"], "vgg_gap is not trained on shapes"),
-        (["model=vgg_gap", "weights={}"], "checkpoint.pt is a squeezenet, not a vgg_gap; type model=squeezenet"),
-        (["model=squeezenet", "weights=IMAGENET1K_V1"], "not trained on shapes: no IMAGENET1K_V1; first: make train"),
+        (
+            ["model=vgg_gap", "weights={}"],
+            "checkpoint.pt is a squeezenet, not a vgg_gap; type model=squeezenet",
+        ),
+        (
+            ["model=squeezenet", "weights=IMAGENET1K_V1"],
+            "not trained on shapes: no IMAGENET1K_V1; first: make train",
+        ),
     ],
 )
-def test_only_what_was_trained_here_is_exported(trained: Path, tmp_path: Path, given: list, message: str) -> None:
+def test_only_what_was_trained_here_is_exported(
+    trained: Path, tmp_path: Path, given: list, message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         export_weights(options(tmp_path, *(one.format(trained / "checkpoint.pt") for one in given)))
 
 
-def test_a_setting_that_is_not_the_checkpoints_is_not_exported(trained: Path, tmp_path: Path) -> None:
+def test_a_setting_that_is_not_the_checkpoints_is_not_exported(
+    trained: Path, tmp_path: Path
+) -> None:
     config = options(tmp_path, "model=squeezenet", "model.input_size=96")
     config.typed = ["model.input_size"]
     with pytest.raises(UserError, match=r"checkpoint.pt was trained with model.input_size=64"):

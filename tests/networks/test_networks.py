@@ -19,8 +19,8 @@ from cam_repro.networks.trunks import BACKBONES, backbone
 
 @pytest.mark.parametrize("name", names_in("model"))
 def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> None:
-    """The maps come after a ReLU; the mean of a class's activation map is its score less its bias, but where the
-    largest value is pooled; a score's gradient reaches maps and picture."""
+    """The maps come after a ReLU; the mean of a class's activation map is its score less its bias,
+    but where the largest value is pooled; a score's gradient reaches maps and picture."""
     torch.manual_seed(0)
     network = build_network(name, num_classes=5).eval()
     assert network.untrained == "every layer" and network.num_classes == 5
@@ -33,7 +33,9 @@ def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> N
 
     if name in ("alexnet", "vgg", "caffenet", "vgg16_caffe"):
         assert "fully connected" in network.cam_obstacle
-        with pytest.raises(UserError, match=r"no class activation map: fully connected .* method=gradcam"):
+        with pytest.raises(
+            UserError, match=r"no class activation map: fully connected .* method=gradcam"
+        ):
             _ = network.classifier_weight
         return
     assert network.cam_obstacle == ""
@@ -49,9 +51,13 @@ def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> N
 
 @pytest.mark.parametrize("trunk", BACKBONES)
 @pytest.mark.parametrize("change", [{}, {"pool": "max"}, {"native": True}])
-def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(trunk: str, change: dict[str, Any]) -> None:
+def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(
+    trunk: str, change: dict[str, Any]
+) -> None:
     with torch.device("meta"):  # shapes without numbers
-        network = build_network(model_config("alexnet_gap", backbone=trunk, **change), num_classes=3).eval()
+        network = build_network(
+            model_config("alexnet_gap", backbone=trunk, **change), num_classes=3
+        ).eval()
         logits, maps = network.forward_with_maps(torch.zeros(2, 3, 96, 96))
     assert logits.shape == (2, 3) and maps.ndim == 4 and maps.shape[2] > 1
     assert (network.pool == "max") == (change == {"pool": "max"})
@@ -60,14 +66,25 @@ def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(trunk: str, cha
 def test_alexnet_star_has_the_releases_layers_after_conv4() -> None:
     network = build_network("alexnet_star_gap", num_classes=3)
     convolutions = [m for m in network.head if isinstance(m, nn.Conv2d)]
-    assert [tuple(m.weight.shape) for m in convolutions] == [(384, 128, 3, 3), (512, 192, 3, 3), (512, 256, 3, 3)]
+    assert [tuple(m.weight.shape) for m in convolutions] == [
+        (384, 128, 3, 3),
+        (512, 192, 3, 3),
+        (512, 256, 3, 3),
+    ]
     pools = [m for m in network.head if isinstance(m, nn.MaxPool2d)]
     assert [(m.kernel_size, m.stride) for m in pools] == [(3, 1)]
     assert network.dropout.p == 0.5
-    assert [m.out_channels for m in network.trunk.modules() if isinstance(m, nn.Conv2d)] == [64, 192, 384, 256]
+    assert [m.out_channels for m in network.trunk.modules() if isinstance(m, nn.Conv2d)] == [
+        64,
+        192,
+        384,
+        256,
+    ]
 
 
-@pytest.mark.parametrize("name", ["vgg_gap", "alexnetplus_cam_caffe"])  # the second's pixels are Caffe's, of 0…255
+@pytest.mark.parametrize(
+    "name", ["vgg_gap", "alexnetplus_cam_caffe"]
+)  # the second's pixels are Caffe's, of 0…255
 def test_he_initialisation_keeps_the_scale_of_networks_without_batch_norm(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, num_classes=3).eval()
@@ -95,7 +112,9 @@ def test_a_new_head_starts_near_the_loss_of_guessing_whatever_the_scale_of_the_t
     weights = weights_of(trunk)
     network = build_network(config, 10, weights).eval()
     with torch.inference_mode():
-        loss = nn.functional.cross_entropy(network(torch.randn(20, 3, 96, 96)), torch.arange(20) % 10)
+        loss = nn.functional.cross_entropy(
+            network(torch.randn(20, 3, 96, 96)), torch.arange(20) % 10
+        )
     assert abs(loss.item() - math.log(10)) < 0.5
     released = build_network(model_config(name, conv_init="gaussian"), 10, weights)
     assert released.head[0].weight.std().item() == pytest.approx(0.01, rel=0.01)

@@ -14,11 +14,18 @@ HEADINGS = ("model=", "network", "maps K×h×w", "at input", "filter", "paramete
 
 @pytest.fixture(scope="module")
 def table() -> str:
-    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own input size."""
+    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own
+    input size.
+    """
     rows = [HEADINGS, ["---"] * len(HEADINGS)]
     for name in names_in("model"):
-        config, first_line = model_config(name), (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0]
-        title = first_line.removeprefix("# ").partition(":")[0]  # each file opens with "# <title>: <what it is>"
+        config, first_line = (
+            model_config(name),
+            (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0],
+        )
+        title = first_line.removeprefix("# ").partition(":")[
+            0
+        ]  # each file opens with "# <title>: <what it is>"
         network = without_numbers(config)
         maps = "×".join(map(str, maps_of(network, config.input_size)))
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
@@ -33,7 +40,14 @@ def test_the_table_has_a_row_for_every_network(table: str) -> None:
     _, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     by_name = {name: rest for name, *rest in rows}
     assert list(by_name) == names_in("model")
-    assert by_name["alexnet_star_gap"] == ["AlexNet*-GAP", "512×11×11", "227", "bilinear", "4.9", "yes"]
+    assert by_name["alexnet_star_gap"] == [
+        "AlexNet*-GAP",
+        "512×11×11",
+        "227",
+        "bilinear",
+        "4.9",
+        "yes",
+    ]
     assert by_name["nin"] == ["NIN", "1000×6×6", "224", "bilinear", "7.6", "yes"]
     assert by_name["alexnet"][:5] == ["AlexNet", "256×13×13", "224", "bilinear", "61.1"]
     assert by_name["efficientnet_lite0"][3] == "bicubic"
@@ -41,7 +55,9 @@ def test_the_table_has_a_row_for_every_network(table: str) -> None:
 
 
 def test_the_papers_networks_carry_the_papers_names(table: str) -> None:
-    titles = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in table.splitlines()}
+    titles = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1] for line in table.splitlines()
+    }
     assert {model: title for model, (title, *_) in TABLE1.items()}.items() <= titles.items()
 
 

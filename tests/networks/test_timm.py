@@ -25,14 +25,20 @@ SMALL = "timm/test_resnet"  # timm's own tiny network for tests
 @pytest.mark.parametrize("name", [SMALL, "timm/test_efficientnet", "timm/densenet121"])
 def test_a_native_network_gives_timms_own_logits_bit_for_bit(name: str) -> None:
     theirs = timm.create_model(name.removeprefix("timm/")).eval()
-    network = build_network(ModelConfig("any", name, native=True), theirs.num_classes, weights_of(theirs)).eval()
+    network = build_network(
+        ModelConfig("any", name, native=True), theirs.num_classes, weights_of(theirs)
+    ).eval()
     pixels = torch.rand(2, 3, 96, 96)
     ours_see, cfg = normalize(pixels, IMAGENET_MEAN, IMAGENET_STD), theirs.pretrained_cfg
     with torch.inference_mode():
         logits, maps = network.forward_with_maps(ours_see)
         seen = network.trunk.pixels(ours_see) if hasattr(network.trunk, "pixels") else ours_see
-        torch.testing.assert_close(seen, normalize(pixels, cfg["mean"], cfg["std"]), rtol=1e-5, atol=1e-5)
-        assert torch.equal(logits, theirs(seen)) and torch.equal(maps, theirs.forward_features(seen))
+        torch.testing.assert_close(
+            seen, normalize(pixels, cfg["mean"], cfg["std"]), rtol=1e-5, atol=1e-5
+        )
+        assert torch.equal(logits, theirs(seen)) and torch.equal(
+            maps, theirs.forward_features(seen)
+        )
     assert network.untrained == "" and network.cam_obstacle == ""
 
 
@@ -60,24 +66,40 @@ def test_surgery_keeps_timms_maps_of_stride_16_and_no_layer_after_them(name: str
         ("timm/resnet50.nonsense", False, r"timm/resnet50.nonsense: Invalid pretrained tag"),
         ("timm/vit_tiny_patch16_224", False, r"timm/vit_tiny_patch16_224 ends in no maps"),
         ("timm/convmixer_768_32", False, r"has no maps of stride 16 to be cut at"),
-        ("timm/convnext_atto", True, r"convnext_atto does not end in average pooling .* type model.native=false"),
+        (
+            "timm/convnext_atto",
+            True,
+            r"convnext_atto does not end in average pooling .* type model.native=false",
+        ),
     ],
 )
-def test_a_network_that_cannot_serve_is_refused_in_one_line(backbone: str, native: bool, message: str) -> None:
+def test_a_network_that_cannot_serve_is_refused_in_one_line(
+    backbone: str, native: bool, message: str
+) -> None:
     with pytest.raises(UserError, match=message) as refused:
         build_network(ModelConfig("any", backbone, native=native))
     assert "\n" not in str(refused.value)
 
 
-def test_timms_published_weights_come_from_its_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timms_published_weights_come_from_its_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     theirs = timm.create_model("test_resnet")
     save_file(theirs.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *of: str(tmp_path / "/".join(of[1:])))
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda *of: str(tmp_path / "/".join(of[1:]))
+    )
     assert published(SMALL) == ("DEFAULT",)
     network = build_network(ModelConfig("any", SMALL, native=True), theirs.num_classes, "DEFAULT")
     assert torch.equal(network.classifier_weight, theirs.get_classifier().weight)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *of: (_ for _ in ()).throw(OSError("offline\nno")))
-    with pytest.raises(UserError, match=r"DEFAULT of timm/test_resnet could not be fetched \(offline\); give a"):
+    monkeypatch.setattr(
+        huggingface_hub,
+        "hf_hub_download",
+        lambda *of: (_ for _ in ()).throw(OSError("offline\nno")),
+    )
+    with pytest.raises(
+        UserError, match=r"DEFAULT of timm/test_resnet could not be fetched \(offline\); give a"
+    ):
         build_network(ModelConfig("any", SMALL), weights="DEFAULT")
 
 
@@ -90,7 +112,10 @@ def test_lite0s_packaged_weights_are_timms_layers_in_their_order() -> None:
     pixels = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(
-            network(normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)), theirs(pixels * 2 - 1), rtol=1e-3, atol=1e-3
+            network(normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)),
+            theirs(pixels * 2 - 1),
+            rtol=1e-3,
+            atol=1e-3,
         )
     assert network.untrained == "" and network.interpolation == "bicubic"
     assert build_network("efficientnet_lite0_gap", 10, weights).untrained == "the new head"

@@ -71,7 +71,8 @@ PROGRAMS: dict[str, tuple[Any, str]] = {  # what each saved, and what is said of
         "'model.' taken off the names of its layers, left out: draft.conv1.0.weight",
     ),
     "a detector": (
-        behind("backbone.body.", headless()) | {"rpn.weight": torch.ones(3), "rpn.bias": torch.ones(3)},
+        behind("backbone.body.", headless())
+        | {"rpn.weight": torch.ones(3), "rpn.bias": torch.ones(3)},
         "'backbone.body.' taken off the names of its layers, left out: rpn.weight and 1 more",
     ),
 }

@@ -1,4 +1,6 @@
-"""Result files in a folder of the test's own, and networks that were evaluated, with boxes and without."""
+"""Result files in a folder of the test's own, and networks that were evaluated, with boxes and
+without.
+"""
 
 from pathlib import Path
 

@@ -22,18 +22,44 @@ IMAGES = 200
 
 @pytest.fixture
 def judge(write: Writer) -> Writer:
-    """Writes a result by the paper's protocol in which the first `right` images are right, class and boxes."""
+    """Writes a result by the paper's protocol in which the first `right` images are right, class
+    and boxes.
+    """
 
     def judge(
-        model: str, right: int, *, new_lr: float = 1, done: int = 8, more: dict[str, str] | None = None, **name: Any
+        model: str,
+        right: int,
+        *,
+        new_lr: float = 1,
+        done: int = 8,
+        more: dict[str, str] | None = None,
+        **name: Any,
     ) -> Path:
-        columns, counted = (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1), np.ones(IMAGES, bool)
+        columns, counted = (
+            (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1),
+            np.ones(IMAGES, bool),
+        )
         scored = Correctness(columns, counted, ~counted, columns, *[columns[:, 0]] * 3)
-        training = {"name": "finetune", "epochs": 8, "new_lr": new_lr, "seed": int("seed1" in str(name))}
+        training = {
+            "name": "finetune",
+            "epochs": 8,
+            "new_lr": new_lr,
+            "seed": int("seed1" in str(name)),
+        }
         training["epochs_done"] = done
-        provenance = PROVENANCE | {"weights": f"of {model}{name}", "training": training} | (more or {})
+        provenance = (
+            PROVENANCE | {"weights": f"of {model}{name}", "training": training} | (more or {})
+        )
         metrics = summarise(scored) | {"baseline_whole_image": 40.0, "baseline_centre_box": 50.0}
-        path = write(model, "cam", metrics=metrics, confidence={}, images=IMAGES, provenance=provenance, **name)
+        path = write(
+            model,
+            "cam",
+            metrics=metrics,
+            confidence={},
+            images=IMAGES,
+            provenance=provenance,
+            **name,
+        )
         judged = {key: column for key, column in vars(scored).items() if column is not None}
         np.savez_compressed(path.with_suffix(".npz"), **judged)
         return path
@@ -53,27 +79,47 @@ def test_a_claim_is_judged_by_the_paired_interval_of_the_mean_over_seeds_of_one_
     judge("efficientnet_lite0", 120)
     judge("efficientnet_lite0_gap", 139)
     judge("efficientnet_lite0_gap", 141, name="efficientnet_lite0_gap-seed1")
-    judge("efficientnet_lite0_gap", 10, name="wider", more={"network": "another"})  # of other settings, no other seed
+    judge(
+        "efficientnet_lite0_gap", 10, name="wider", more={"network": "another"}
+    )  # of other settings, no other seed
     judge("efficientnet_lite0_gmp", 139)
     for cut, right in (("gap", 180), ("gmp", 100)):
         judge(f"efficientnet_lite0_{cut}", right, name=f"{cut}-faster", new_lr=10)
     found = claims(tmp_path)
     slow, fast = "finetune new_lr=1", "finetune new_lr=10"
     surgery = found["CAM after surgery is better than on the original", "loc_top1_error", slow]
-    assert (surgery["paper_one"], surgery["paper_two"], surgery["runs_two"]) == ("60.09", "56.4", "2")
-    assert [float(surgery[key]) for key in ("one", "two", "difference")] == pytest.approx([40, 30, -10])
-    assert -15 < float(surgery["low"]) < -10 < float(surgery["high"]) < -5 and surgery["verdict"] == "holds"
-    assert found["surgery for GAP costs some classification", "cls_top1_error", slow]["verdict"] == "contradicted"
+    assert (surgery["paper_one"], surgery["paper_two"], surgery["runs_two"]) == (
+        "60.09",
+        "56.4",
+        "2",
+    )
+    assert [float(surgery[key]) for key in ("one", "two", "difference")] == pytest.approx(
+        [40, 30, -10]
+    )
+    assert (
+        -15 < float(surgery["low"]) < -10 < float(surgery["high"]) < -5
+        and surgery["verdict"] == "holds"
+    )
+    assert (
+        found["surgery for GAP costs some classification", "cls_top1_error", slow]["verdict"]
+        == "contradicted"
+    )
     assert found["… no more than 2 points of it", "cls_top5_error", slow]["verdict"] == "holds"
-    gap_or_gmp = [found["GAP localizes better than GMP", "loc_top1_error", recipe] for recipe in (slow, fast)]
+    gap_or_gmp = [
+        found["GAP localizes better than GMP", "loc_top1_error", recipe] for recipe in (slow, fast)
+    ]
     assert [row["verdict"] for row in gap_or_gmp] == ["undecided", "holds"]
     assert [float(row["difference"]) for row in gap_or_gmp] == pytest.approx([-0.5, -40])
     assert "| holds |" in " ".join((tmp_path / "shapes/claims.md").read_text().split())
     assert not any("backprop" in says for says, *_ in found)  # nothing was measured
-    assert [claim for claim, _, recipe in found if recipe == fast] == ["GAP localizes better than GMP"] * 2
+    assert [claim for claim, _, recipe in found if recipe == fast] == [
+        "GAP localizes better than GMP"
+    ] * 2
 
 
-def test_results_of_other_images_and_without_correctness_make_no_claim(tmp_path: Path, judge: Writer) -> None:
+def test_results_of_other_images_and_without_correctness_make_no_claim(
+    tmp_path: Path, judge: Writer
+) -> None:
     judge("efficientnet_lite0", 120)
     judge("efficientnet_lite0_gap", 140, more={"data": "others"})
     judge("efficientnet_lite0_gmp", 140)
@@ -106,10 +152,15 @@ def test_damaged_correctness_are_one_line(tmp_path: Path, judge: Writer) -> None
     for damage in (b"", b"no archive", whole[:-40], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(damage)
         with pytest.raises(
-            UserError, match=r"what was right on each image, is not there or damaged; evaluate again with force=true"
+            UserError,
+            match=r"what was right on each image, is not there or damaged; evaluate again with force=true",
         ):
             write_tables(tmp_path, "shapes")
 
 
 def test_an_interval_that_touches_the_claims_range_is_undecided() -> None:
-    assert [verdict(*of, (-inf, 0)) for of in ((-3, -1), (-3, 0), (1, 3))] == ["holds", "undecided", "contradicted"]
+    assert [verdict(*of, (-inf, 0)) for of in ((-3, -1), (-3, 0), (1, 3))] == [
+        "holds",
+        "undecided",
+        "contradicted",
+    ]

@@ -16,24 +16,32 @@ V1 = 70 * np.exp(-(((THRESHOLDS - 0.3) / 0.2) ** 2))
 NAMES = ("v1", "v2_iou30", "v2_iou50", "v2_iou70")
 CURVES = dict(zip(NAMES, (V1, V1 / 2, V1 / 3, V1 / 4), strict=True))
 BEST = dict(zip(NAMES, (0.3, 0.345, 0.4, 0.25), strict=True))
-SCORES = Scores({}, {"baseline_whole_image": 48.2, "baseline_centre_box": 61.5}, {}, {}, BEST, CURVES)
+SCORES = Scores(
+    {}, {"baseline_whole_image": 48.2, "baseline_centre_box": 61.5}, {}, {}, BEST, CURVES
+)
 
 
 def test_each_curve_marks_its_best_and_the_fixed_threshold_beside_the_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch())
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch()
+    )
     write_curves(tmp_path / "curve.png", SCORES, "squeezenet, cam")
     lines = drawn[0].axes[0].lines
-    points = {tuple(np.round(line.get_xydata()[0], 3)) for line in lines if len(line.get_xdata()) == 1}
+    points = {
+        tuple(np.round(line.get_xydata()[0], 3)) for line in lines if len(line.get_xdata()) == 1
+    }
     expected = set()
     for name, curve in CURVES.items():
         for threshold in (BEST[name], 0.2):
             expected.add((threshold, round(curve[round(threshold * 1000)], 3)))
     assert points == expected
     levels = {line.get_label(): set(line.get_ydata()) for line in lines}
-    assert levels["48.2 %, the whole image (V1)"] == {48.2} and levels["61.5 %, a centred box (V1)"] == {61.5}
+    assert levels["48.2 %, the whole image (V1)"] == {48.2} and levels[
+        "61.5 %, a centred box (V1)"
+    ] == {61.5}
 
 
 def test_the_same_curves_give_the_same_bytes_whatever_matplotlib_is_set_to(
@@ -49,7 +57,10 @@ def test_the_same_curves_give_the_same_bytes_whatever_matplotlib_is_set_to(
 
 def test_a_caption_stays_over_its_own_picture_whatever_its_letters(tmp_path: Path) -> None:
     def sheet(caption: str) -> np.ndarray:
-        cells = [(caption, Image.new("RGB", (40, 30), "red")), ("", Image.new("RGB", (30, 40), "blue"))]
+        cells = [
+            (caption, Image.new("RGB", (40, 30), "red")),
+            ("", Image.new("RGB", (30, 40), "blue")),
+        ]
         return np.array(Image.open(write_sheet(tmp_path / "sheet.png", cells, columns=2)))
 
     empty, long, accent, plain = map(sheet, ("", "W" * 99, "é", "e"))

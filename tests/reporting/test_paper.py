@@ -13,9 +13,16 @@ def test_rows_have_the_papers_titles_and_order() -> None:
 
 
 def test_numbers_are_the_papers_and_none_where_it_measured_nothing() -> None:
-    assert paper.TABLE1["alexnet_star_gap"][1:] == (44.9, 20.9) and paper.TABLE2["vgg", "backprop"] == (61.12, 51.46)
-    assert paper.TABLE3["GoogLeNet-GAP (heuristics)", "weakly"] == 37.1 and paper.TABLE3["GoogLeNet", "full"] == 26.7
-    assert paper.published("squeezenet") == {} and "loc_given_cls" not in paper.published("vgg_gap", "backprop")
+    assert paper.TABLE1["alexnet_star_gap"][1:] == (44.9, 20.9) and paper.TABLE2[
+        "vgg", "backprop"
+    ] == (61.12, 51.46)
+    assert (
+        paper.TABLE3["GoogLeNet-GAP (heuristics)", "weakly"] == 37.1
+        and paper.TABLE3["GoogLeNet", "full"] == 26.7
+    )
+    assert paper.published("squeezenet") == {} and "loc_given_cls" not in paper.published(
+        "vgg_gap", "backprop"
+    )
 
 
 def test_share_of_right_boxes_follows_from_tables_1_and_2() -> None:
@@ -23,4 +30,6 @@ def test_share_of_right_boxes_follows_from_tables_1_and_2() -> None:
            "vgg_gap": 64.3, "nin": 59.4, "googlenet": 58.6}  # fmt: skip
     backprop = {"alexnet": 60.7, "googlenet": 56.8, "vgg": 56.5}
     for method, shares in (("cam", cam), ("backprop", backprop)):
-        assert {model: round(paper.published(model, method)["loc_given_cls"], 1) for model in shares} == shares
+        assert {
+            model: round(paper.published(model, method)["loc_given_cls"], 1) for model in shares
+        } == shares

@@ -41,10 +41,16 @@ def test_the_figures_show_what_their_captions_say(
     scores = [float(caption.split()[-1]) for caption in captions[1]]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True) and scores[0] > 0.9
     assert len(captions[0]) == 10
-    assert captions[3] == [f"{network}\n{method}" for network in ("one", "two") for method in ("cam", "backprop")]
-    weight = torch.load(Path(config.runs, "tree/one/checkpoint.pt"))["network"]["classifier.weight"][0]
+    assert captions[3] == [
+        f"{network}\n{method}" for network in ("one", "two") for method in ("cam", "backprop")
+    ]
+    weight = torch.load(Path(config.runs, "tree/one/checkpoint.pt"))["network"][
+        "classifier.weight"
+    ][0]
     units = [caption for caption in captions[2] if caption]
-    assert units == [f"unit {unit}, w = {weight[unit]:.3f}" for unit in weight.argsort(descending=True)[:5]]
+    assert units == [
+        f"unit {unit}, w = {weight[unit]:.3f}" for unit in weight.argsort(descending=True)[:5]
+    ]
     above, below = (np.array(sixth[place][1]) for place in (0, 5))
     assert above.shape == below.shape and (above != below).any()
 
@@ -100,11 +106,17 @@ def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Pat
         (tmp_path / "tree" / name).mkdir(parents=True)
         lines = [EPOCH % epoch for epoch in range(1, epochs + 1)]
         (tmp_path / "tree" / name / "metrics.jsonl").write_text("".join(lines))
-    both, one = Image.open(draw_curves(settings(*where))), Image.open(draw_curves(settings(*where, "name=a")))
+    both, one = (
+        Image.open(draw_curves(settings(*where))),
+        Image.open(draw_curves(settings(*where, "name=a"))),
+    )
     assert both.size == one.size == (1500, 540) and both.tobytes() != one.tobytes()
     few_classes = EPOCH.replace('"val_top5_error": 40', '"val_top5_error": null')
     (tmp_path / "tree/b/metrics.jsonl").write_text(few_classes % 1)
-    assert Image.open(draw_curves(settings(*where, "name=b"))).size == (1050, 540)  # two panels of the three
+    assert Image.open(draw_curves(settings(*where, "name=b"))).size == (
+        1050,
+        540,
+    )  # two panels of the three
     assert Image.open(draw_curves(settings(*where))).size == (1500, 540)
     (tmp_path / "tree/b/metrics.jsonl").write_text('{"epoch": 1')
     with pytest.raises(UserError, match=r"b/metrics.jsonl cannot be read as a training's metrics"):

@@ -1,4 +1,6 @@
-"""The report page: in a real browser without a network, with the evaluations' boxes; what it refuses."""
+"""The report page: in a real browser without a network, with the evaluations' boxes; what it
+refuses.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def stored(page: Path) -> dict[str, Any]:
 def content_of(page: Path) -> dict[str, Any]:
     """What a page holds; each rule's boxes as an array (images,G+1,stops,4)."""
     text = page.read_text()
-    data = json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', text)[1])
+    data = json.loads(
+        re.search(r'<script type="application/json" id="data">(.*)</script>', text)[1]
+    )
     for run in data["runs"]:
         for rule in run["rules"].values():
             corners = np.frombuffer(b64decode(rule["boxes"]), "<u2")
@@ -99,7 +103,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def shown(browser: Any, page: Path) -> Any:
-    """The page in a window of a desk's size, as it is when opened; no test may leave a message behind."""
+    """The page in a window of a desk's size, as it is when opened; no test may leave a message
+    behind.
+    """
     look(browser, 1280, "light")
     browser.get(page.as_uri())
     yield browser
@@ -118,7 +124,9 @@ def keys(browser: Any, selector: str, *words: str, times: int = 1) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    browser.find_element(By.CSS_SELECTOR, selector).send_keys(*[getattr(Keys, word, word) for word in words] * times)
+    browser.find_element(By.CSS_SELECTOR, selector).send_keys(
+        *[getattr(Keys, word, word) for word in words] * times
+    )
     frame(browser)
 
 
@@ -127,11 +135,15 @@ def frame(browser: Any) -> None:
 
 
 def text(browser: Any, selector: str) -> str:
-    return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+    return browser.execute_script(
+        "return document.querySelector(arguments[0]).textContent", selector
+    )
 
 
 def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[tuple[float, str]]:
-    """Of each image the IoU of the true class's box at a threshold in percent, and the guess's kind."""
+    """Of each image the IoU of the true class's box at a threshold in percent, and the guess's
+    kind.
+    """
     rule, said = run["rules"]["paper"], []
     stop = threshold // stored["step"]
     for image, known in enumerate(known_boxes(rule, stop)):
@@ -144,17 +156,30 @@ def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[
 
 def test_the_page_fetches_nothing_and_runs_nothing_of_its_data(shown: Any, page: Path) -> None:
     assert shown.title == "Class activation maps on tree"
-    fetched = shown.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    fetched = shown.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
     assert all(name.startswith("data:") for name in fetched)
     shown.execute_script("document.getElementById('more').click()")
     frame(shown)
     assert ODD_WORD in text(shown, "#cards")
-    alts = shown.execute_script("return [...document.querySelectorAll('#cards img')].map((image) => image.alt)")
+    alts = shown.execute_script(
+        "return [...document.querySelectorAll('#cards img')].map((image) => image.alt)"
+    )
     assert any(ODD_FILE in alt for alt in alts)
-    assert not shown.execute_script("return document.querySelectorAll('#cards script, #cards [onerror]').length")
+    assert not shown.execute_script(
+        "return document.querySelectorAll('#cards script, #cards [onerror]').length"
+    )
     assert page.stat().st_size < 20 * 1e5  # 6 MB of 60 pictures
-    for selector, count in (("#curve polyline", 1), ("#failures svg", 2), ("#errors .point", 4 * 2)):
-        assert shown.execute_script("return document.querySelectorAll(arguments[0]).length", selector) == count
+    for selector, count in (
+        ("#curve polyline", 1),
+        ("#failures svg", 2),
+        ("#errors .point", 4 * 2),
+    ):
+        assert (
+            shown.execute_script("return document.querySelectorAll(arguments[0]).length", selector)
+            == count
+        )
 
 
 @pytest.mark.parametrize("side", [1024, 60])
@@ -167,7 +192,10 @@ def test_the_boxes_are_those_of_the_evaluations_by_the_paper_and_by_the_release(
     stored = content_of(make_report(config))
     (run,) = stored["runs"]
     folder = Path(config.results, "tree/one")
-    for name, file, stops in (("paper", "predictions.txt", 51), ("release", "predictions-cam-release.txt", 2)):
+    for name, file, stops in (
+        ("paper", "predictions.txt", 51),
+        ("release", "predictions-cam-release.txt", 2),
+    ):
         guesses = np.loadtxt(folder / file).reshape(20, -1, 5)
         boxes = run["rules"][name]["corners"]
         assert boxes.shape[1:] == (guesses.shape[1] + 1, stops, 4)
@@ -192,7 +220,10 @@ def test_the_slider_moves_box_counts_and_heat_to_what_python_says(
         said = [judged(stored, run, threshold) for run in stored["runs"]]
         known = [sum(iou >= 0.5 for iou, _ in of_run) for of_run in said]
         assert text(shown, "#bar .percent") == f"{threshold} %"
-        counts = [f"{name}, cam: GT-known {known[place]} of 20" for place, name in enumerate(("one", "two"))]
+        counts = [
+            f"{name}, cam: GT-known {known[place]} of 20"
+            for place, name in enumerate(("one", "two"))
+        ]
         assert all(count in text(shown, "#counts") for count in counts)
         kinds = [kind for _, kind in said[0]]
         for kind, heading in KINDS.items():
@@ -202,17 +233,28 @@ def test_the_slider_moves_box_counts_and_heat_to_what_python_says(
         rule = stored["runs"][0]["rules"]["paper"]
         box = known_boxes(rule, threshold // stored["step"])[3]
         assert f"box {' '.join(map(str, box))}" in text(shown, "#large .words")
-        heat = np.array(Image.open(io.BytesIO(b64decode(rule["heats"][3][rule["right"][3]]))).convert("L"))
-        assert shown.execute_script(bright) == pytest.approx((heat > 2.55 * threshold).mean(), abs=0.06)
+        heat = np.array(
+            Image.open(io.BytesIO(b64decode(rule["heats"][3][rule["right"][3]]))).convert("L")
+        )
+        assert shown.execute_script(bright) == pytest.approx(
+            (heat > 2.55 * threshold).mean(), abs=0.06
+        )
         shown.execute_script("document.getElementById('large').close()")
 
 
-def test_heat_and_boxes_are_the_maps_and_the_kinds_are_the_boxes(stored: dict[str, Any], released: Settings) -> None:
+def test_heat_and_boxes_are_the_maps_and_the_kinds_are_the_boxes(
+    stored: dict[str, Any], released: Settings
+) -> None:
     (evaluation,) = open_evaluations(released("name=one"))
     places = [evaluation.split.path(image).name for image in range(20)]
     images = [places.index(image["name"]) for image in stored["images"]]
     (batch,) = predict_split(
-        evaluation.trained.network, evaluation.split.subset(images), "squash", 96, ["cam"], evaluation.world
+        evaluation.trained.network,
+        evaluation.split.subset(images),
+        "squash",
+        96,
+        ["cam"],
+        evaluation.world,
     )
     rule = stored["runs"][0]["rules"]["paper"]
     for image, maps in enumerate(batch.maps["cam"][:, 0]):
@@ -230,18 +272,25 @@ def test_heat_and_boxes_are_the_maps_and_the_kinds_are_the_boxes(stored: dict[st
                 assert tuple(box) == paper_box(heatmap, threshold / 100)
     for threshold in (20, 60):
         kinds = [kind for _, kind in judged(stored, stored["runs"][0], threshold)]
-        assert [[*KINDS].index(kind) for kind in kinds] == [int(of[threshold // 2]) for of in rule["kinds"]]
+        assert [[*KINDS].index(kind) for kind in kinds] == [
+            int(of[threshold // 2]) for of in rule["kinds"]
+        ]
 
 
 def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any]) -> None:
-    for button, key, percent in (("#bar .threshold", "ARROW_RIGHT", "22 %"), ("#reset", "ENTER", "20 %")):
+    for button, key, percent in (
+        ("#bar .threshold", "ARROW_RIGHT", "22 %"),
+        ("#reset", "ENTER", "20 %"),
+    ):
         keys(shown, button, key)
         assert text(shown, "#bar .percent") == percent
     said = judged(stored, stored["runs"][0], 20)
     release = "return [...document.getElementById('rule').options].map((option) => option.disabled)"
     assert shown.execute_script(release) == [False, True, True]  # two was not evaluated so
     keys(shown, "#network1", "HOME")  # nothing beside it
-    assert not shown.execute_script("return document.querySelectorAll('#cards .frame:nth-child(2)').length")
+    assert not shown.execute_script(
+        "return document.querySelectorAll('#cards .frame:nth-child(2)').length"
+    )
     keys(shown, "#sort", "IoU, worst")
     keys(shown, "#more", "ENTER")
     shown_ious = [float(found) for found in re.findall(r"IoU ([\d.]+)", text(shown, "#cards"))]
@@ -249,7 +298,9 @@ def test_switches_filters_order_and_keyboard(shown: Any, stored: dict[str, Any])
     kind = said[0][1]
     keys(shown, f"#kinds input[value={kind}]", "SPACE")
     kinds = [of for _, of in said]
-    assert shown.execute_script("return document.querySelectorAll('.card').length") == kinds.count(kind)
+    assert shown.execute_script("return document.querySelectorAll('.card').length") == kinds.count(
+        kind
+    )
     keys(shown, "#kinds input:checked", "ARROW_LEFT", times=len(KINDS))
     keys(shown, ".card", "ARROW_RIGHT")
     keys(shown, ".card:nth-child(2)", "ENTER")
@@ -283,17 +334,24 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_in_dark(shown: Any, width: int)
 NOTHING = Gallery([], [], KINDS)
 
 
-def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(tmp_path: Path, write: Writer) -> None:
+def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(
+    tmp_path: Path, write: Writer
+) -> None:
     for data, rings in (("ilsvrc", ["51.1%", "67.19%", "52.16%"]), ("shapes", [])):
         write("alexnet_gap", "cam", data=data, images=50_000)
         text = report.localization_page(read_results(tmp_path / data), NOTHING)
         assert re.findall(r'class="paper" cx="(.*?)"', text) == rings
         assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "33.6%", "63.4%"]
         assert '<line class="interval" x1="57.0%" x2="59.0%"' in text
-        assert re.findall(r'class="floor(?: lower)?" x1="([\d.]+)%" x2="\1%" y1="-8"', text) == ["21.6", "8.8"]
+        assert re.findall(r'class="floor(?: lower)?" x1="([\d.]+)%" x2="\1%" y1="-8"', text) == [
+            "21.6",
+            "8.8",
+        ]
 
 
-def test_what_fewer_than_five_classes_leave_undefined_has_no_point_on_the_charts(tmp_path: Path, write: Writer) -> None:
+def test_what_fewer_than_five_classes_leave_undefined_has_no_point_on_the_charts(
+    tmp_path: Path, write: Writer
+) -> None:
     write("alexnet_gap", "cam", metrics={"cls_top5_error": None, "loc_top5_error": None})
     text = report.localization_page(read_results(tmp_path / "shapes"), NOTHING)
     assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "63.4%"]
@@ -312,7 +370,9 @@ def test_the_images_are_drawn_by_the_seed_or_listed(copied: Settings, tmp_path: 
         return [image["name"] for image in content_of(page)["images"]]
 
     drawn = names("report.images=5")
-    assert len(drawn) == 5 and drawn == names("report.images=5") != names("report.images=5", "seed=1")
+    assert len(drawn) == 5 and drawn == names("report.images=5") != names(
+        "report.images=5", "seed=1"
+    )
     chosen = tmp_path / "list.txt"
     chosen.write_text(f"{drawn[3]}\n\n{Path(drawn[1]).stem}\n")
     assert names(f"report.images={chosen}") == [drawn[3], drawn[1]]
@@ -323,19 +383,30 @@ def test_the_images_are_drawn_by_the_seed_or_listed(copied: Settings, tmp_path: 
     assert "cannot read few" in refusal(copied("report.images=few"))
 
 
-def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(copied: Settings) -> None:
+def test_results_that_are_not_there_or_of_other_code_or_data_are_refused_by_name(
+    copied: Settings,
+) -> None:
     nowhere = "no boxes of any network in /nowhere/tree; first: make eval-localization data="
     assert nowhere in refusal(copied("results=/nowhere"))
-    assert refusal(copied("report.networks=[one,alexnet_gap]")).startswith("no boxes of alexnet_gap in ")
-    assert "method=gradcm is unknown; did you mean gradcam?" in refusal(copied("report.methods=[gradcm]"))
+    assert refusal(copied("report.networks=[one,alexnet_gap]")).startswith(
+        "no boxes of alexnet_gap in "
+    )
+    assert "method=gradcm is unknown; did you mean gradcam?" in refusal(
+        copied("report.methods=[gradcm]")
+    )
 
     path = Path(copied().results, "tree/two/localization-cam-paper.json")
     record = json.loads(path.read_text())
     for key, said in (
-        ("commit", f"{path} are of different code: commit {record['provenance']['commit'][:10]} against 0123456789;"),
+        (
+            "commit",
+            f"{path} are of different code: commit {record['provenance']['commit'][:10]} against 0123456789;",
+        ),
         ("data", f"{path} is of other images (0123456789abcdef) than data=tree now has"),
     ):
-        path.write_text(json.dumps(record | {"provenance": record["provenance"] | {key: "0123456789abcdef"}}))
+        path.write_text(
+            json.dumps(record | {"provenance": record["provenance"] | {key: "0123456789abcdef"}})
+        )
         assert said in refusal(copied())
 
 
@@ -367,7 +438,10 @@ def test_a_folder_without_boxes_has_a_page_of_right_and_wrong_answers_and_of_con
     assert rule["corners"].shape == (8, 4, 51, 4) and len(stored["runs"][0]["rules"]) == 1
     answers = np.load(results / "pets/own/classification.npz")
     folders = [bytes(file).decode().split("/") for file in answers["files"]]
-    wrong = {"/".join(folders[image]) for image in np.flatnonzero(answers["classes"][:, 0] != answers["labels"])}
+    wrong = {
+        "/".join(folders[image])
+        for image in np.flatnonzero(answers["classes"][:, 0] != answers["labels"])
+    }
     chosen = [f"{image['label']}/{image['name']}" for image in stored["images"]]
     assert len(wrong) == 5 and len({*chosen[:4]} & wrong) == 4 and not {*chosen[4:]} & wrong
 
@@ -377,9 +451,15 @@ def test_a_folder_without_boxes_has_a_page_of_right_and_wrong_answers_and_of_con
     assert browser.title == "Class activation maps on pets"
     right = sum(kinds == "0" * 51 for kinds in rule["kinds"])
     assert f"own, cam: {right} of 8 right" in text(browser, "#counts")
-    assert f"right class {right}" in text(browser, "#kinds") and f"wrong class {8 - right}" in text(browser, "#kinds")
+    assert f"right class {right}" in text(browser, "#kinds") and f"wrong class {8 - right}" in text(
+        browser, "#kinds"
+    )
     hidden = "return getComputedStyle(document.getElementById(arguments[0]).parentElement).display"
-    assert [browser.execute_script(hidden, name) for name in ("rule", "sort", "shown")] == ["none", "none", "grid"]
+    assert [browser.execute_script(hidden, name) for name in ("rule", "sort", "shown")] == [
+        "none",
+        "none",
+        "grid",
+    ]
     browser.execute_script("open(0)")
     frame(browser)
     box = known_boxes(rule, 10)[0]
@@ -387,7 +467,10 @@ def test_a_folder_without_boxes_has_a_page_of_right_and_wrong_answers_and_of_con
     cells = "return [...document.querySelectorAll('.confusion tbody tr')].map((row) => row.innerText.trim())"
     matrix = np.zeros((3, 3), int)
     np.add.at(matrix, (answers["labels"], answers["classes"][:, 0]), 1)
-    counts = [[int(number) for number in re.findall(r"\b\d\b", row)] for row in browser.execute_script(cells)]
+    counts = [
+        [int(number) for number in re.findall(r"\b\d\b", row)]
+        for row in browser.execute_script(cells)
+    ]
     assert counts == [[count for count in row if count] for row in matrix.tolist()]
     assert browser.execute_script("return document.querySelectorAll('#classes .point').length") == 3
     assert not browser.execute_script("return document.querySelectorAll('main script').length")
@@ -400,13 +483,20 @@ def test_a_classification_without_its_answers_is_refused_and_one_not_made_is_ask
     results = shutil.copytree(pets().results, tmp_path / "results")
     answers = results / "pets/own/classification.npz"
     whole = dict(np.load(answers))
-    for damage in (answers.unlink, lambda: np.savez(answers, **whole | {"labels": whole["labels"][::-1]})):
+    for damage in (
+        answers.unlink,
+        lambda: np.savez(answers, **whole | {"labels": whole["labels"][::-1]}),
+    ):
         damage()
         line = refusal(pets(f"results={results}"))
-        assert line.startswith(f"{answers}, which class each image was taken for, is not there, damaged or of other")
+        assert line.startswith(
+            f"{answers}, which class each image was taken for, is not there, damaged or of other"
+        )
         assert "evaluate again with force=true" in line
     assert "no classification of other in " in refusal(pets(f"results={results}", "name=other"))
-    assert "are too large; choose method=cam" in refusal(pets(f"results={results}", "method=backprop"))
+    assert "are too large; choose method=cam" in refusal(
+        pets(f"results={results}", "method=backprop")
+    )
 
 
 def test_half_of_the_images_are_wrong_answers_as_far_as_there_are_so_many() -> None:
@@ -415,7 +505,11 @@ def test_half_of_the_images_are_wrong_answers_as_far_as_there_are_so_many() -> N
         right[:] = True
         right[list(wrong)] = False
         images = spread_images(8, right, seed=0)
-        assert len({*images}) == 8 and not right[images[:expected]].any() and right[images[expected:]].all()
+        assert (
+            len({*images}) == 8
+            and not right[images[:expected]].any()
+            and right[images[expected:]].all()
+        )
     assert sorted(spread_images(60, right, seed=0)) == [*range(18)]
 
 
@@ -426,8 +520,18 @@ def test_confusions_are_counted_and_classes_of_one_name_told_apart() -> None:
     text = confusions(answers)
     rows = re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[1])
     assert [re.findall(r">(\d*)</td>", row) for row in rows] == [["1", "2", ""], ["", "", "1"]]
-    pairs = [re.findall(r">([^<>]+)</t", row) for row in re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[3])]
-    assert pairs == [["crane (n1)", "crane (n2)", "2", "66.7 %"], ["crane (n2)", "dog", "1", "100.0 %"]]
+    pairs = [
+        re.findall(r">([^<>]+)</t", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", text.split("tbody>")[3])
+    ]
+    assert pairs == [
+        ["crane (n1)", "crane (n2)", "2", "66.7 %"],
+        ["crane (n2)", "dog", "1", "100.0 %"],
+    ]
     chart = class_chart(answers)
     # Wilson's interval of 2 of 3: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
-    assert "crane (n1): 2 of 3" in chart and "66.7 (20.8 … 93.9)" in chart and "100.0 (20.7 … 100.0)" in chart
+    assert (
+        "crane (n1): 2 of 3" in chart
+        and "66.7 (20.8 … 93.9)" in chart
+        and "100.0 (20.7 … 100.0)" in chart
+    )

@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import HEURISTICS, MAX_BOX_ACC, METRICS, PROTOCOL, PROVENANCE, RELEASE, Writer, csv_rows
+from result_files import (
+    HEURISTICS,
+    MAX_BOX_ACC,
+    METRICS,
+    PROTOCOL,
+    PROVENANCE,
+    RELEASE,
+    Writer,
+    csv_rows,
+)
 
 from cam_repro import UserError
 from cam_repro.localization.failures import KINDS
@@ -17,7 +26,9 @@ def written(results: Path, data: str = "shapes", protocol: str = "paper") -> dic
 
 def cells(text: str) -> list[list[str]]:
     """The rows of a markdown table, its header first."""
-    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| :")]
+    lines = [
+        line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| :")
+    ]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
@@ -37,7 +48,9 @@ def test_off_ilsvrc_val_the_papers_numbers_are_context_and_only_what_was_measure
     tmp_path: Path, write: Writer
 ) -> None:
     write("squeezenet", input_size=227, confidence={}, provenance=PROVENANCE | {"dirty": True})
-    write("alexnet_gap", metrics={"cls_top5_error": None}, confidence={"cls_top1_error": [38.1, 44.3]})
+    write(
+        "alexnet_gap", metrics={"cls_top5_error": None}, confidence={"cls_top1_error": [38.1, 44.3]}
+    )
     texts = written(tmp_path)
     assert list(texts) == ["table1.md", "table1.csv"], "no localization, so no Table 2"
     expected = """\
@@ -63,7 +76,9 @@ def test_off_ilsvrc_val_the_papers_numbers_are_context_and_only_what_was_measure
     ]
 
 
-def test_on_full_ilsvrc_val_every_row_of_the_paper_is_a_target(tmp_path: Path, write: Writer) -> None:
+def test_on_full_ilsvrc_val_every_row_of_the_paper_is_a_target(
+    tmp_path: Path, write: Writer
+) -> None:
     write("vgg_gap", data="ilsvrc", images=50_000, metrics={"cls_top1_error": 33.0})
     write("vgg", "backprop", data="ilsvrc", images=50_000, loc_images=48_238)
     texts = written(tmp_path, "ilsvrc")
@@ -123,14 +138,23 @@ def test_a_row_of_other_weights_or_other_data_says_so(tmp_path: Path, write: Wri
     assert names(texts["table2.md"]) == ["AlexNet-GAP (weights 9f3a01bc)", "NIN (data 0ther)"]
 
 
-def test_table_3_stands_val_in_for_test_and_knows_boxes_from_classes(tmp_path: Path, write: Writer) -> None:
+def test_table_3_stands_val_in_for_test_and_knows_boxes_from_classes(
+    tmp_path: Path, write: Writer
+) -> None:
     many = {"data": "ilsvrc", "images": 50_000}
     write("googlenet_gap", "cam", **many, protocol=RELEASE, metrics={"loc_top5_error": 43.5})
     write("googlenet_gap", "cam", **many, protocol=HEURISTICS, metrics={"loc_top5_error": 36.6})
     write("googlenet", "cam", **many, protocol=RELEASE)
     text = written(tmp_path, "ilsvrc")["table3.md"]
     rows = cells(text)
-    assert rows[0] == ["network", "supervision", "loc top-5: paper", "re-trained", "difference", "input (px)"]
+    assert rows[0] == [
+        "network",
+        "supervision",
+        "loc top-5: paper",
+        "re-trained",
+        "difference",
+        "input (px)",
+    ]
     assert ["GoogLeNet-GAP (heuristics)", "weakly", "37.1", "36.6 ± 1.0", "−0.5", "224"] in rows
     assert ["GoogLeNet-GAP", "weakly", "42.9", "43.5 ± 1.0", "+0.6", "224"] in rows
     assert ["GoogLeNet", "full", "26.7", "–", "–", "–"] in rows, "trained with boxes: not ours"
@@ -148,23 +172,37 @@ def test_every_method_has_a_row_for_every_protocol(tmp_path: Path, write: Writer
         ):
             write("squeezenet", method, protocol=protocol)
     texts = written(tmp_path)
-    found = [(method, protocol, top5) for _, method, protocol, _, top5, *_ in cells(texts["protocols.md"])[1:]]
-    ways = [("paper", "7.4 ± 1.0"), ("paper-threshold0.5", "7.4 ± 1.0"), ("release_heuristics", "–")]
+    found = [
+        (method, protocol, top5)
+        for _, method, protocol, _, top5, *_ in cells(texts["protocols.md"])[1:]
+    ]
+    ways = [
+        ("paper", "7.4 ± 1.0"),
+        ("paper-threshold0.5", "7.4 ± 1.0"),
+        ("release_heuristics", "–"),
+    ]
     assert found == [("cam", *way) for way in ways] + [("backprop", *way) for way in ways]
-    assert "- Protocol `paper-threshold0.5`: view squash, boxes paper, threshold 0.5.\n" in texts["protocols.md"]
+    assert (
+        "- Protocol `paper-threshold0.5`: view squash, boxes paper, threshold 0.5.\n"
+        in texts["protocols.md"]
+    )
     lines = csv_rows(tmp_path / "shapes" / "maxboxacc.csv", "method")
     assert list(lines) == ["cam", "backprop"] and lines["cam"]["V1’s threshold"] == "0.345"
     assert (lines["cam"]["max_box_acc_v2"], lines["cam"]["max_box_acc_v2_low"]) == ("60.5", "59.5")
     assert "paper" not in texts["maxboxacc.md"].splitlines()[0]
 
 
-def test_why_guesses_fail_has_a_row_for_each_result_that_says_it(tmp_path: Path, write: Writer) -> None:
+def test_why_guesses_fail_has_a_row_for_each_result_that_says_it(
+    tmp_path: Path, write: Writer
+) -> None:
     shares = dict(zip(KINDS, (42.0, 20.0, 10.0, 8.0, 9.0, 6.0, 5.0), strict=True))
     write("squeezenet", "cam", metrics={f"share_{kind}": share for kind, share in shares.items()})
     write("alexnet_gap", "cam")  # measured before the shares were
     header, *rows = cells(written(tmp_path)["failures.md"])
     assert header == ["network", "method", "protocol", *KINDS.values()]
-    assert rows == [["squeezenet", "cam", "paper", *(f"{share:.1f} ± 1.0" for share in shares.values())]]
+    assert rows == [
+        ["squeezenet", "cam", "paper", *(f"{share:.1f} ± 1.0" for share in shares.values())]
+    ]
 
 
 def test_another_protocol_has_tables_1_and_2_of_its_own_and_one_without_results_is_refused(
@@ -172,14 +210,21 @@ def test_another_protocol_has_tables_1_and_2_of_its_own_and_one_without_results_
 ) -> None:
     write("vgg_gap", "cam", protocol=RELEASE), write("vgg_gap", protocol=RELEASE)
     assert "no results of protocol=wsol" in refusal(tmp_path, "wsol")
-    assert {"table1-release.md", "table2-release.md"} <= written(tmp_path, protocol="release").keys()
+    assert {"table1-release.md", "table2-release.md"} <= written(
+        tmp_path, protocol="release"
+    ).keys()
     assert list(written(tmp_path)) == ["table3.md", "table3.csv"]
 
 
-def test_a_table_without_a_number_is_not_written_and_an_old_one_goes(tmp_path: Path, write: Writer) -> None:
+def test_a_table_without_a_number_is_not_written_and_an_old_one_goes(
+    tmp_path: Path, write: Writer
+) -> None:
     write("vgg_gap", metrics={"cls_top5_error": None})
     write("vgg_gap", "cam")
-    assert "cls top-5" not in written(tmp_path)["table1.md"] and (tmp_path / "shapes" / "table2.md").is_file()
+    assert (
+        "cls top-5" not in written(tmp_path)["table1.md"]
+        and (tmp_path / "shapes" / "table2.md").is_file()
+    )
     of_boxes = [name for name in METRICS["localization"] if not name.startswith("cls_")]
     write("vgg_gap", "cam", metrics=dict.fromkeys(of_boxes), confidence={}, loc_images=0)
     assert list(written(tmp_path)) == ["table1.md", "table1.csv"]

@@ -115,7 +115,9 @@ def test_after_a_fall_back_the_next_save_keeps_the_whole_one(folder: Path) -> No
 
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1], NAMES[1:]])
-def test_damaged_checkpoints_alone_are_refused_not_overwritten(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_damaged_checkpoints_alone_are_refused_not_overwritten(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"nothing")
     with pytest.raises(UserError, match="every checkpoint in .* is damaged; train anew elsewhere"):
@@ -125,7 +127,9 @@ def test_damaged_checkpoints_alone_are_refused_not_overwritten(tmp_path: Path, n
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int, int], None]:
-    """fails(call, name, number, times): the next so many calls for files of that name end in the system's error."""
+    """fails(call, name, number, times): the next so many calls for files of that name end in the
+    system's error.
+    """
     monkeypatch.setattr(files, "WAITS", (0.0, 0.0, 0.0))
 
     def fail(call: str, name: str, number: int, times: int) -> None:
@@ -166,7 +170,9 @@ def test_a_checkpoint_that_cannot_be_read_is_neither_damaged_nor_overwritten(
     """Neither falls the run back, nor does the next save lose the newest."""
     before = contents(folder)
     fails("read_bytes", checkpoint.CHECKPOINT, number, times=1000)
-    with pytest.raises(UserError, match=f"checkpoint.pt: {os.strerror(number)}; it is left as it is, run again"):
+    with pytest.raises(
+        UserError, match=f"checkpoint.pt: {os.strerror(number)}; it is left as it is, run again"
+    ):
         load(folder)
     monkeypatch.undo()
     assert contents(folder) == before and load(folder) == 2
@@ -181,10 +187,16 @@ def test_a_checkpoint_that_cannot_be_looked_at_is_not_absent(folder: Path, fails
             look(folder)
 
 
-@pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory")])
-def test_a_checkpoint_that_does_not_fit_into_the_memory_is_not_damaged(folder: Path, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_a_checkpoint_that_does_not_fit_into_the_memory_is_not_damaged(
+    folder: Path, error: Exception
+) -> None:
     before = contents(folder)
-    with pytest.raises(UserError, match=f"checkpoint.pt could not be put back: {type(error).__name__}"):
+    with pytest.raises(
+        UserError, match=f"checkpoint.pt could not be put back: {type(error).__name__}"
+    ):
         checkpoint.load(folder, mock.Mock(side_effect=error))
     assert contents(folder) == before
 
@@ -233,7 +245,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
-        with pytest.raises(UserError, match="cannot write .*checkpoint.pt: File too large; free space"):
+        with pytest.raises(
+            UserError, match="cannot write .*checkpoint.pt: File too large; free space"
+        ):
             checkpoint.save(tmp_path, state_at(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -252,7 +266,10 @@ def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> N
             signal.pause()
     helper = int(os.read(ready, 20))
     try:
-        with pytest.raises(UserError, match="another process trains in"), checkpoint.only_writer(tmp_path):
+        with (
+            pytest.raises(UserError, match="another process trains in"),
+            checkpoint.only_writer(tmp_path),
+        ):
             pass
         os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)
@@ -273,7 +290,13 @@ def test_a_file_system_without_locks_is_named(
 def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
     before, folder = checkpoint.what_matters(config(seed=1)), tmp_path / "my runs"
     advice = f"set them back, or train another run, from its weights if you like: name=another 'weights={folder}/chec"
-    changes = {"seed": 2, "weights": "a.pth", "recipe.lr": 0.5, "model.dropout": 0.5, "data.layout": "folder"}
+    changes = {
+        "seed": 2,
+        "weights": "a.pth",
+        "recipe.lr": 0.5,
+        "model.dropout": 0.5,
+        "data.layout": "folder",
+    }
     for key, value in changes.items():
         changed = config(seed=1)
         group, _, name = key.rpartition(".")
@@ -283,8 +306,16 @@ def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
 
 
 def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
-    free = {"device": "cpu", "runs": "elsewhere", "force": True, "predictions": "a.txt", "method": "gradcam"}
+    free = {
+        "device": "cpu",
+        "runs": "elsewhere",
+        "force": True,
+        "predictions": "a.txt",
+        "method": "gradcam",
+    }
     now = config(seed=1, **free)
-    now.data = replace(now.data, download=DownloadConfig(images="http://here", images_checksum="md5:0"), workers=3)
+    now.data = replace(
+        now.data, download=DownloadConfig(images="http://here", images_checksum="md5:0"), workers=3
+    )
     now.protocol.name, now.recipe.compile = "release", not now.recipe.compile
     checkpoint.refuse_other_settings(tmp_path, checkpoint.what_matters(config(seed=1)), now)

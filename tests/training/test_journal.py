@@ -24,7 +24,8 @@ def progress(**values: int) -> Progress:
 def test_curves_written_beyond_the_checkpoint_do_not_show_twice(
     tmp_path: Path, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Readers take a run's files by name: second, machine, process, then this process's count of files, from 0 as here.
+    # Readers take a run's files by name: second, machine, process, then this process's count of
+    # files, from 0 as here.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     lost = Journal(tmp_path, progress(), 8, ALONE)
     for lost.progress.step in (0, 3, 6, 9):
@@ -36,7 +37,10 @@ def test_curves_written_beyond_the_checkpoint_do_not_show_twice(
     again.progress.step = 12
     again.write({"loss": 2.0})
     again.flush()
-    assert curves(tmp_path)["loss"] == [*((step, 1.0) for step in (0, 3, 6) if step <= written), (12, 2.0)]
+    assert curves(tmp_path)["loss"] == [
+        *((step, 1.0) for step in (0, 3, 6) if step <= written),
+        (12, 2.0),
+    ]
 
 
 def test_a_half_written_line_of_metrics_is_taken_back(tmp_path: Path) -> None:
@@ -75,7 +79,11 @@ def test_without_a_terminal_a_line_every_few_minutes_says_the_loss_and_the_speed
         now[0] += 60
         log.progress.add(torch.tensor([4.0, 0.0, 8.0, 0.0]))
         if step % 5 == 0:
-            assert log.curves(lr=0.1) == {"loss": 0.5, "lr": 0.1, "images_per_second": pytest.approx(8 / 60)}
+            assert log.curves(lr=0.1) == {
+                "loss": 0.5,
+                "lr": 0.1,
+                "images_per_second": pytest.approx(8 / 60),
+            }
             log.progress.logged()
             said.append(capsys.readouterr().out)
     assert said[0] == "epoch 1/1  step 5  loss 0.500  0 images/s\n" and said.count("") == 0

@@ -32,7 +32,14 @@ from cam_repro.training.validation import validate
 
 
 def config(folder: Path, root: Path, model: str = "squeezenet_gap", **recipe: object) -> Config:
-    tiny = {"epochs": 1, "batch_size": 8, "sizes": [64], "optimizer": "sgd", "lr": 1e-3, "weight_decay": 0.0}
+    tiny = {
+        "epochs": 1,
+        "batch_size": 8,
+        "sizes": [64],
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+    }
     return Config(
         model=replace(model_config(model), input_size=64), data=DataConfig(name="tiny", root=str(root), workers=0),
         recipe=RecipeConfig(name="tiny", **(tiny | recipe)), runs=str(folder / "runs"), cache=str(folder), device="cpu",
@@ -60,7 +67,12 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     batch = next(training_batches(split, settings.recipe, 64, seed=0, epoch=0, workers=0))
     assert len(batch) == 0 and len(batch.corrupt) == 8
     optimizer = build_optimizer(network, settings.recipe, fused=False)
-    assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [0, 0, 0, 8]
+    assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [
+        0,
+        0,
+        0,
+        8,
+    ]
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
@@ -102,9 +114,16 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(
     assert capsys.readouterr().out.count("skipped: ") == 56  # of 60, in whole batches of 8
 
 
-def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(tiny_shapes: Path, tmp_path: Path) -> None:
-    root, settings = shutil.copytree(tiny_shapes, tmp_path / "tree"), config(tmp_path, tmp_path / "tree")
-    settings.eval_batch_size = 2  # the last picture is not among the first batches, but its map is shown
+def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
+    root, settings = (
+        shutil.copytree(tiny_shapes, tmp_path / "tree"),
+        config(tmp_path, tmp_path / "tree"),
+    )
+    settings.eval_batch_size = (
+        2  # the last picture is not among the first batches, but its map is shown
+    )
     (root / "ILSVRC/Data/CLS-LOC/val/shapes_val_00000020.JPEG").write_bytes(b"\xff\xd8")
     with pytest.raises(UserError, match="corrupt image .*shapes_val_00000020"):
         train(settings)
@@ -143,7 +162,9 @@ def of_pets(folder: Path, root: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose runs/images/ was stopped on v1/images after one step; tests must not change it."""
+    """A folder whose runs/images/ was stopped on v1/images after one step; tests must not change
+    it.
+    """
     folder = tmp_path_factory.mktemp("stopped")
     stop_after_a_step(of_pets(folder, write_pets(folder / "v1/images", 10)))
     return folder
@@ -153,7 +174,9 @@ def checkpoint_of(folder: Path) -> Path:
     return folder / "runs/images/squeezenet_gap/checkpoint.pt"
 
 
-def test_a_run_stopped_on_one_folder_does_not_go_on_with_another_of_its_name(stopped: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_on_one_folder_does_not_go_on_with_another_of_its_name(
+    stopped: Path, tmp_path: Path
+) -> None:
     before, v2 = checkpoint_of(stopped).read_bytes(), write_pets(tmp_path / "v2/images", 200)
     said = (
         f"was trained on the images of {stopped / 'v1/images'}, and {v2} has others: 60 with other "
@@ -165,7 +188,9 @@ def test_a_run_stopped_on_one_folder_does_not_go_on_with_another_of_its_name(sto
     assert checkpoint_of(stopped).read_bytes() == before
 
 
-def test_images_that_were_moved_between_classes_are_other_data(stopped: Path, tmp_path: Path) -> None:
+def test_images_that_were_moved_between_classes_are_other_data(
+    stopped: Path, tmp_path: Path
+) -> None:
     """As many images of as many classes as before."""
     root = shutil.copytree(stopped / "v1/images", tmp_path / "images")
     for image in sorted((root / "train/cat").iterdir())[:20]:
@@ -184,7 +209,10 @@ def test_a_run_goes_on_where_its_data_was_moved_to_and_says_other_val_images(
     train(of_pets(tmp_path, root))
     said = capsys.readouterr().out
     assert "resumes at step 1" in said and "trained 1 epochs" in said
-    assert "the val errors from here on are of other images: 3 images, before 4; 1 gone (first dog/dog01" in said
+    assert (
+        "the val errors from here on are of other images: 3 images, before 4; 1 gone (first dog/dog01"
+        in said
+    )
 
 
 def test_an_old_checkpoint_without_its_images_is_taken_as_it_is_which_is_said(
@@ -267,7 +295,10 @@ def test_a_training_that_does_not_learn_is_said(
     settings = config(tmp_path, tiny_shapes, lr=1e-8)
     train(settings)
     assert "the training loss has not left ln 10 = 2.3," in capsys.readouterr().out
-    settings.model.conv_bias, settings.runs = 100.0, str(tmp_path / "far")  # a head on another scale than its trunk's
+    settings.model.conv_bias, settings.runs = (
+        100.0,
+        str(tmp_path / "far"),
+    )  # a head on another scale than its trunk's
     train(settings)
     assert "the first loss is" in capsys.readouterr().out
 
@@ -286,7 +317,11 @@ def test_fewer_than_five_classes_have_no_top_5_error(
 
 def test_an_error_far_below_a_guess_is_no_sign_that_nothing_is_learnt() -> None:
     labels = np.repeat(np.arange(6), 4)  # a guess is wrong on 83 %, with a standard error of 8
-    assert is_as_a_guess(83.0, labels) and is_as_a_guess(62.5, labels) and not is_as_a_guess(58.3, labels)
+    assert (
+        is_as_a_guess(83.0, labels)
+        and is_as_a_guess(62.5, labels)
+        and not is_as_a_guess(58.3, labels)
+    )
     of_one_class = np.array([0] * 90 + [1] * 10)
     assert is_as_a_guess(10.0, of_one_class) and not is_as_a_guess(0.0, of_one_class)
 
@@ -310,7 +345,9 @@ def test_what_is_evaluated_is_not_chosen_at_a_training(tiny_shapes: Path, tmp_pa
 
 
 def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_path: Path) -> None:
-    """So that a compiled network is compiled for the batches of training alone, which all have one size."""
+    """So that a compiled network is compiled for the batches of training alone, which all have one
+    size.
+    """
     settings, counter = config(tmp_path, tiny_shapes), CompileCounter()
     settings.eval_batch_size = 16  # of 20 images: the second batch is short
     split, network = open_split(settings.data, "val", tmp_path), build_network(settings.model, 10)

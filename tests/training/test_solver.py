@@ -29,10 +29,14 @@ def test_the_batch_is_halved_until_an_epoch_has_the_least_steps(
     images: int, shares: int, steps: int, processes: int
 ) -> None:
     recipe = RecipeConfig(batch_size=shares * processes, min_steps=steps)
-    assert fitted(replace(recipe, min_steps=None), images, processes) == replace(recipe, min_steps=None)
+    assert fitted(replace(recipe, min_steps=None), images, processes) == replace(
+        recipe, min_steps=None
+    )
     batch_size = fitted(recipe, images, processes).batch_size
     halvings = recipe.batch_size // batch_size
-    assert halvings * batch_size == recipe.batch_size and halvings.bit_count() == 1  # a power of two
+    assert (
+        halvings * batch_size == recipe.batch_size and halvings.bit_count() == 1
+    )  # a power of two
     assert batch_size % processes == 0
     assert images >= steps * batch_size or batch_size % (2 * processes)
     assert halvings == 1 or images < steps * 2 * batch_size
@@ -65,7 +69,9 @@ def test_biases_and_new_layers_learn_faster_and_only_weights_decay() -> None:
     optimizer = build_optimizer(network, recipe, fused=False)
     assert set_learning_rate(optimizer, recipe, 0, 8) == 0.1
     settings = {
-        id(of): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for of in group["params"]
+        id(of): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for of in group["params"]
     }
     assert settings[id(network[0].weight)] == pytest.approx((0.1, 5e-4))
     assert settings[id(network[0].bias)] == pytest.approx((0.2, 0))
@@ -76,9 +82,14 @@ def test_biases_and_new_layers_learn_faster_and_only_weights_decay() -> None:
 
 
 def test_the_new_layers_are_the_head_and_the_classifier() -> None:
-    network, recipe = build_network("vgg_gap", num_classes=2), RecipeConfig(new_lr=10.0, bias_lr=1.0)
+    network, recipe = (
+        build_network("vgg_gap", num_classes=2),
+        RecipeConfig(new_lr=10.0, bias_lr=1.0),
+    )
     groups = build_optimizer(network, recipe, fused=False).param_groups
-    fast = {parameter for group in groups if group["factor"] == 10.0 for parameter in group["params"]}
+    fast = {
+        parameter for group in groups if group["factor"] == 10.0 for parameter in group["params"]
+    }
     assert fast == {*network.head.parameters(), *network.classifier.parameters()}
 
 
@@ -115,7 +126,10 @@ def test_frozen_batch_norm_keeps_its_statistics() -> None:
 
 
 def test_a_batch_four_times_as_large_takes_steps_four_times_as_long() -> None:
-    one, four = (asdict(composed(["data=ilsvrc", f"recipe={name}"]).recipe) for name in ("finetune", "finetune_256"))
+    one, four = (
+        asdict(composed(["data=ilsvrc", f"recipe={name}"]).recipe)
+        for name in ("finetune", "finetune_256")
+    )
     changed = {key for key in one if one[key] != four[key]}
     assert changed == {"name", "batch_size", "lr", "warmup"}
     assert four["lr"] / one["lr"] == four["batch_size"] / one["batch_size"] == 4

@@ -64,7 +64,10 @@ def test_a_run_that_stands_still_says_where_it_and_its_workers_are(
         run.listen()
         time.sleep(0.5)
         said = capfd.readouterr().err
-        assert "no step has ended for" in said and "(rank 0) waits on, and its threads and its workers are here" in said
+        assert (
+            "no step has ended for" in said
+            and "(rank 0) waits on, and its threads and its workers are here" in said
+        )
         assert "in test_a_run_that_stands_still_says_where_it_and_its_workers_are" in said
         assert not run.after_step()
         time.sleep(0.1)

@@ -1,4 +1,6 @@
-"""Get a data set: `python scripts/get_data.py data=imagenette`; what is there already is not fetched again."""
+"""Get a data set: `python scripts/data.py data=imagenette`; what is there already is not fetched
+again.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,9 @@ def main(config: Config) -> None:
     elif data.generate is not None and data.root is not None:
         from cam_repro.data.shapes import make_shapes
 
-        root = make_shapes(Path(data.root), data.generate.seed, data.generate.train, data.generate.val)
+        root = make_shapes(
+            Path(data.root), data.generate.seed, data.generate.train, data.generate.val
+        )
         print(f"data={data.name} is there: {root}")
     else:
         raise UserError(f"data={data.name} cannot be downloaded here: {data.get}")

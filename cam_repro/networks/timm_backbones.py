@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.mistakes import shown
 from cam_repro.networks.pixels import IMAGENET, Pixels
 from cam_repro.networks.trunks import Backbone, Layers, Published
+from cam_repro.option_errors import shown
 
 STRIDE = 16  # pixels of a picture from one place of §3's maps to the next: 14×14 maps at 224
 
@@ -22,22 +22,30 @@ PACKAGED = {  # network → where a package of the index holds its weights
 
 
 class TimmMaps(nn.Module):
-    """(N,3,H,W) → maps (N,K,h,w) of a timm network: its last ones, or those of one level, which ends it."""
+    """(N,3,H,W) → maps (N,K,h,w) of a timm network: its last ones, or those of one level, which
+    ends it.
+    """
 
     def __init__(self, model: nn.Module, level: int | None) -> None:
         super().__init__()
-        self.levels = None if level is None else model.prune_intermediate_layers([level], prune_norm=True)
+        self.levels = (
+            None if level is None else model.prune_intermediate_layers([level], prune_norm=True)
+        )
         self.model = model
 
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
         if self.levels is None:
             return self.model.forward_features(x_nchw)
-        return self.model.forward_intermediates(x_nchw, indices=self.levels, intermediates_only=True)[0]
+        return self.model.forward_intermediates(
+            x_nchw, indices=self.levels, intermediates_only=True
+        )[0]
 
 
 @cache
 def of_timm(name: str) -> Backbone:
-    """The timm network `name`. Raises UserError if timm has none, or if it has no maps, as a vision transformer."""
+    """The timm network `name`. Raises UserError if timm has none, or if it has no maps, as a vision
+    transformer.
+    """
     known = _without_numbers(name)[0].pretrained_cfg
     pixels = Pixels(tuple(known["mean"]), tuple(known["std"]))
     return Backbone(
@@ -55,15 +63,21 @@ def _without_numbers(name: str) -> tuple[nn.Module, torch.Tensor]:
     """The network on torch's meta device, and its last maps (1,K,h,w) at the size it was made for."""
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
-        raise UserError(f"timm has no network {shown(name)}; the nearest: {near or 'none (see timm.list_models())'}")
+        raise UserError(
+            f"timm has no network {shown(name)}; the nearest: {near or 'none (see timm.list_models())'}"
+        )
     with torch.device("meta"), torch.no_grad():
         try:
             model = timm.create_model(name).eval()
-        except RuntimeError as error:  # of a name that ends in a tag of its weights, as resnet50.a1_in1k
+        except (
+            RuntimeError
+        ) as error:  # of a name that ends in a tag of its weights, as resnet50.a1_in1k
             raise UserError(f"timm/{name}: {error}") from None
         maps = model.forward_features(torch.zeros(1, *model.pretrained_cfg["input_size"]))
     if not isinstance(maps, torch.Tensor) or maps.ndim != 4 or maps.shape[1] != model.num_features:
-        raise UserError(f"timm/{name} ends in no maps (N,K,h,w), as vision transformers do; choose a convolutional one")
+        raise UserError(
+            f"timm/{name} ends in no maps (N,K,h,w), as vision transformers do; choose a convolutional one"
+        )
     return model, maps
 
 
@@ -83,12 +97,18 @@ def _cut(name: str, whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module
 
 @cache
 def _check_pooled_and_linear(name: str) -> None:
-    """UserError unless averaging, and nothing else, stands between the last maps and one linear layer."""
+    """UserError unless averaging, and nothing else, stands between the last maps and one linear
+    layer.
+    """
     model, maps = _without_numbers(name)
     maps = torch.rand(1, maps.shape[1], 7, 7, device="cpu")
-    with torch.no_grad():  # any layer in between would show, whatever its weights, which here nobody set
+    with (
+        torch.no_grad()
+    ):  # any layer in between would show, whatever its weights, which here nobody set
         pooled = model.to_empty(device="cpu").forward_head(maps, pre_logits=True)
-    if not isinstance(model.get_classifier(), nn.Linear) or not torch.equal(pooled, maps.mean((2, 3))):
+    if not isinstance(model.get_classifier(), nn.Linear) or not torch.equal(
+        pooled, maps.mean((2, 3))
+    ):
         raise UserError(
             f"timm/{name} does not end in average pooling and one linear layer, so it has no class activation map as "
             "it is; type model.native=false"
@@ -96,12 +116,16 @@ def _check_pooled_and_linear(name: str) -> None:
 
 
 def _published(name: str, known: dict[str, str]) -> dict[str, Published]:
-    """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it keeps them."""
+    """The weights that an installed package holds, or timm's own, from Hugging Face's hub, where it
+    keeps them.
+    """
 
     def fetch() -> Path:
         from huggingface_hub import hf_hub_download  # slow to import
 
-        return Path(hf_hub_download(known["hf_hub_id"], known.get("hf_hub_filename") or "model.safetensors"))
+        return Path(
+            hf_hub_download(known["hf_hub_id"], known.get("hf_hub_filename") or "model.safetensors")
+        )
 
     if name in PACKAGED:
         package = PACKAGED[name].partition("/")[0]

@@ -1,4 +1,4 @@
-"""The trained weights of one network as safetensors: `python scripts/export_weights.py model=vgg_gap`."""
+"""The trained weights of one network as safetensors: `python scripts/export.py model=vgg_gap`."""
 
 from pathlib import Path
 
@@ -14,10 +14,15 @@ def main(config: Config) -> None:
     from cam_repro.training.checkpoint import CHECKPOINT
 
     data, folder = config.data.name, run_folder(config)
-    source, path = Path(config.weights or folder / CHECKPOINT), folder / f"{folder.name}-{data}.safetensors"
+    source, path = (
+        Path(config.weights or folder / CHECKPOINT),
+        folder / f"{folder.name}-{data}.safetensors",
+    )
     if not source.is_file():
         model = config.model.name
-        raise UserError(f"{model} is not trained on {data}: no {source}; first: {train_command(config)}")
+        raise UserError(
+            f"{model} is not trained on {data}: no {source}; first: {train_command(config)}"
+        )
     if any(key.startswith("model.") for key in config.typed):
         weights = read_weights(str(source), "")
         if weights.model is not None:  # a checkpoint, which has settings of its own

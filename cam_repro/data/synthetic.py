@@ -1,4 +1,6 @@
-"""Draws the pictures of the built-in data set: one object or two of a class before a cluttered background."""
+"""Draws the pictures of the built-in data set: one object or two of a class before a cluttered
+background.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,7 +14,10 @@ from cam_repro.data.annotations import Box
 SIDE = 256  # pixels of the square on which an object is drawn, before it is turned and made small
 LONG_SIDES = (240, 272)  # pixels of the picture's longer side
 RATIOS = (0.62, 1.66)  # its width / height
-SIZES, PAIR_SIZES = (0.34, 0.73), (0.34, 0.48)  # the longer side of an object's box / the picture's shorter side
+SIZES, PAIR_SIZES = (
+    (0.34, 0.73),
+    (0.34, 0.48),
+)  # the longer side of an object's box / the picture's shorter side
 PAIRS = 0.1  # of the pictures show two objects
 MARGIN = 2  # pixels between an object and the picture's edge or the other object
 BLACK, WHITE = "#241f26", "#f7f4ee"
@@ -32,8 +37,19 @@ def ladybird(draw: ImageDraw.ImageDraw) -> None:
 def melon(draw: ImageDraw.ImageDraw) -> None:
     for radius, colour in ((122, "#1f8a35"), (104, "#eef2c3"), (94, "#f0405f")):
         draw.pieslice((128 - radius, 64 - radius, 128 + radius, 64 + radius), 0, 180, colour)
-    for degrees, radius in ((25, 70), (65, 70), (115, 70), (155, 70), (45, 38), (90, 40), (135, 38)):
-        x, y = 128 + radius * math.cos(math.radians(degrees)), 64 + radius * math.sin(math.radians(degrees))
+    for degrees, radius in (
+        (25, 70),
+        (65, 70),
+        (115, 70),
+        (155, 70),
+        (45, 38),
+        (90, 40),
+        (135, 38),
+    ):
+        x, y = (
+            128 + radius * math.cos(math.radians(degrees)),
+            64 + radius * math.sin(math.radians(degrees)),
+        )
         draw.ellipse((x - 5, y - 9, x + 5, y + 9), BLACK)
 
 
@@ -59,12 +75,16 @@ def starfish(draw: ImageDraw.ImageDraw) -> None:
     for arm in range(5):
         for radius, size in ((28, 8), (52, 7), (74, 6), (94, 4)):
             turn = 2 * math.pi * arm / 5
-            draw.circle((128 + radius * math.sin(turn), 128 - radius * math.cos(turn)), size, "#ffe3b8")
+            draw.circle(
+                (128 + radius * math.sin(turn), 128 - radius * math.cos(turn)), size, "#ffe3b8"
+            )
 
 
 def leaf(draw: ImageDraw.ImageDraw) -> None:
     edge = [(8 + 24 * step, 62 * math.sin(math.pi * step / 10) ** 0.8) for step in range(11)]
-    draw.polygon([(x, 128 - y) for x, y in edge] + [(x, 128 + y) for x, y in reversed(edge)], "#3f9a34")
+    draw.polygon(
+        [(x, 128 - y) for x, y in edge] + [(x, 128 + y) for x, y in reversed(edge)], "#3f9a34"
+    )
     draw.line((8, 128, 248, 128), "#cfe88a", 6)
     for x, y in edge[2:9]:
         for sign in (-1, 1):
@@ -109,7 +129,10 @@ KINDS: dict[str, Sketch] = {  # a class's words, and what draws it
 }  # fmt: skip
 DECOYS: tuple[Sketch, ...] = (  # outlines of no class
     lambda draw: draw.regular_polygon((128, 128, 124), 3, fill=BLACK),
-    lambda draw: (draw.rectangle((88, 8, 168, 248), BLACK), draw.rectangle((8, 88, 248, 168), BLACK)),
+    lambda draw: (
+        draw.rectangle((88, 8, 168, 248), BLACK),
+        draw.rectangle((8, 88, 248, 168), BLACK),
+    ),
     lambda draw: (draw.circle((128, 128), 120, BLACK), draw.circle((186, 128), 96, (0, 0, 0, 0))),
     lambda draw: draw.rounded_rectangle((8, 84, 248, 172), 44, BLACK),
 )
@@ -135,8 +158,16 @@ def draw_picture(label: int, rng: Generator) -> tuple[np.ndarray, list[Box]]:
 def background(width: int, height: int, rng: Generator) -> Image.Image:
     """Two muted colours flowing into each other, cloudy, with noise."""
     clouds = [Image.fromarray(rng.random((cells, cells), dtype=np.float32)) for cells in (3, 12)]
-    flow, shade = (np.asarray(one.resize((width, height), Image.Resampling.BICUBIC))[..., None] for one in clouds)
-    pixels = muted(rng) * flow + muted(rng) * (1 - flow) + 60 * (shade - 0.5) + rng.normal(0, 5, (height, width, 1))
+    flow, shade = (
+        np.asarray(one.resize((width, height), Image.Resampling.BICUBIC))[..., None]
+        for one in clouds
+    )
+    pixels = (
+        muted(rng) * flow
+        + muted(rng) * (1 - flow)
+        + 60 * (shade - 0.5)
+        + rng.normal(0, 5, (height, width, 1))
+    )
     return Image.fromarray(np.uint8(np.clip(pixels, 0, 255)))
 
 
@@ -146,7 +177,9 @@ def muted(rng: Generator) -> np.ndarray:
 
 
 def distractor(longer_side: float, rng: Generator) -> Image.Image:
-    """The outline of a class in a muted colour, or another one in any colour; never a class's own pattern."""
+    """The outline of a class in a muted colour, or another one in any colour; never a class's own
+    pattern.
+    """
     of_class = rng.random() < 0.5
     sketch = rng.choice([*KINDS.values()] if of_class else DECOYS)
     thing = turned(sketch, longer_side, rng)
@@ -163,23 +196,34 @@ def turned(sketch: Sketch, longer_side: float, rng: Generator) -> Image.Image:
     thing = square.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR, expand=True)
     thing = thing.crop(opaque_box(thing))
     scale = longer_side / max(thing.size)
-    return thing.resize([max(1, round(side * scale)) for side in thing.size], Image.Resampling.LANCZOS)
+    return thing.resize(
+        [max(1, round(side * scale)) for side in thing.size], Image.Resampling.LANCZOS
+    )
 
 
 def opaque_box(thing: Image.Image) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what is rather opaque than not, the last two outside, as Pillow counts."""
+    """Left, top, right, bottom of what is rather opaque than not, the last two outside, as Pillow
+    counts.
+    """
     return thing.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
 
 
-def place_objects(sketch: Sketch, width: int, height: int, rng: Generator) -> list[tuple[Image.Image, int, int]]:
-    """One object, or in PAIRS of the pictures two, wholly in the picture and often near its edges: each, left, top."""
+def place_objects(
+    sketch: Sketch, width: int, height: int, rng: Generator
+) -> list[tuple[Image.Image, int, int]]:
+    """One object, or in PAIRS of the pictures two, wholly in the picture and often near its edges:
+    each, left, top.
+    """
     count, short = 2 if rng.random() < PAIRS else 1, min(width, height)
     low, high = SIZES if count == 1 else PAIR_SIZES
     longer_sides = short * (high - (high - low) * rng.random(count) ** 2)
     things = [tinted(turned(sketch, longer_side, rng), rng) for longer_side in longer_sides]
-    # Along the picture's longer side the objects share what room is left, so that no two of them overlap.
+    # Along the picture's longer side the objects share what room is left, so that no two of them
+    # overlap.
     long, sides = int(height > width), np.array([thing.size for thing in things])
-    corners = MARGIN + rng.beta(0.5, 0.5, (count, 2)) * (np.array([width, height]) - 2 * MARGIN - sides)
+    corners = MARGIN + rng.beta(0.5, 0.5, (count, 2)) * (
+        np.array([width, height]) - 2 * MARGIN - sides
+    )
     steps = sides[:, long] + MARGIN
     free = max(width, height) - MARGIN - steps.sum()
     corners[:, long] = MARGIN + np.sort(rng.beta(0.5, 0.5, count)) * free + np.cumsum(steps) - steps

@@ -1,4 +1,5 @@
-"""A machine before a long training: what each part of it gives on pictures made here, what limits, how long it takes.
+"""A machine before a long training: what each part of it gives on pictures made here, what limits,
+how long it takes.
 
 It needs no data. Under torchrun every process does its share, and the first one prints.
 """
@@ -46,25 +47,43 @@ SIZES = ((500, 375), (500, 333), (375, 500), (500, 400), (640, 480))  # of ILSVR
 ONE_CORE, DECODING = "decoding, one core", "decoding, all cores"
 STEPS_ALONE, WITH_DATA = "steps, images in memory", "steps with data"
 
-Rates = dict[str, float]  # what was measured → images a second, of all processes together but on one core
+Rates = dict[
+    str, float
+]  # what was measured → images a second, of all processes together but on one core
 
 
 def rehearse(config: Config) -> None:
-    """Measure this machine under the configured network and recipe, and print what that means. Raises UserError."""
+    """Measure this machine under the configured network and recipe, and print what that means.
+    Raises UserError.
+    """
     with ExitStack() as stack:
         with join_world(config.device) as world:
-            model = config.model or model_config("vgg_gap" if world.device.type == "cuda" else "alexnet_gap")
-            recipe = replace(config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0])
+            model = config.model or model_config(
+                "vgg_gap" if world.device.type == "cuda" else "alexnet_gap"
+            )
+            recipe = replace(
+                config.recipe, epochs=1, sizes=config.recipe.sizes[-1:], size_starts=[0.0]
+            )
             check_size(model, "recipe.sizes", config.recipe.sizes)
             work = None
             if world.is_main:  # below cache=, which every machine sees
                 Path(config.cache).mkdir(parents=True, exist_ok=True)
-                work = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=config.cache))
+                work = stack.enter_context(
+                    TemporaryDirectory(prefix="rehearsal-", dir=config.cache)
+                )
                 write_pictures(Path(work) / "tree", STEPS * recipe.batch_size, VAL)
             work = Path(world.broadcast(work))
-            data = replace(config.data, name="rehearsal", root=str(work / "tree"), layout="ilsvrc", generate=None)
+            data = replace(
+                config.data,
+                name="rehearsal",
+                root=str(work / "tree"),
+                layout="ilsvrc",
+                generate=None,
+            )
             places = {key: str(work / key) for key in ("runs", "results", "cache")}
-            short = replace(config, model=model, recipe=recipe, data=data, weights="none", method=None, **places)
+            short = replace(
+                config, model=model, recipe=recipe, data=data, weights="none", method=None, **places
+            )
             where = f"{device_name(str(world.device))}, {available_cores()} cores each; torch {torch.__version__}"
             world.say(f"{world.size} process(es) on {where}")
             rates, saving = _measure(short, world)
@@ -81,13 +100,20 @@ def outlook(model: str, recipe: RecipeConfig, rates: Rates) -> list[str]:
     feeds = rates[DECODING] / rates[STEPS_ALONE]
     slowest = min(rates[part] for part in (DECODING, STEPS_ALONE, WITH_DATA))
     hours = recipe.epochs * ILSVRC_IMAGES["train"] / slowest / 3600
-    val = {what: ILSVRC_IMAGES["val"] / rate / 3600 for what, rate in rates.items() if what.startswith("evaluation")}
+    val = {
+        what: ILSVRC_IMAGES["val"] / rate / 3600
+        for what, rate in rates.items()
+        if what.startswith("evaluation")
+    }
     return [
         f"{'the network limits' if feeds > 1 else 'decoding limits: give it more cores'}; the input side could feed "
         f"{feeds:.1f} × what the network takes",
         f"{model} on ILSVRC, recipe {recipe.name}: {recipe.epochs} epochs × {ILSVRC_IMAGES['train']:,} images at "
         f"{slowest:,.0f} images/s = {hours:,.1f} h",
-        *(f"{what}, of {ILSVRC_IMAGES['val']:,} images: {hours:.1f} h" for what, hours in val.items()),
+        *(
+            f"{what}, of {ILSVRC_IMAGES['val']:,} images: {hours:.1f} h"
+            for what, hours in val.items()
+        ),
         "not measured: the disk that your own pictures are on",
     ]
 
@@ -98,12 +124,18 @@ def write_pictures(root: Path, train: int, val: int) -> None:
     with (root / MAPPING).open("a") as file:
         file.writelines(f"n{91000000 + number} nothing\n" for number in range(990))
     paths = sorted(root.glob("ILSVRC/Data/CLS-LOC/**/*.JPEG"))
-    for annotation in (root / ANNOTATIONS).glob("*.xml"):  # its boxes lie in the enlarged image too, somewhere else
+    for annotation in (root / ANNOTATIONS).glob(
+        "*.xml"
+    ):  # its boxes lie in the enlarged image too, somewhere else
         annotation.write_text(re.sub("<size>.*</size>", "", annotation.read_text()))
 
     def enlarge(number: int) -> None:
-        drawn = np.array(Image.open(paths[number]).resize(SIZES[number % len(SIZES)], Image.Resampling.BICUBIC))
-        noisy = drawn + np.random.default_rng(number).normal(0, 9, drawn.shape)  # as many bytes as a photograph
+        drawn = np.array(
+            Image.open(paths[number]).resize(SIZES[number % len(SIZES)], Image.Resampling.BICUBIC)
+        )
+        noisy = drawn + np.random.default_rng(number).normal(
+            0, 9, drawn.shape
+        )  # as many bytes as a photograph
         Image.fromarray(np.uint8(np.clip(noisy, 0, 255))).save(paths[number], "JPEG", quality=90)
 
     list(in_threads(enlarge, range(len(paths))))
@@ -137,13 +169,22 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
         loaded = (batch.to(world.device) for batch in batches)
         rates[STEPS_ALONE] = rate(repeat(next(loaded)))
         rates[WITH_DATA] = rate(loaded)
-    state, folder, began = snapshot(network, optimizer, progress, world), Path(config.cache) / "saved", time.monotonic()
+    state, folder, began = (
+        snapshot(network, optimizer, progress, world),
+        Path(config.cache) / "saved",
+        time.monotonic(),
+    )
     if not world.is_main:
         return rates, ""
     checkpoint.save(folder, state)
     written = time.monotonic()
-    checkpoint.load(folder, lambda state: restore(state, network, optimizer, progress, world, config.seed))
-    size, took = (folder / checkpoint.CHECKPOINT).stat().st_size, (written - began, time.monotonic() - written)
+    checkpoint.load(
+        folder, lambda state: restore(state, network, optimizer, progress, world, config.seed)
+    )
+    size, took = (
+        (folder / checkpoint.CHECKPOINT).stat().st_size,
+        (written - began, time.monotonic() - written),
+    )
     return rates, "{:.1f} s to write, {:.1f} s to read, {:.0f} MB".format(*took, size / 1e6)
 
 
@@ -165,7 +206,9 @@ def _batches(split: Split, config: Config, world: World, workers: int | None) ->
 
 
 def _decoding(split: Split, config: Config, world: World, workers: int | None) -> float:
-    """This process's images a second, once each decoder has given a batch; workers 0: it decodes itself."""
+    """This process's images a second, once each decoder has given a batch; workers 0: it decodes
+    itself.
+    """
     threads, images = torch.get_num_threads(), 0
     torch.set_num_threads(1)
     with closing(_batches(split, config, world, workers)) as batches:
@@ -181,7 +224,9 @@ def _decoding(split: Split, config: Config, world: World, workers: int | None) -
 
 def _stop_and_resume(config: Config, world: World) -> str:
     """A training that is stopped and goes on beside one that is not, in words."""
-    same = replace(config, deterministic=not config.model.native)  # torchvision's own have pooling that cannot be
+    same = replace(
+        config, deterministic=not config.model.native
+    )  # torchvision's own have pooling that cannot be
     whole, halved = (replace(same, runs=f"{config.runs}{way}") for way in ("", "-stopped"))
     said, steps = "it ended before it could be stopped", count(1)
 
@@ -202,7 +247,9 @@ def _stop_and_resume(config: Config, world: World) -> str:
     if not world.is_main:
         return ""
     files = (run_folder(run) / checkpoint.CHECKPOINT for run in (whole, halved))
-    one, two = (torch.load(file, map_location="cpu", weights_only=True)["network"] for file in files)
+    one, two = (
+        torch.load(file, map_location="cpu", weights_only=True)["network"] for file in files
+    )
     most = max((one[key].double() - two[key].double()).abs().max().item() for key in one)
     return f"{said}; then {'the same weights, bit for bit' if not most else f'weights that differ by up to {most:.1e}'}"
 
@@ -211,7 +258,9 @@ def _evaluation_rates(config: Config) -> Rates:
     """Under the paper's protocol and under the release's, from the trained network to the score."""
     rates = {}
     for name in ("paper", "release"):
-        for evaluation in open_evaluations(replace(config, protocol=written_protocols()[name], weights=None)):
+        for evaluation in open_evaluations(
+            replace(config, protocol=written_protocols()[name], weights=None)
+        ):
             specs_of = localization_specs
             if evaluation.trained.network.cam_obstacle:
                 specs_of = classification_specs

@@ -8,18 +8,26 @@ from pathlib import Path
 import pytest
 from conftest import composed, under
 
-from cam_repro import rehearsal
+from cam_repro import throughput
 from cam_repro.config import RecipeConfig
-from cam_repro.rehearsal import DECODING, STEPS_ALONE, WITH_DATA, outlook, rehearse
+from cam_repro.throughput import DECODING, STEPS_ALONE, WITH_DATA, outlook, rehearse
 
 
 def test_the_slowest_part_decides_how_long_it_takes() -> None:
     """8 epochs × 1,281,167 images: 2,847.04 hours at one image a second."""
     recipe = RecipeConfig(name="finetune", epochs=8)
-    rates = {DECODING: 4000.0, STEPS_ALONE: 1000.0, WITH_DATA: 950.0, "evaluation, protocol=release": 100.0}
+    rates = {
+        DECODING: 4000.0,
+        STEPS_ALONE: 1000.0,
+        WITH_DATA: 950.0,
+        "evaluation, protocol=release": 100.0,
+    }
     fed, length, evaluation, _ = outlook("vgg_gap", recipe, rates)
     assert fed == "the network limits; the input side could feed 4.0 × what the network takes"
-    assert length == "vgg_gap on ILSVRC, recipe finetune: 8 epochs × 1,281,167 images at 950 images/s = 3.0 h"
+    assert (
+        length
+        == "vgg_gap on ILSVRC, recipe finetune: 8 epochs × 1,281,167 images at 950 images/s = 3.0 h"
+    )
     assert evaluation == "evaluation, protocol=release, of 50,000 images: 0.1 h"
 
     # decoded ahead, the few batches of a rehearsal come faster than those of a week
@@ -31,21 +39,29 @@ def test_the_slowest_part_decides_how_long_it_takes() -> None:
 def test_a_rehearsal_needs_no_data_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.2)
-    monkeypatch.setattr(rehearsal, "VAL", 6)
-    tiny = ("recipe.batch_size=8", "recipe.sizes=[32]", "model=squeezenet_gap", "model.input_size=64", "model.units=8")
+    monkeypatch.setattr(throughput, "SECONDS", 0.2)
+    monkeypatch.setattr(throughput, "VAL", 6)
+    tiny = (
+        "recipe.batch_size=8",
+        "recipe.sizes=[32]",
+        "model=squeezenet_gap",
+        "model.input_size=64",
+        "model.units=8",
+    )
     rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *under(tmp_path)]))
     out = capsys.readouterr().out
     for part in ("decoding, one core", "decoding, all cores", "steps, images in memory", "steps with data",
                  "protocol=paper", "protocol=release"):  # fmt: skip
         assert re.search(rf"{part} +[\d,]+\.\d images/s", out), out
     assert re.search(r"to write, [\d.]+ s to read, \d+ MB", out)
-    assert re.search(r"stop and resume +stopped and saved at step 2; then the same weights, bit for bit", out)
+    assert re.search(
+        r"stop and resume +stopped and saved at step 2; then the same weights, bit for bit", out
+    )
     assert "squeezenet_gap on ILSVRC, recipe finetune: 8 epochs" in out and "Traceback" not in out
     assert not any((tmp_path / "cache").iterdir()) and not (tmp_path / "runs").exists()
 
 
 def test_its_pictures_are_of_as_many_bytes_as_photographs(tmp_path: Path) -> None:
-    rehearsal.write_pictures(tmp_path / "tree", 8, 2)
+    throughput.write_pictures(tmp_path / "tree", 8, 2)
     sizes = [path.stat().st_size for path in tmp_path.glob("**/*.JPEG")]
     assert len(sizes) == 10 and 60_000 < sum(sizes) / len(sizes) < 250_000
