@@ -25,6 +25,7 @@ CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
 NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
 FOLDER = r"[^\0]+", "give a folder"
 FILE = r"[^\0]+", "give a file"
+PATH = r"[^\0]+", "give a file or folder"
 DEVICE = (
     r"auto|cpu|mps|cuda(:\d{1,3})?",
     "choose auto, cpu, mps (Apple's GPUs), cuda or cuda:<number>",
@@ -113,6 +114,10 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
+    boxes: str | None = word(PATH, None)  # boxes from elsewhere, in any format of data.annotations
+    box_corners: str | None = choice_or_none(  # of XMLs and CSVs in boxes=; none: 0-inclusive
+        "0-inclusive", "1-inclusive", "0-exclusive", "1-exclusive"
+    )
     split: str = choice(
         "val", "train", "test", "all"
     )  # what is evaluated; of layout=folder test and all too
@@ -203,7 +208,16 @@ class ReportConfig:
 # the options of others; Config, which Hydra composes and the work of every command is given, has
 # them all.
 
-DATA = ("name", "root", "layout", "split", "get", "generate")  # which data set
+DATA = (
+    "name",
+    "root",
+    "layout",
+    "boxes",
+    "box_corners",
+    "split",
+    "get",
+    "generate",
+)  # which data set
 VIEW = ("name", "view", "size", "interpolation")  # what the network sees of an image
 BOX = ("boxes", "threshold", "thresholds", "jpeg", "resize")  # how a map is boxed
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cam_repro.config import Config, DataConfig
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split
 from cam_repro.distributed import World, join_world
 from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate

@@ -1,49 +1,222 @@
-"""Class and boxes of a val image: ILSVRC's XMLs and Kaggle's LOC_val_solution.csv, both read as
-untrusted text.
+"""What others say of images, class and boxes: one reader a format, all read as untrusted text.
 
-Names inside them (<filename>, ImageId) are compared with the files that are there and never made
-into a path.
+A reader is one function and one line in `_format_of`. It gives the annotations of all images that
+it names. Names inside a file are compared with those of the images
+that are there and never made into a path.
+
+Boxes are x1, y1, x2, y2 in pixels, both corners inclusive and counted from 0, unless a format says
+otherwise; a coordinate with a fraction keeps it.
 """
 
+from __future__ import annotations
+
 import csv
-from collections.abc import Iterator
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cam_repro import UserError
+from cam_repro.data.images import SUFFIXES
 from cam_repro.files import read_text
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 LARGEST_COORDINATE = 10**6  # pixels; a JPEG's side has 65,535 at most
+CORNERS = {  # data.box_corners -> what is added to the first and to the last corner
+    "0-inclusive": (0, 0),
+    "1-inclusive": (-1, -1),
+    "0-exclusive": (0, -1),
+    "1-exclusive": (-1, -2),
+}
 
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
-Truth = tuple[str, list[Box]]  # wnid, boxes of that class
-Finding = tuple[str, str]  # a kind, and what was found of which file
+Known = dict[str, "Annotation | Path"]  # by an image's name without its suffix
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
 
-# Kinds of findings of which each makes a score wrong; all others are only worth knowing.
-CONTRADICTIONS = (
-    "reversed box", "box outside the image", "annotation of another size", "annotation of several images",
-    "class of another folder", "class of another list",
-)  # fmt: skip
+
+class Object(NamedTuple):
+    """A box of an image.
+
+    name: of its class, none where the source has no classes; left_out: why the box is not one that
+    a prediction must find (difficult, crowd, group of), empty for all others.
+    """
+
+    box: Box
+    name: str | None = None
+    left_out: str = ""
 
 
 class Annotation(NamedTuple):
-    """What an XML says: size (width, height) of its image, none where it is left out or 0; class
-    and boxes of its first object's class, none where it has no object."""
+    """What one source says of an image.
 
-    size: tuple[int, int] | None
-    truth: Truth | None
+    objects: its boxes; name: its class where the source says it without a box; size: width and
+    height, none where they are left out; relative: the boxes' edges are shares of the image's sides.
+    """
+
+    objects: list[Object] = []  # noqa: RUF012  never changed
+    name: str | None = None
+    size: tuple[int, int] | None = None
+    relative: bool = False
+
+    @property
+    def class_name(self) -> str | None:
+        """Of the image: as it is said, or that of its first object."""
+        if self.name is not None or not self.objects:
+            return self.name
+        return self.objects[0].name
+
+
+class Source:
+    """Annotations by the image's name without its suffix, read from `path` when first asked for.
+
+    read: of a format, path -> the annotations, or of XMLs in a folder the file of each; corners: a
+    key of CORNERS.
+    """
+
+    def __init__(
+        self, path: Path, read: Callable[[Path], Known], corners: str | None = None
+    ) -> None:
+        self.path = path
+        self.read = read
+        self.corners = corners or "0-inclusive"
+
+    @cached_property
+    def known(self) -> Known:
+        """Raises UserError for what is in none of the formats, or damaged."""
+        found = self.read(self.path)
+        if not found:
+            raise UserError(f"{self.path} holds no annotation of any image")
+        return found
+
+    @property
+    def files(self) -> list[Path]:
+        """All that the annotations are read from."""
+        if self.path.is_file():
+            return [self.path]
+        return [file for file in self.path.rglob("*") if file.suffix in (".xml", ".txt", ".mat")]
+
+    def annotation(self, name: str) -> Annotation:
+        """Of an image in `known`. Raises UserError for a file that is no annotation."""
+        found = self.known[name]
+        if isinstance(found, Path):
+            found = read_annotation(found)
+        to_first, to_last = CORNERS[self.corners]
+        if to_first == to_last == 0:
+            return found
+        objects = []
+        for one in found.objects:
+            x1, y1, x2, y2 = one.box
+            box = (x1 + to_first, y1 + to_first, x2 + to_last, y2 + to_last)
+            objects.append(one._replace(box=box))
+        return found._replace(objects=objects)
+
+    def file_of(self, name: str) -> str:
+        """Where an image's annotation stands, for messages."""
+        found = self.known[name]
+        return found.name if isinstance(found, Path) else self.path.name
+
+
+def open_annotations(path: Path, corners: str | None = None) -> Source:
+    """The annotations at `path`, whose format is found by looking.
+
+    corners: a key of CORNERS, for formats that do not say it themselves: XMLs and one's own CSV.
+    Raises UserError for what is in none of the formats.
+    """
+    if not path.exists():
+        raise UserError(f"data.boxes={path} is not there; give a file or folder of boxes")
+    format_name, read = _format_of(path)
+    if corners is not None and read not in (read_xml_folder, read_xml_archive, read_csv):
+        raise UserError(
+            f"data.box_corners={corners}: {format_name} says itself how corners are counted"
+        )
+    return Source(path, read, corners)
+
+
+def _format_of(path: Path) -> tuple[str, Callable[[Path], Known]]:
+    """The format's name and its reader."""
+    if path.is_dir():
+        if (path / "localization.txt").is_file():
+            return "the WSOL benchmark's metadata", read_wsol
+        if any(path.rglob("*.xml")):
+            return "a folder of XMLs", read_xml_folder
+        if any(path.rglob("*.txt")):
+            return "a folder of YOLO's text files", read_yolo
+        raise UserError(f"{path} holds neither XMLs, nor localization.txt, nor YOLO's text files")
+    name = path.name.lower()
+    if name.endswith((".tgz", ".tar.gz", ".tar")):
+        return "an archive of XMLs", read_xml_archive
+    if name == "localization.txt":
+        return "the WSOL benchmark's metadata", read_wsol
+    if name.endswith(".json"):
+        return "COCO's JSON", read_coco
+    if name.endswith(".csv"):
+        header = _header(path)
+        if header == ["ImageId", "PredictionString"]:
+            return "Kaggle's CSV", read_solution
+        if {"ImageID", "LabelName", "XMin"} <= set(header):
+            return "OpenImages' CSV", read_openimages
+        return "a CSV", read_csv
+    raise UserError(
+        f"{path} is in no format of boxes that is known: a folder or .tgz of XMLs, COCO's .json, a .csv "
+        "(Kaggle's, OpenImages' or image,x1,y1,x2,y2,class), the WSOL benchmark's localization.txt, or a "
+        "folder of YOLO's .txt"
+    )
+
+
+# Pascal VOC's XMLs, which ILSVRC's are too
+
+
+def read_xml_folder(path: Path) -> Known:
+    """XMLs at any depth, each read when its image is asked for."""
+    known = {}
+    for file in sorted(path.rglob("*.xml")):
+        if not file.name.startswith("."):
+            known[_bare(os.fspath(file.relative_to(path).with_suffix("")))] = file
+    return known
+
+
+def read_xml_archive(path: Path) -> Known:
+    """A tar of XMLs, as image-net.org's ILSVRC2012_bbox_val_v3.tgz, read whole."""
+    known = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                if not member.isfile() or name.startswith(".") or not name.endswith(".xml"):
+                    continue
+                content = archive.extractfile(member).read()
+                known[_bare(member.name.removesuffix(".xml"))] = parse_annotation(
+                    content, path / name
+                )
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is no whole archive of XMLs: {reason}; fetch it again") from None
+    return known
 
 
 def read_annotation(path: Path) -> Annotation:
-    """Raises UserError for what is no annotation, or declares a document type (entities, external
-    files).
-    """
+    """Raises UserError for what is no annotation, or declares a document type."""
     try:
-        root = fromstring(path.read_bytes(), forbid_dtd=True)
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} is not a readable annotation: {reason}; fetch it again") from None
+    return parse_annotation(content, path)
+
+
+def parse_annotation(content: bytes, path: Path) -> Annotation:
+    """An XML's bytes; `path` names it in messages."""
+    try:
+        root = fromstring(content, forbid_dtd=True)
         if root.tag != "annotation":
             raise ValueError(f"<{root.tag[:40]}> where <annotation> was expected")
         size = None
@@ -51,95 +224,263 @@ def read_annotation(path: Path) -> Annotation:
             size = int(root.findtext("size/width", "")), int(root.findtext("size/height", ""))
         if size == (0, 0):  # as some programs write where they do not know it
             size = None
-        objects = [
-            (
-                one.findtext("name", "").strip(),
-                _box([one.findtext(f"bndbox/{edge}", "") for edge in EDGES]),
-            )
-            for one in root.iterfind("object")
-        ]
-        return Annotation(size, _of_first_class(objects) if objects else None)
+        objects = []
+        for one in root.iterfind("object"):
+            corners = [one.findtext(f"bndbox/{edge}", "") for edge in EDGES]
+            is_difficult = one.findtext("difficult", "0").strip() == "1"
+            name = one.findtext("name", "").strip()
+            objects.append(Object(_box(corners), name, "difficult" if is_difficult else ""))
+        return Annotation(objects, size=size)
     except DefusedXmlException:
         raise UserError(
             f"{path} declares a document type or entities, as no annotation of ILSVRC: refused"
         ) from None
-    except (ParseError, OSError, ValueError, LookupError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is not a readable annotation: {reason}; fetch it again") from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path} is not a readable annotation: {error}; fetch it again") from None
 
 
-def read_solution(path: Path) -> dict[str, Truth]:
-    """LOC_val_solution.csv: `ImageId,wnid x1 y1 x2 y2 wnid x1 …`; empty where there is no such
-    file.
+# Tables
+
+
+def read_solution(path: Path) -> Known:
+    """Kaggle's LOC_val_solution.csv: `ImageId,wnid x1 y1 x2 y2 wnid x1 …`.
 
     It may name more images than the tree holds, as a subset's does. Raises UserError with the line.
     """
-    if not path.is_file():
-        return {}
-    rows = csv.reader(read_text(path).splitlines())
-    found: dict[str, Truth] = {}
-    try:
+    known: dict[str, Annotation] = {}
+    rows = _rows(path)
+    with _line_named(path, rows):
         if next(rows, []) != ["ImageId", "PredictionString"]:
             raise ValueError("expected ImageId,PredictionString")
         for row in filter(None, rows):
-            image, words = row[0], row[1].split() if len(row) == 2 else []
-            if image in found or not words:
+            image = row[0]
+            words = row[1].split() if len(row) == 2 else []
+            if image in known or not words:
                 raise ValueError(
                     "expected one line an image: `image,wnid x1 y1 x2 y2`, with any number of boxes"
                 )
-            objects = [
-                (words[i], _box(words[i + 1 : i + 5]))
-                for i in range(0, len(words), 5)
-                if len(words) > 1
-            ]
-            found[image] = _of_first_class(objects) if objects else (words[0], [])
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}, line {rows.line_num}: {error}; fetch it again") from None
-    return found
+            objects = []
+            for start in range(0, len(words), 5) if len(words) > 1 else ():
+                objects.append(Object(_box(words[start + 1 : start + 5]), words[start]))
+            known[image] = Annotation(objects, name=words[0])
+    return known
 
 
-def size_findings(
-    name: str, said: tuple[int, int] | None, size: tuple[int, int]
-) -> Iterator[Finding]:
-    """Where the annotation `name` speaks of an image of another (width, height): its boxes lie
-    elsewhere.
+IMAGE_COLUMNS = ("image", "image_id", "file", "filename", "file_name", "path")
+CLASS_COLUMNS = ("class", "label", "name", "wnid", "category")
+CORNER_COLUMNS = (("x1", "y1", "x2", "y2"), EDGES, ("x0", "y0", "x1", "y1"))
 
-    Of width and height alone that change places, a program that turned the image by its EXIF tag
-    may be the reason; the boxes tell whether they fit the image as it is stored.
+
+def read_csv(path: Path) -> Known:
+    """One's own table: a header with image, x1, y1, x2, y2 (or xmin …) and maybe class, a box a line."""
+    rows = _rows(path)
+    header = [word.strip().lower() for word in next(rows, [])]
+    image_column = next((name for name in IMAGE_COLUMNS if name in header), None)
+    corner_columns = next((names for names in CORNER_COLUMNS if set(names) <= set(header)), None)
+    class_column = next((name for name in CLASS_COLUMNS if name in header), None)
+    if image_column is None or corner_columns is None:
+        raise UserError(
+            f"{path} begins with {','.join(header)[:80]}; expected a header image,x1,y1,x2,y2,class (class may "
+            "be left out)"
+        )
+    known: dict[str, Annotation] = {}
+    with _line_named(path, rows):
+        for row in filter(None, rows):
+            if len(row) != len(header):
+                raise ValueError(f"{len(row)} values, the header has {len(header)}")
+            said = dict(zip(header, row, strict=True))
+            box = _box([said[column] for column in corner_columns])
+            name = said[class_column].strip() if class_column else None
+            _add(known, said[image_column].strip(), Object(box, name))
+    return known
+
+
+def read_openimages(path: Path) -> Known:
+    """OpenImages' boxes: edges as shares of the sides, LabelName, and IsGroupOf."""
+    names = _openimages_names(path.with_name("class-descriptions-boxable.csv"))
+    known: dict[str, Annotation] = {}
+    lines = read_text(path).splitlines()
+    rows = csv.DictReader(lines)
+    with _line_named(path, rows):
+        for row in rows:
+            box = _box([row[edge] for edge in ("XMin", "YMin", "XMax", "YMax")])
+            label = row["LabelName"]
+            left_out = "group of" if row.get("IsGroupOf") == "1" else ""
+            _add(
+                known, row["ImageID"], Object(box, names.get(label, label), left_out), relative=True
+            )
+    return known
+
+
+def _openimages_names(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    return {row[0]: row[1] for row in csv.reader(read_text(path).splitlines()) if len(row) == 2}
+
+
+def read_wsol(path: Path) -> Known:
+    """The WSOL benchmark's localization.txt (image,x1,y1,x2,y2), with image_sizes.txt beside it."""
+    folder = path if path.is_dir() else path.parent
+    sizes: dict[str, tuple[int, int]] = {}
+    sizes_file = folder / "image_sizes.txt"
+    if sizes_file.is_file():
+        rows = _rows(sizes_file)
+        with _line_named(sizes_file, rows):
+            for image, width, height in filter(None, rows):
+                sizes[image] = int(width), int(height)
+    known: dict[str, Annotation] = {}
+    boxes_file = folder / "localization.txt"
+    rows = _rows(boxes_file)
+    with _line_named(boxes_file, rows):
+        for image, *corners in filter(None, rows):
+            _add(known, image, Object(_box(corners)), size=sizes.get(image))
+    return known
+
+
+def read_coco(path: Path) -> Known:
+    """COCO's JSON: images, annotations (x, y, width, height) and categories, whose ids are names.
+
+    A box covers the pixels from x on, width of them.
     """
-    if said is None or said == size:
-        return
-    kind = "annotation of the turned size" if said == size[::-1] else "annotation of another size"
-    yield kind, "{}: says {}×{}, the image has {}×{}".format(name, *said, *size)
+    try:
+        whole = json.loads(read_text(path))
+        categories = {one["id"]: str(one["name"]) for one in whole["categories"]}
+        images = {one["id"]: one for one in whole["images"]}
+        objects: dict[Any, list[Object]] = {number: [] for number in images}
+        for one in whole["annotations"]:
+            x, y, width, height = _box(one["bbox"])
+            left_out = "crowd" if one.get("iscrowd") else ""
+            box = (x, y, x + width - 1, y + height - 1)
+            objects[one["image_id"]].append(Object(box, categories[one["category_id"]], left_out))
+        known = {}
+        for number, image in images.items():
+            size = None
+            if image.get("width") and image.get("height"):
+                size = int(image["width"]), int(image["height"])
+            known[_bare(_without_suffix(image["file_name"]))] = Annotation(
+                objects[number], size=size
+            )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not COCO's JSON of boxes: {error}") from None
+    except KeyError as error:
+        raise UserError(
+            f"{path} is not COCO's JSON of boxes: {error} is missing or names nothing"
+        ) from None
+    return known
 
 
-def box_findings(file: str, boxes: list[Box], size: tuple[int, int]) -> Iterator[Finding]:
-    """Boxes that cannot be those of an image of (width, height).
+def read_yolo(path: Path) -> Known:
+    """YOLO's text files: `class x y width height` a line, centre and sides as shares of the image's.
 
-    A corner counts from 0 in some annotations and from 1 in others, so that one pixel over the edge
-    is right.
+    The classes are those of classes.txt, or of a .yaml with `names`, in the folder or one above it.
     """
-    width, height = size
-    for x1, y1, x2, y2 in boxes:
-        where = f"{file}: box {x1} {y1} {x2} {y2}, image {width}×{height}"
-        if x2 < x1 or y2 < y1:
-            yield "reversed box", where
-        elif x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-            yield "box outside the image", where
-        elif x2 == width or y2 == height:
-            yield "box one pixel over the edge", where
+    names, names_file = _yolo_names(path)
+    known: dict[str, Annotation] = {}
+    files = [file for file in sorted(path.rglob("*.txt")) if not file.name.startswith(".")]
+    files = [file for file in files if file != names_file]
+    for file in files:
+        rows = csv.reader(read_text(file).splitlines(), delimiter=" ", skipinitialspace=True)
+        objects = []
+        with _line_named(file, rows):
+            for row in filter(None, rows):
+                number, *numbers = row[:5]
+                if names and not 0 <= int(number) < len(names):
+                    raise ValueError(f"class {number} of {len(names)} in {names_file}")
+                x, y, width, height = _box(numbers)
+                box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+                objects.append(Object(box, names[int(number)] if names else None))
+        name = _bare(os.fspath(file.relative_to(path).with_suffix("")))
+        known[name] = Annotation(objects, relative=True)
+    return known
 
 
-def _box(corners: list[str]) -> Box:
-    """Raises ValueError for what are no four numbers of pixels."""
-    numbers = [float(corner) for corner in corners]
-    if len(numbers) != 4 or not all(
-        abs(number) <= LARGEST_COORDINATE for number in numbers
-    ):  # nor for nan
-        raise ValueError(f"{corners}"[:100] + " is no box x1 y1 x2 y2")
-    return tuple(map(int, numbers))
+def _yolo_names(folder: Path) -> tuple[list[str], Path | None]:
+    for place in (folder, folder.parent, folder.parent.parent):
+        if (place / "classes.txt").is_file():
+            lines = read_text(place / "classes.txt").splitlines()
+            return [line.strip() for line in lines if line.strip()], place / "classes.txt"
+        for file in sorted(place.glob("*.y*ml")):
+            try:
+                names = OmegaConf.to_container(OmegaConf.create(read_text(file))).get("names")
+            except (OmegaConfBaseException, ValueError, AttributeError):
+                continue
+            if names:
+                ordered = (
+                    names if isinstance(names, list) else [names[key] for key in sorted(names)]
+                )
+                return list(map(str, ordered)), file
+    return [], None
 
 
-def _of_first_class(objects: list[tuple[str, Box]]) -> Truth:
-    first = objects[0][0]
-    return first, [box for wnid, box in objects if wnid == first]
+# What the readers share
+
+
+def in_pixels(annotation: Annotation, size: tuple[int, int]) -> list[Object]:
+    """The objects with boxes in pixels of an image of (width, height).
+
+    Of an edge that is a share of a side, text has but six digits: what they leave open is taken for
+    the whole pixel that it is nearest to. The last pixel is the one before the right edge.
+    """
+    if not annotation.relative:
+        return annotation.objects
+    objects = []
+    for one in annotation.objects:
+        edges = []
+        for share, side in zip(one.box, (*size, *size), strict=True):
+            edge = share * side
+            is_whole = abs(edge - round(edge)) <= 1.5e-6 * side
+            edges.append(round(edge) if is_whole else edge)
+        left, top, right, bottom = edges
+        objects.append(one._replace(box=(left, top, right - 1, bottom - 1)))
+    return objects
+
+
+def _add(known: dict[str, Annotation], image: str, one: Object, **facts: Any) -> None:
+    """One more box of an image; facts: of its annotation, should this be the first."""
+    name = _bare(_without_suffix(image))
+    if name not in known:
+        known[name] = Annotation([], **facts)
+    known[name].objects.append(one)
+
+
+def _bare(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./").strip("/")
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in SUFFIXES else name
+
+
+def _header(path: Path) -> list[str]:
+    return next(_rows(path), [])
+
+
+def _rows(path: Path) -> Any:
+    return csv.reader(io.StringIO(read_text(path)))
+
+
+class _line_named:
+    """What is wrong in a line of a table is a UserError that names the line."""
+
+    def __init__(self, path: Path, rows: Any) -> None:
+        self.path = path
+        self.rows = rows
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ValueError | LookupError | TypeError | csv.Error):
+            said = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise UserError(
+                f"{self.path}, line {self.rows.line_num}: {said}; fetch it again"
+            ) from None
+
+
+def _box(numbers: list[Any]) -> Box:
+    """Raises ValueError for what are no four numbers; whole ones are int."""
+    found = [float(number) for number in numbers]
+    if len(found) != 4 or not all(abs(number) <= LARGEST_COORDINATE for number in found):  # nor nan
+        raise ValueError(f"{numbers}"[:100] + " is no box x1 y1 x2 y2")
+    return tuple(int(number) if number == int(number) else number for number in found)

@@ -18,7 +18,8 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data.images import SUFFIXES
-from cam_repro.data.split import Split
+from cam_repro.data.layout import Listing, Sources
+from cam_repro.data.storage import Files
 from cam_repro.option_errors import shown
 
 SPLIT_NAMES = {  # of their folders, in any case
@@ -30,7 +31,7 @@ HELD_OUT = 10  # one image of so many of a class is for validation
 
 
 @dataclass
-class Listing:
+class Found:
     """What lies under a folder of class folders.
 
     images: class → the sorted paths of its images, from `folder` on; passed_over: a kind → paths of
@@ -45,83 +46,106 @@ class Listing:
         self.passed_over.setdefault(kind, []).append(path)
 
 
-def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The split "train", "val" or "test", or "all": every image of the folder, whatever its
-    sub-folders are called.
-
-    Nothing is kept in `cache`, since listing the folders is all there is to do. Raises UserError
-    for a folder that is not as the first line of this file says.
-    """
-    root = _root(data)
-    folders = _split_folders(root)
-    training = _list_training(root, folders)
-    if split == "val" and "val" not in folders and "test" in folders:
-        split = "test"
-    if split == "all":
-        listing = _list_all(root, folders)
-        wnids = sorted(listing.images)
-    elif split in folders and split != "train":
-        listing = _list_classes(folders[split])
-        wnids = _training_classes(training) or sorted(listing.images)
-    elif split == "test":
+def find(data: DataConfig) -> "ClassFolders":
+    root = Path(data.root or "")
+    if data.root is None or not root.is_dir():
         raise UserError(
-            f"data.split=test: {root} has no folder test; choose data.split=all to take all of {root}"
+            f"data={data.name}: data.root={data.root or 'null'} is no folder; {data.get}"
         )
-    else:
-        listing = training
-        wnids = _training_classes(training)
-        if not wnids:
-            raise _no_images(training, folders)
-    unknown = sorted(listing.images.keys() - set(wnids))
-    if unknown:
-        raise UserError(
-            f"{listing.folder / unknown[0]} is a class that {training.folder} does not have"
+    return ClassFolders(root)
+
+
+class ClassFolders:
+    """A folder of images per class at a root."""
+
+    found = ""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folders = _split_folders(root)
+        self.training = _list_training(root, self.folders)
+
+    @property
+    def wnids(self) -> list[str]:
+        """The sorted names of the folders that hold training images.
+
+        Where there are none, as in a test set, those of the images that are there.
+        """
+        names = _training_classes(self.training) or sorted(
+            _list_all(self.root, self.folders).images
         )
+        if not names:
+            raise _no_images(self.training, self.folders)
+        return names
 
-    remarks = dict(listing.passed_over)
-    files, labels = [], []
-    for label, wnid in enumerate(wnids):
-        of_class = listing.images.get(wnid, [])
-        if listing is training and not folders.keys() & {"val", "test"}:
-            held_out = held_out_of(of_class)
-            if not held_out and of_class:
-                remarks.setdefault("classes of one image, which is for training", []).append(wnid)
-            of_class = [file for file in of_class if (file in held_out) == (split == "val")]
-        files += of_class
-        labels += [label] * len(of_class)
-    if not files:
-        raise UserError(
-            f"{listing.folder} leaves no images for {split}; add some, or sort them into train/ and val/"
+    @property
+    def words(self) -> list[str]:
+        return self.wnids
+
+    def splits(self) -> list[str]:
+        beside = [split for split in ("val", "test") if split in self.folders]
+        if not self.training.images:
+            return beside
+        return ["train", *(beside or ["val"])]
+
+    def watched(self, split: str) -> None:
+        """Nothing: listing the folders is all there is to do."""
+
+    def sources(self, split: str) -> Sources:
+        return Sources()
+
+    def listing(self, split: str) -> Listing:
+        """Of "train", "val" or "test", or "all": every image of the folder.
+
+        Raises UserError for a folder that is not as the first line of this file says.
+        """
+        if split == "val" and "val" not in self.folders and "test" in self.folders:
+            split = "test"
+        if split == "all":
+            found = _list_all(self.root, self.folders)
+            wnids = sorted(found.images)
+        elif split in self.folders and split != "train":
+            found = _list_classes(self.folders[split])
+            wnids = _training_classes(self.training) or sorted(found.images)
+        elif split == "test":
+            raise UserError(
+                f"data.split=test: {self.root} has no folder test; "
+                f"choose data.split=all to take all of {self.root}"
+            )
+        else:
+            found = self.training
+            wnids = _training_classes(found)
+            if not wnids:
+                raise _no_images(found, self.folders)
+        unknown = sorted(found.images.keys() - set(wnids))
+        if unknown:
+            raise UserError(
+                f"{found.folder / unknown[0]} is a class that {self.training.folder} does not have"
+            )
+
+        remarks = dict(found.passed_over)
+        is_held_out = found is self.training and not self.folders.keys() & {"val", "test"}
+        files, labels = [], []
+        for label, wnid in enumerate(wnids):
+            of_class = found.images.get(wnid, [])
+            if is_held_out:
+                held_out = held_out_of(of_class)
+                if not held_out and of_class:
+                    remarks.setdefault("classes of one image, which is for training", []).append(
+                        wnid
+                    )
+                of_class = [file for file in of_class if (file in held_out) == (split == "val")]
+            files += of_class
+            labels += [label] * len(of_class)
+        if not files:
+            raise UserError(
+                f"{found.folder} leaves no images for {split}; "
+                "add some, or sort them into train/ and val/"
+            )
+        images = Files(found.folder, np.array(files))
+        return Listing(
+            images, np.array(labels, np.int64), wnids, wnids, split, upright=True, remarks=remarks
         )
-    return Split(
-        listing.folder, np.array(files), np.array(labels, np.int64), np.empty((0, 4), np.int32),
-        np.zeros(len(files) + 1, np.int64), wnids, wnids, upright=True, name=split, remarks=remarks,
-    )  # fmt: skip
-
-
-def splits_of(data: DataConfig) -> list[str]:
-    """The splits that there are of train, val and test."""
-    root = _root(data)
-    folders = _split_folders(root)
-    beside = [split for split in ("val", "test") if split in folders]
-    if not _list_training(root, folders).images:
-        return beside
-    return ["train", *(beside or ["val"])]
-
-
-def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
-    """The sorted names of the folders that hold training images, as their own words.
-
-    Where there are none, as in a test set, those of the images that are there.
-    """
-    root = _root(data)
-    folders = _split_folders(root)
-    names = _training_classes(_list_training(root, folders)) or sorted(
-        _list_all(root, folders).images
-    )
-    if not names:
-        raise _no_images(_list_training(root, folders), folders)
-    return names, names
 
 
 def held_out_of(files: list[bytes]) -> set[bytes]:
@@ -136,15 +160,6 @@ def held_out_of(files: list[bytes]) -> set[bytes]:
     in_order = sorted(files, key=lambda file: (hashlib.blake2b(file, digest_size=8).digest(), file))
     count = max(1, (len(files) + HELD_OUT // 2) // HELD_OUT)
     return set(in_order[:count])
-
-
-def _root(data: DataConfig) -> Path:
-    root = Path(data.root or "")
-    if data.root is None or not root.is_dir():
-        raise UserError(
-            f"data={data.name}: data.root={data.root or 'null'} is no folder; {data.get}"
-        )
-    return root
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -180,20 +195,20 @@ def _holds_folders_alone(folder: Path) -> bool:
     return holds_folders
 
 
-def _list_training(root: Path, folders: dict[str, Path]) -> Listing:
+def _list_training(root: Path, folders: dict[str, Path]) -> Found:
     """The folder of train, or the root without the folders of the other splits."""
     if "train" not in folders:
         return _list_classes(root, but=[folder.name for folder in folders.values()])
-    listing = _list_classes(folders["train"])
+    found = _list_classes(folders["train"])
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and folder not in folders.values() and not folder.name.startswith("."):
-            listing.pass_over("folders beside the splits", folder.name)
-    return listing
+            found.pass_over("folders beside the splits", folder.name)
+    return found
 
 
-def _list_all(root: Path, folders: dict[str, Path]) -> Listing:
+def _list_all(root: Path, folders: dict[str, Path]) -> Found:
     """Every class folder of every split, and those of the root where none of them is one of train."""
-    whole = Listing(root)
+    whole = Found(root)
     parts = [_list_training(root, folders)]
     parts += [_list_classes(folders[split]) for split in ("val", "test") if split in folders]
     for part in parts:
@@ -205,30 +220,30 @@ def _list_all(root: Path, folders: dict[str, Path]) -> Listing:
     return whole
 
 
-def _list_classes(folder: Path, but: Sequence[str] = ()) -> Listing:
+def _list_classes(folder: Path, but: Sequence[str] = ()) -> Found:
     """The images under the class folders of `folder`, but for some of these."""
-    listing = Listing(folder)
+    found = Found(folder)
     above = {_identity(path) for path in (folder, *folder.resolve().parents)}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
-            listing.pass_over("hidden files and folders", entry.name)
+            found.pass_over("hidden files and folders", entry.name)
         elif _is_folder(entry):
             if entry.name in but:
                 continue
-            files = _list_images(listing, entry.name, above)
+            files = _list_images(found, entry.name, above)
             if files:
-                listing.images[entry.name] = sorted(files)
+                found.images[entry.name] = sorted(files)
             else:
-                listing.pass_over("classes without images", entry.name)
+                found.pass_over("classes without images", entry.name)
         elif entry.name.lower().endswith(SUFFIXES):
-            listing.pass_over("images in no class folder", entry.name)
+            found.pass_over("images in no class folder", entry.name)
         else:
-            listing.pass_over(_kind_of_file(entry.name), entry.name)
-    return listing
+            found.pass_over(_kind_of_file(entry.name), entry.name)
+    return found
 
 
-def _list_images(listing: Listing, wnid: str, above: set[tuple[int, int]]) -> list[bytes]:
-    """The images at any depth under a class folder, from the listing's folder on.
+def _list_images(found: Found, wnid: str, above: set[tuple[int, int]]) -> list[bytes]:
+    """The images at any depth under a class folder, from the found's folder on.
 
     Each folder is listed once, and those above the class folder not at all, so that no link leads
     round in a circle.
@@ -238,22 +253,22 @@ def _list_images(listing: Listing, wnid: str, above: set[tuple[int, int]]) -> li
     waiting = [wnid]
     while waiting:
         inside = waiting.pop()
-        folder = listing.folder / inside
+        folder = found.folder / inside
         identity = _identity(folder)
         if identity in listed:
-            listing.pass_over("links to folders that are listed anyway", inside)
+            found.pass_over("links to folders that are listed anyway", inside)
             continue
         listed.add(identity)
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = f"{inside}/{entry.name}"
             if entry.name.startswith("."):
-                listing.pass_over("hidden files and folders", path)
+                found.pass_over("hidden files and folders", path)
             elif _is_folder(entry):
                 waiting.append(path)
             elif not entry.name.lower().endswith(SUFFIXES):
-                listing.pass_over(_kind_of_file(entry.name), path)
+                found.pass_over(_kind_of_file(entry.name), path)
             elif entry.is_symlink() and not os.path.isfile(entry):  # noqa: PTH113
-                listing.pass_over("links that lead nowhere", path)
+                found.pass_over("links that lead nowhere", path)
             else:
                 files.append(os.fsencode(path))
     return files
@@ -280,7 +295,7 @@ def _kind_of_file(name: str) -> str:
     return f"{suffix} files" if suffix else "files without a suffix"
 
 
-def _training_classes(training: Listing) -> list[str]:
+def _training_classes(training: Found) -> list[str]:
     """The sorted classes; none without images. Raises UserError for what is not meant as classes."""
     names = sorted(training.images)
     splits = [
@@ -315,7 +330,7 @@ def _one_class(folder: Path, name: str) -> UserError:
     )
 
 
-def _no_images(training: Listing, folders: dict[str, Path]) -> UserError:
+def _no_images(training: Found, folders: dict[str, Path]) -> UserError:
     """What is said where there is nothing to train on."""
     folder = training.folder
     said = f"no images in folders under {folder}"

@@ -1,39 +1,36 @@
-"""ILSVRC's CLS-LOC tree: which images there are, their labels and their boxes; and its lists, read
-and written.
+"""ILSVRC in every form in which it is distributed, found by looking; and its lists, read and written.
 
-Only names found by listing the tree's folders become paths; names written in its lists are looked
-up among them, so no list can lead out of the tree. Links in the tree are followed: whoever owns the
+Only names found by listing folders and archives become paths; names written in lists are looked up
+among them, so no list can lead out of the tree. Links in the tree are followed: whoever owns the
 tree put them there.
 """
 
-import hashlib
+import io
 import os
-import shlex
-from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import DataConfig, names_in
-from cam_repro.cores import in_threads
+from cam_repro.config import DataConfig
 from cam_repro.data.annotations import (
-    CONTRADICTIONS,
     Annotation,
-    Finding,
-    Truth,
-    box_findings,
-    read_annotation,
+    Known,
+    Source,
     read_solution,
-    size_findings,
+    read_xml_archive,
+    read_xml_folder,
 )
-from cam_repro.data.images import SUFFIXES, CorruptImage, read_size
-from cam_repro.data.split import Split, load_arrays, save_arrays
+from cam_repro.data.images import SUFFIXES
+from cam_repro.data.layout import Listing, Sources
+from cam_repro.data.storage import Files, archived, tar_members
 from cam_repro.files import read_text
 
-MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under the tree's root
+MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under Kaggle's root
 SOLUTION = "LOC_val_solution.csv"
 IMAGES = "ILSVRC/Data/CLS-LOC"
 ANNOTATIONS = "ILSVRC/Annotations/CLS-LOC/val"
@@ -41,195 +38,379 @@ IMAGE_SETS = {
     "train": "ILSVRC/ImageSets/CLS-LOC/train_cls.txt",
     "val": "ILSVRC/ImageSets/CLS-LOC/val.txt",
 }
-# A large data set has a few such boxes of its own, and is scored with them; more mean that the
-# annotations are those of other images, or of the same at another size.
-NOISE_KINDS = ("box outside the image", "annotation of another size")
-MOST_NOISE = 0.001  # of the images
-_INDEX_FORMAT = "4"  # of the cached index: another one, or other rules of reading, make it anew
+BOX_ARCHIVE = "ILSVRC2012_bbox_val_v3.tgz"  # as image-net.org names what it gives away
+DEVKIT = "ILSVRC2012_devkit_t12"
+VAL_NAME = "ILSVRC2012_val_{:08d}"
+
+BOX_PLACES = {  # the first goes before the second
+    ANNOTATIONS: read_xml_folder,
+    "Annotations/CLS-LOC/val": read_xml_folder,
+    BOX_ARCHIVE: read_xml_archive,
+    SOLUTION: read_solution,
+}
+WNID = re.compile(r"n\d{8}")
+CLASS_TAR = re.compile(rb"n\d{8}\.tar")  # in the tar of train, a tar a class
+NAME_WITH_CLASS = re.compile(r"(.+)_(n\d{8})")  # Hugging Face's: ILSVRC2012_val_00000293_n01440764
+FORMS = (
+    f"Kaggle's {IMAGES}, torchvision's train/<wnid> and val/<wnid>, image-net.org's "
+    "ILSVRC2012_img_val.tar and _img_train.tar, Hugging Face's train-*.parquet and "
+    "validation-*.parquet, WebDataset's tars, ImageNetV2's folders 0 to 999"
+)
 
 
-def open_split(data: DataConfig, split: str, cache: Path) -> Split:
-    """The train or val split of a tree, from the index in `cache` unless the tree has changed
-    since.
-
-    Raises UserError, before an image is decoded, where val's annotations contradict its images or
-    each other.
-    """
-    if split not in IMAGE_SETS:
-        raise UserError(
-            f"data.split={split}: data.layout=ilsvrc has the splits {' and '.join(IMAGE_SETS)} alone"
-        )
-    root, (wnids, words) = tree_root(data), read_classes(data)
-    key = hashlib.sha256(f"{root.resolve()}|{split}".encode()).hexdigest()[:16]
-    index, signature = cache / "index" / f"{key}.npz", _signature(root, split, wnids)
-    arrays = load_arrays(index)
-    if arrays.pop("signature", None) != signature:
-        arrays = _build_index(root, split, wnids, check_command(data))
-        save_arrays(index, signature=np.array(signature), **arrays)
-    return Split(root / IMAGES / split, **arrays, wnids=wnids, words=words, name=split)
-
-
-def read_classes(data: DataConfig) -> tuple[list[str], list[str]]:
-    """wnids and words in the tree's order; no image is looked for."""
-    return read_synset_mapping(tree_root(data, MAPPING) / MAPPING)
-
-
-def imagenet_classes() -> tuple[list[str], list[str]]:
-    """wnids and words of ILSVRC 2012's 1000 classes, in the order of torchvision's, timm's and
-    Caffe's networks.
-    """
-    return read_synset_mapping(Path(__file__).with_name("imagenet_classes.txt"))
-
-
-def tree_root(data: DataConfig, wanted: str = IMAGES) -> Path:
-    """The data root, or a UserError that says which part of the tree was looked for and how to get
-    it.
-    """
-    advice = (
-        f"{data.get}; or data=shapes, which needs nothing"
-        if data.get
-        else "data=shapes needs nothing"
-    )
+def find(data: DataConfig) -> "Form":
+    """The form in which ILSVRC, or another data set in its layout, lies at the root."""
+    advice = "data=shapes needs nothing"
+    if data.get:
+        advice = f"{data.get}; or data=shapes, which needs nothing"
     if data.root is None:
         raise UserError(f"data={data.name} has no root: {advice}")
     root = Path(data.root)
-    if not (root / wanted).exists():
-        raise UserError(f"no {wanted} under data.root={root}: {advice}")
-    return root
+    for look in (_kaggle, _parquet, _tars, _torchvision, _imagenet_v2):
+        form = look(root)
+        if form is not None:
+            return form
+    raise UserError(f"data.root={root} holds ILSVRC in none of its forms ({FORMS}): {advice}")
 
 
-def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
-    """wnids and words, one class a line: class i is line i."""
-    lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
-    wnids = [line[0] for line in lines]
-    if len(set(wnids)) != len(wnids) or not wnids:
-        raise UserError(
-            f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line"
-        )
-    return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
+class Form:
+    """ILSVRC as it lies at a root.
 
-
-def _signature(root: Path, split: str, wnids: list[str]) -> str:
-    """Changes with the class order, with files added or removed, and with the size or date of any
-    annotation and of any val image, which are held against each other."""
-    folder = root / IMAGES / split
-    watched = [root / SOLUTION, root / IMAGE_SETS[split], folder, *folder.glob("*/")]
-    if split == "val":
-        watched += (root / ANNOTATIONS).glob("*.xml")
-        watched += (folder / file for file in scan_images(folder))
-    digest = hashlib.sha256("\n".join([_INDEX_FORMAT, *wnids]).encode())
-    for path in sorted(map(os.fspath, watched)):
-        status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116  of 50,000 files
-        digest.update(os.fsencode(f"{path}|{status and (status.st_ctime_ns, status.st_size)}\n"))
-    return digest.hexdigest()
-
-
-def _build_index(root: Path, split: str, wnids: list[str], command: str) -> dict[str, np.ndarray]:
-    """The arrays of a Split. command: what a UserError proposes to type, to list all that it
-    counts.
+    parts: a split -> its folder (of a tree) or its archives. found: in words.
     """
-    folder = root / IMAGES / split
-    files = _listed_files(root, split)
-    class_of = {wnid: label for label, wnid in enumerate(wnids)}
-    solution = read_solution(root / SOLUTION) if split == "val" else {}
-    with_xml = xml_stems(root) if split == "val" else set()
 
-    def look_at(file: str) -> tuple[Truth | None, list[Finding]]:
-        stem = stem_of(file)
-        annotation = (
-            read_annotation(root / ANNOTATIONS / f"{stem}.xml") if stem in with_xml else None
-        )
-        listed = solution.get(stem)
-        truth = truth_of(file, annotation, listed)
-        if (
-            annotation is None and listed is None
-        ):  # its folder alone tells its class, and there is no box
-            return truth, []
-        try:
-            size = read_size(folder / file)
-        except CorruptImage as error:
-            raise UserError(
-                f"corrupt image {error}: an evaluation counts every image; fetch it again"
-            ) from None
-        return truth, list(contradictions(file, annotation, listed, size, class_of))
+    def __init__(self, root: Path, found: str, parts: dict[str, list[Path]]) -> None:
+        self.root = root
+        self.found = found
+        self.parts = parts
 
-    labels, boxes = [], []
-    findings = shared_annotations(files, with_xml, solution)
-    looked_at = (
-        in_threads(look_at, files) if split == "val" else map(look_at, files)
-    )  # of train no file is opened
-    for file, (truth, found) in zip(
-        tqdm(files, f"index {split}", leave=False, disable=None), looked_at, strict=True
-    ):
-        if truth is None:
+    @cached_property
+    def _classes(self) -> tuple[list[str], list[str]]:
+        if (self.root / MAPPING).is_file():
+            return read_synset_mapping(self.root / MAPPING)
+        return imagenet_subset(self.class_folders(), self.root)
+
+    @property
+    def wnids(self) -> list[str]:
+        return self._classes[0]
+
+    @property
+    def words(self) -> list[str]:
+        return self._classes[1]
+
+    def class_folders(self) -> set[str]:
+        """Names of folders that are classes; empty where all of ILSVRC's are meant."""
+        return set()
+
+    def splits(self) -> list[str]:
+        return list(self.parts)
+
+    def check_split(self, split: str) -> None:
+        if split not in IMAGE_SETS:
             raise UserError(
-                f"{folder / file} has no label: neither {stem_of(file)}.xml nor {SOLUTION} names it"
+                f"data.split={split}: data.layout=ilsvrc has the splits {' and '.join(IMAGE_SETS)} alone"
             )
-        if truth[0] not in class_of:
-            raise UserError(
-                f"{folder / file} is of class {truth[0]}, which {MAPPING} does not list"
+
+    def sources(self, split: str) -> Sources:
+        """The boxes of val that lie beside the images, and the devkit's list of classes."""
+        if split != "val":
+            return Sources(with_difficult=True)
+        boxes = []
+        for place, read in BOX_PLACES.items():
+            for path in (self.root / place, self.root / "data" / place):
+                if path.is_file() or any(path.glob("*.xml")):
+                    boxes.append(Source(path, read))
+        classes = []
+        for devkit in (self.root / DEVKIT, self.root / f"{DEVKIT}.tar.gz"):
+            if devkit.exists():
+                classes.append(Source(devkit, read_devkit))
+        return Sources(boxes, classes, with_difficult=True)
+
+    def _listing(self, split: str, images: Files, labels: list[int]) -> Listing:
+        """In the devkit's order, where all images have its names."""
+        stems = [os.path.basename(name) for name in images.names.tolist()]  # noqa: PTH119  of a million
+        if split == "val" and all(stem.startswith(b"ILSVRC2012_val_") for stem in stems):
+            order = np.argsort(np.array(stems), kind="stable")
+            images = images.take(order)
+            labels = np.array(labels, np.int64)[order]
+        return Listing(images, np.array(labels, np.int64), self.wnids, self.words, split)
+
+
+class Tree(Form):
+    """Images that are files of their own: in class folders, or beside each other."""
+
+    def class_folders(self) -> set[str]:
+        names = set()
+        for (folder,) in self.parts.values():
+            for entry in os.scandir(folder) if folder.is_dir() else ():
+                if entry.is_dir() and not entry.name.startswith("."):
+                    names.add(entry.name)
+        return names
+
+    def image_set(self, split: str) -> Path:
+        """The list of the split's images, which need not be there."""
+        beside = self.root / IMAGE_SETS[split].removeprefix("ILSVRC/")
+        return beside if beside.is_file() else self.root / IMAGE_SETS[split]
+
+    def files(self, split: str) -> list[str]:
+        """All images of the split's folder, listed or not."""
+        return scan_images(self.parts[split][0]) if split in self.parts else []
+
+    def watched(self, split: str) -> list[Path]:
+        self.check_split(split)
+        if split not in self.parts:
+            return []
+        folder = self.parts[split][0]
+        watched = [self.image_set(split), folder, *folder.glob("*/")]
+        if split == "val":  # which are held against their annotations
+            watched += (folder / file for file in scan_images(folder))
+        return watched
+
+    def listing(self, split: str, listed_only: bool = True) -> Listing:
+        """listed_only: of the images that are there those alone that a list of ImageSets names."""
+        self.check_split(split)
+        folder = self.parts.get(split, [self.root / split])[0]
+        files = scan_images(folder)
+        if not files:
+            raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
+        if listed_only and self.image_set(split).is_file():
+            files = _in_order_of(
+                read_image_set(self.image_set(split)), files, self.image_set(split)
             )
-        labels.append(class_of[truth[0]])
-        boxes.append(truth[1])
-        findings += found
-    refuse_contradictions(findings, len(files), folder, command)
-    return {
-        "files": np.array([os.fsencode(file) for file in files]),
-        "labels": np.array(labels, np.int64),
-        "boxes": np.array([box for of_image in boxes for box in of_image], np.int32).reshape(-1, 4),
-        "box_starts": np.cumsum([0] + [len(of_image) for of_image in boxes]),
-    }
+        class_of = {wnid: label for label, wnid in enumerate(self.wnids)}
+        labels = []
+        for file in files:
+            wnid = file.partition("/")[0] if "/" in file else wnid_of(file)
+            if wnid and wnid not in class_of:
+                raise UserError(
+                    f"{folder / file} is of class {wnid}, which {MAPPING} does not list"
+                )
+            labels.append(class_of.get(wnid, -1))
+        names = np.array([os.fsencode(file) for file in files])
+        return self._listing(split, Files(folder, names), labels)
 
 
-def refuse_contradictions(findings: list[Finding], images: int, folder: Path, command: str) -> None:
-    """UserError where annotations contradict their images, but for a few boxes of many images.
+class NumberedTree(Tree):
+    """ImageNetV2: a folder a class, named by its number in ILSVRC's order."""
 
-    command: what to type to list all that is counted.
-    """
-    wrong = [(kind, what) for kind, what in findings if kind in CONTRADICTIONS]
-    if not wrong:
-        return
-    kind, what = wrong[0]
-    said = (
-        f"{folder}: annotations that contradict their images or each other: {len(wrong):,}, "
-        f"first {what} ({kind}); to list them all, type {command}"
+    def class_folders(self) -> set[str]:
+        return set()
+
+    def listing(self, split: str, listed_only: bool = True) -> Listing:
+        self.check_split(split)
+        if split not in self.parts:
+            raise UserError(f"{self.root} is ImageNetV2, which has a val split alone")
+        files = scan_images(self.root)
+        names = np.array([os.fsencode(file) for file in files])
+        labels = [int(file.partition("/")[0]) for file in files]
+        return self._listing(split, Files(self.root, names), labels)
+
+
+class Archives(Form):
+    """Images in tars or parquet shards, which stay as they are."""
+
+    def watched(self, split: str) -> list[Path]:
+        self.check_split(split)
+        return self.parts.get(split, [])
+
+    def listing(self, split: str) -> Listing:
+        self.check_split(split)
+        if split not in self.parts:
+            raise UserError(
+                f"{self.root} has no archive of {split}; it has {' and '.join(self.parts)}"
+            )
+        rows = []
+        labels = []
+        read = _rows_of_shard if self.parts[split][0].suffix == ".parquet" else _rows_of_tar
+        class_of = {wnid: label for label, wnid in enumerate(self.wnids)}
+        for archive in self.parts[split]:
+            for name, first, second, number in read(archive):
+                name, wnid = canonical(name)
+                label = class_of.get(wnid, -1) if wnid else number
+                if (wnid and label < 0) or label >= len(class_of):
+                    raise UserError(
+                        f"{archive}: {name} is of class {wnid or label}, which is none of ILSVRC's"
+                    )
+                rows.append((os.fsencode(name), archive, first, second))
+                labels.append(label)
+        if not rows:
+            raise UserError(f"{self.parts[split][0]} holds no images; expected JPEGs")
+        order = sorted(range(len(rows)), key=lambda row: rows[row][0])
+        images = archived(self.root, [rows[row] for row in order])
+        return self._listing(split, images, [labels[row] for row in order])
+
+
+def _kaggle(root: Path) -> Form | None:
+    if not (root / IMAGES).is_dir():
+        return None
+    return Tree(root, "", {split: [root / IMAGES / split] for split in IMAGE_SETS})
+
+
+def _torchvision(root: Path) -> Form | None:
+    parts = {}
+    for split in IMAGE_SETS:
+        for folder in (root / split, root / f"ILSVRC2012_img_{split}"):
+            if folder.is_dir() and scan_images(folder, at_most=1):
+                parts[split] = [folder]
+    if not parts:
+        return None
+    return Tree(
+        root, f"ILSVRC in torchvision's form: {' and '.join(f'{split}/' for split in parts)}", parts
     )
-    is_noise = all(kind in NOISE_KINDS for kind, _ in wrong) and len(wrong) <= MOST_NOISE * images
-    if not is_noise:
-        raise UserError(said)
-    tqdm.write(f"{said}; they are scored as they stand")
 
 
-def _listed_files(root: Path, split: str) -> list[str]:
-    """The images of a split, in the order of its list in ImageSets; all of them, sorted, where
-    there is none.
+def _imagenet_v2(root: Path) -> Form | None:
+    if not root.is_dir():
+        return None
+    folders = [entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."]
+    if len(folders) < 2 or not all(name.isdecimal() and int(name) < 1000 for name in folders):
+        return None
+    return NumberedTree(
+        root, f"ImageNetV2: {len(folders)} folders named by ILSVRC's class numbers", {"val": [root]}
+    )
+
+
+def _tars(root: Path) -> Form | None:
+    return _archives(root, "*.tar", "tars of ILSVRC")
+
+
+def _parquet(root: Path) -> Form | None:
+    return _archives(root, "*.parquet", "ILSVRC in parquet shards")
+
+
+def _archives(root: Path, pattern: str, kind: str) -> Form | None:
+    for folder in (root, root / "data"):
+        parts: dict[str, list[Path]] = {}
+        for archive in sorted(folder.glob(pattern)):
+            is_hidden = archive.name.startswith(".")
+            for split in IMAGE_SETS:
+                if split in archive.name.lower() and not is_hidden:
+                    parts.setdefault(split, []).append(archive)
+        if parts:
+            _refuse_missing_shards(parts)
+            counts = " and ".join(
+                f"{len(archives)} of {split}" for split, archives in parts.items()
+            )
+            return Archives(root, f"{kind}: {counts}", parts)
+    return None
+
+
+def _refuse_missing_shards(parts: dict[str, list[Path]]) -> None:
+    """Shards say how many they are: train-00003-of-00294.parquet."""
+    for archives in parts.values():
+        found = [re.search(r"-(\d+)-of-(\d+)", archive.name) for archive in archives]
+        if not all(found):
+            continue
+        numbers = {int(one[1]) for one in found}
+        missing = sorted(set(range(int(found[0][2]))) - numbers)
+        if missing:
+            first = archives[0].name.replace(
+                found[0][0], f"-{missing[0]:0{len(found[0][1])}d}-of-{found[0][2]}"
+            )
+            raise UserError(
+                f"{archives[0].parent} lacks {len(missing)} of {found[0][2]} shards, the first {first}; fetch it"
+            )
+
+
+def _rows_of_tar(tar: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Images of a tar: (name, offset, length, class number or -1).
+
+    WebDataset puts the class of key.jpg into key.cls beside it.
     """
-    folder, image_set = root / IMAGES / split, root / IMAGE_SETS[split]
-    files = scan_images(folder)
-    if not files:
-        raise UserError(f"{folder} holds no images (*.JPEG); see data.root=")
-    if not image_set.is_file():
-        return files
-    names, by_name = read_image_set(image_set), by_listed_name(files)
-    if missing := [name for name in names if name not in by_name]:
+    images = []
+    numbers = {}
+    with tar.open("rb") as file:
+        for raw, offset, length in tar_members(tar, CLASS_TAR):
+            name = os.fsdecode(raw).removeprefix("./")
+            base = name.rpartition("/")[2]
+            if base.startswith("."):
+                continue
+            key, _, suffix = name.rpartition(".")
+            if suffix == "cls":
+                file.seek(offset)
+                numbers[key] = int(file.read(length))
+            elif f".{suffix.lower()}" in SUFFIXES:
+                images.append((key, name, offset, length))
+    for key, name, offset, length in images:
+        yield name, offset, length, numbers.get(key, -1)
+
+
+def _rows_of_shard(shard: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Images of a parquet shard with columns image {bytes, path} and label: (name, group, row, class)."""
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(shard) as opened:
+            for group in range(opened.num_row_groups):
+                table = opened.read_row_group(group, columns=["image.path", "label"])
+                names = table["image"].combine_chunks().field("path").to_pylist()
+                for row, (name, label) in enumerate(
+                    zip(names, table["label"].to_pylist(), strict=True)
+                ):
+                    yield name or f"{shard.stem}-{group}-{row}.JPEG", group, row, label
+    except (ArrowInvalid, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{shard} is no whole shard of images and labels: {reason}; fetch it again"
+        ) from None
+
+
+def canonical(name: str) -> tuple[str, str]:
+    """An image's name as Kaggle's tree has it, and its class, empty where the name does not tell it.
+
+    n01440764/n01440764_10026.JPEG in train, ILSVRC2012_val_00000001.JPEG in val, whatever a form
+    adds to them.
+    """
+    wnid = wnid_of(name)
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    doubled = NAME_WITH_CLASS.fullmatch(stem)
+    if doubled:
+        stem = doubled[1]
+    folder = f"{wnid}/" if wnid and stem.startswith(f"{wnid}_") else ""
+    return f"{folder}{stem}{dot}{suffix}", wnid
+
+
+def wnid_of(name: str) -> str:
+    """The class that an image's name tells, by its folder or by itself; empty where it tells none."""
+    folder, _, file = name.rpartition("/")
+    stem = file.rpartition(".")[0]
+    doubled = NAME_WITH_CLASS.fullmatch(stem)
+    for wnid in (folder.rpartition("/")[2], doubled[2] if doubled else "", stem.partition("_")[0]):
+        if WNID.fullmatch(wnid):
+            return wnid
+    return ""
+
+
+def _in_order_of(names: list[str], files: list[str], image_set: Path) -> list[str]:
+    """The files in the order of a list, which names them with or without their class folders."""
+    by_name = {file.rpartition("/")[2].rpartition(".")[0]: file for file in files}
+    by_name |= by_listed_name(files)
+    missing = [name for name in names if name not in by_name]
+    if missing:
         raise UserError(
             f"{image_set} lists {len(missing)} images that are not there, first {missing[0]}"
         )
     return [by_name[name] for name in names]
 
 
-def scan_images(folder: Path) -> list[str]:
-    """Relative paths of all images, in class folders or beside each other, sorted; none where there
-    is no folder.
+def scan_images(folder: Path, at_most: int | None = None) -> list[str]:
+    """Relative paths of all images, in class folders or beside each other, sorted.
+
+    Hidden files are passed over, macOS' ._ files among them. None where there is no folder.
+    at_most: enough to know that there are some.
     """
-    found = []
+    found: list[str] = []
     for entry in os.scandir(folder) if folder.is_dir() else ():
-        names = (
-            [f"{entry.name}/{inner.name}" for inner in os.scandir(entry.path)]
-            if entry.is_dir()
-            else [entry.name]
-        )
+        if entry.name.startswith("."):
+            continue
+        names = [entry.name]
+        if entry.is_dir():
+            inside = [inner.name for inner in os.scandir(entry.path) if inner.name[0] != "."]
+            names = [f"{entry.name}/{name}" for name in inside]
         found += [name for name in names if name.lower().endswith(SUFFIXES)]
+        if at_most is not None and len(found) >= at_most:
+            break
     return sorted(found)
 
 
@@ -248,95 +429,75 @@ def read_image_set(path: Path) -> list[str]:
     return names
 
 
-def xml_stems(root: Path) -> set[str]:
-    """The images that have an annotation of their own."""
-    return {path.stem for path in (root / ANNOTATIONS).glob("*.xml")}
-
-
-def stem_of(file: str) -> str:
-    """The image's name in its annotation: neither class folder nor suffix."""
-    return file.rpartition("/")[2].rpartition(".")[0]
-
-
-def truth_from_folder(file: str) -> Truth | None:
-    return (file.partition("/")[0], []) if "/" in file else None
-
-
-def truth_of(file: str, annotation: Annotation | None, listed: Truth | None) -> Truth | None:
-    """Class and boxes of an image: its XML's, else those of LOC_val_solution.csv, else the class of
-    its folder.
-    """
-    if annotation and annotation.truth:
-        return annotation.truth
-    return listed or truth_from_folder(file)
-
-
-def contradictions(
-    file: str,
-    annotation: Annotation | None,
-    listed: Truth | None,
-    size: tuple[int, int],
-    wnids: Container[str],
-) -> Iterator[Finding]:
-    """Where what is said of an image contradicts the image, its (width, height), its class folder
-    or itself.
-    """
-    own = annotation.truth if annotation else None
-    truth = truth_of(file, annotation, listed)
-    folder = truth_from_folder(file)
-    if truth and folder and folder[0] in wnids and folder[0] != truth[0]:
-        yield "class of another folder", f"{file}: its annotation says {truth[0]}"
-    if own and listed and own[0] != listed[0] and own[0] in wnids:
-        yield "class of another list", f"{file}: its XML says {own[0]}, {SOLUTION} says {listed[0]}"
-    elif (
-        own and listed and own[0] == listed[0] and listed[1] and sorted(own[1]) != sorted(listed[1])
-    ):
-        yield (
-            "boxes of another list",
-            f"{file}: its XML has other boxes than {SOLUTION}; the XML's are taken",
+def read_synset_mapping(path: Path) -> tuple[list[str], list[str]]:
+    """wnids and words, one class a line: class i is line i."""
+    lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
+    wnids = [line[0] for line in lines]
+    if len(set(wnids)) != len(wnids) or not wnids:
+        raise UserError(
+            f"{path} lists {len(wnids)} classes, {len(set(wnids))} different; expected one a line"
         )
-    if annotation:
-        yield from size_findings(f"{stem_of(file)}.xml", annotation.size, size)
-    if truth:
-        yield from box_findings(file, truth[1], size)
+    return wnids, [line[1] if len(line) > 1 else line[0] for line in lines]
 
 
-def shared_annotations(
-    files: list[str], with_xml: set[str], solution: Mapping[str, Truth]
-) -> list[Finding]:
-    """Images of one name in several class folders, which cannot all be what the one annotation of
-    that name says.
-    """
-    annotated = with_xml | solution.keys()
-    images_of = defaultdict(list)
-    for file in files if annotated else []:
-        images_of[stem_of(file)].append(file)
-    return [
-        (
-            "annotation of several images",
-            f"{images[0]}: {images[1]} has the same annotation, {stem}",
+def imagenet_classes() -> tuple[list[str], list[str]]:
+    """wnids and words of ILSVRC 2012's 1000 classes, in the order of all published networks."""
+    return read_synset_mapping(Path(__file__).with_name("imagenet_classes.txt"))
+
+
+def imagenet_subset(folders: set[str], root: Path) -> tuple[list[str], list[str]]:
+    """Those of ILSVRC's classes that have folders, in ILSVRC's order; all where none has."""
+    wnids, words = imagenet_classes()
+    others = sorted(folders - set(wnids))
+    if others:
+        raise UserError(
+            f"no {MAPPING} under data.root={root}, and the folder {others[0]} is none of ILSVRC's classes; "
+            "write one line `wnid words` a class there, or choose data=folder"
         )
-        for stem, images in images_of.items()
-        if len(images) > 1 and stem in annotated
-    ]
+    kept = [place for place, wnid in enumerate(wnids) if wnid in folders or not folders]
+    return [wnids[place] for place in kept], [words[place] for place in kept]
 
 
-def check_command(data: DataConfig) -> str:
-    """What lists everything that is wrong with a data set, as it is typed."""
-    chosen = data.name if data.name in names_in("data") else data.layout
-    return shlex.join(["make", "check-data", f"data={chosen}", f"data.root={data.root}"])
+def read_devkit(path: Path) -> Known:
+    """The classes of val by ILSVRC2012_devkit_t12, packed or unpacked: meta.mat and the list of numbers."""
+    from scipy.io import loadmat
+
+    lists = {"meta.mat": b"", "ILSVRC2012_validation_ground_truth.txt": b""}
+    try:
+        if path.is_dir():
+            for name in lists:
+                lists[name] = (path / "data" / name).read_bytes()
+        else:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    name = member.name.rpartition("/")[2]
+                    if name in lists and member.isfile():
+                        lists[name] = archive.extractfile(member).read()
+        meta, truth = lists.values()
+        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        wnid_of_number = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+        known = {}
+        for image, number in enumerate(truth.split(), 1):
+            known[VAL_NAME.format(image)] = Annotation(name=wnid_of_number[int(number)])
+    except (
+        OSError,
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        NotImplementedError,
+    ) as error:
+        raise UserError(f"{path} is not ILSVRC2012's devkit: {error}; fetch it again") from None
+    return known
 
 
 def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iterable[str]]) -> None:
-    """The classes (wnid → words), and each split's images: `<name without suffix> <running
-    number>`, sorted.
-    """
-    (root / MAPPING).write_text(
-        "".join(f"{wnid} {words}\n" for wnid, words in classes.items()), encoding="utf-8"
-    )
+    """The classes (wnid → words), and each split's images: `<name without suffix> <number>`, sorted."""
+    lines = [f"{wnid} {words}\n" for wnid, words in classes.items()]
+    (root / MAPPING).write_text("".join(lines), encoding="utf-8")
     for split, of_split in names.items():
         path = root / IMAGE_SETS[split]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            "".join(f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1))
-        )
+        numbered = [f"{name} {number}\n" for number, name in enumerate(sorted(of_split), 1)]
+        path.write_text("".join(numbered))

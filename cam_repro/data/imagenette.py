@@ -110,9 +110,9 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
         _unpack(boxes, root, place_boxes)
     for name, wnid in names["val"].items():
         xml = root / ANNOTATIONS / f"{name}.xml"
-        truth = read_annotation(xml).truth if xml.is_file() else None
-        if truth is None or truth[0] != wnid:
-            found = f"names {truth[0]}" if truth else "is not there, or has no object"
+        named = read_annotation(xml).class_name if xml.is_file() else None
+        if named != wnid:
+            found = f"names {named}" if named else "is not there, or has no object"
             raise UserError(
                 f"{boxes}: {xml.name} {found}, expected boxes of {wnid}; {BOXES_ADVICE}"
             )

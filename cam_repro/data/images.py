@@ -62,55 +62,54 @@ class CorruptImage(Exception):
     """A file that is no readable image; its text names file and reason in one line."""
 
 
-def read_image(path: Path, upright: bool = False) -> np.ndarray:
+def read_image(path: Path, upright: bool = False, content: bytes | None = None) -> np.ndarray:
     """The image as stored, or upright by its EXIF tag: (H,W,3) uint8 RGB. Raises CorruptImage.
 
     What is transparent is laid on white, and values of more than 8 bits are scaled by their own
-    range.
+    range. content: the file's bytes, where they lie in an archive, and `path` names them only.
     """
     with _refusing(path):
-        return _decode(read_bytes(path), upright)[0]
+        return _decode(read_bytes(path) if content is None else content, upright)[0]
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """A photograph as people see it, turned by its EXIF tag and made small: (H,W,3) uint8 RGB, and
-    its own (width, height). Raises CorruptImage."""
+    """A photograph as people see it, turned by its EXIF tag and made small.
+
+    (H,W,3) uint8 RGB, and its own (width, height). Raises CorruptImage.
+    """
     with _refusing(path), _open(path) as image:
         width, height = image.size
-        image.draft(
-            "RGB", (largest_side, largest_side)
-        )  # a JPEG is decoded at half of its size, if that is enough
+        # A JPEG is decoded at half of its size, or less, where that is enough.
+        image.draft("RGB", (largest_side, largest_side))
         shown = _rgb(_turned_upright(image))
         own_size = (width, height) if shown.size == image.size else (height, width)
         shown.thumbnail((largest_side, largest_side))
         return np.array(shown), own_size
 
 
-def read_size(path: Path, upright: bool = False) -> tuple[int, int]:
-    """Width and height of what read_image gives, from the file's header alone. Raises CorruptImage."""
-    with _refusing(path), _open(path) as image:
+def read_size(path: Path, upright: bool = False, content: bytes | None = None) -> tuple[int, int]:
+    """Width and height of what read_image gives, from the header alone. Raises CorruptImage."""
+    with _refusing(path), _open(_file(path, content)) as image:
         width, height = image.size
-        sideways = (
-            upright and image.format != "TIFF" and _orientation(image) >= 5
-        )  # Pillow itself turns a TIFF
-        return (height, width) if sideways else (width, height)
+        is_turned_by_pillow = image.format == "TIFF"
+        if upright and not is_turned_by_pillow and _orientation(image) >= 5:
+            return height, width
+        return width, height
 
 
-def is_deep(path: Path) -> bool:
-    """Whether read_image scales the image's values, since they have more than 8 bits; false for an
-    unreadable one.
-    """
-    with suppress(CorruptImage), _refusing(path), _open(path) as image:
+def is_deep(path: Path, content: bytes | None = None) -> bool:
+    """Whether read_image scales an image of more than 8 bits; false for an unreadable one."""
+    with suppress(CorruptImage), _refusing(path), _open(_file(path, content)) as image:
         return _has_deep_values(image)
     return False
 
 
-def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[str, str]]:
-    """Size (width, height) of what read_image gives, and what is odd about the file. Raises
-    CorruptImage.
-    """
+def examine(
+    path: Path, upright: bool = False, content: bytes | None = None
+) -> tuple[tuple[int, int], dict[str, str]]:
+    """(width, height) of what read_image gives, and what is odd about it. Raises CorruptImage."""
     with _refusing(path):
-        data = read_bytes(path)
+        data = read_bytes(path) if content is None else content
         pixels, doubt = _decode(data, upright)
         image = _open(io.BytesIO(data))
         orientation = _orientation(image)
@@ -121,9 +120,8 @@ def examine(path: Path, upright: bool = False) -> tuple[tuple[int, int], dict[st
             "not a JPEG": "" if image.format in ("JPEG", "MPO") else f"{image.format}",
         }
         if orientation != 1:
-            oddities["EXIF rotation"] = f"orientation {orientation}, " + (
-                "turned upright" if upright else "ignored"
-            )
+            done = "turned upright" if upright else "ignored"
+            oddities["EXIF rotation"] = f"orientation {orientation}, {done}"
         if image.has_transparency_data:
             oddities["transparency"] = f"{image.mode}, laid on white"
         if _has_deep_values(image):
@@ -150,6 +148,10 @@ def _decode(data: bytes, upright: bool) -> tuple[np.ndarray, str]:
     if upright:
         image = _turned_upright(image)
     return np.array(_rgb(image)), doubt
+
+
+def _file(path: Path, content: bytes | None) -> Path | io.BytesIO:
+    return path if content is None else io.BytesIO(content)
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:

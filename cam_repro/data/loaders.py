@@ -1,10 +1,7 @@
-"""Pictures in batches: every random choice follows from (seed, epoch, image) alone, whoever decodes
-it.
-"""
+"""Images in batches: every random choice follows from (seed, epoch, image), whoever decodes it."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +16,7 @@ from cam_repro.config import RecipeConfig
 from cam_repro.cores import available_cores, prepare_worker, worker_context
 from cam_repro.data.images import CorruptImage, read_image
 from cam_repro.data.split import Split
+from cam_repro.data.storage import Files
 from cam_repro.data.views import VIEWS, training_crop
 
 AHEAD = 4  # batches that a decoding process keeps ready
@@ -27,10 +25,12 @@ SHARED_MEMORY = Path("/dev/shm")  # through which the decoding processes give th
 
 @dataclass
 class Batch:
-    """pixels (N·V,3,H,W) uint8, channels last in memory, V crops a picture, or one black picture
-    where N = 0, so that a network can be shown something; labels (N,); images (N,) their numbers in
-    the split; sizes (N,2) width and height of the pictures as read; corrupt: one line for each file
-    left out."""
+    """N images with V crops each.
+
+    pixels (N·V,3,H,W) uint8, channels last in memory, or one black image where N = 0, so that a
+    network can be shown something; labels (N,); images (N,) their numbers in the split; sizes (N,2)
+    width and height of the images as read; corrupt: one line for each file left out.
+    """
 
     pixels: torch.Tensor
     labels: torch.Tensor
@@ -42,9 +42,7 @@ class Batch:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
-        """With what goes to the device in memory that it can copy from by itself; DataLoader asks
-        for it by name.
-        """
+        """In memory that a device can copy from by itself; DataLoader calls it by this name."""
         return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
@@ -52,9 +50,8 @@ class Batch:
 
         From pinned memory a copy to a GPU is only asked for, and the host goes on.
         """
-        in_passing = (
-            device.type == "cuda"
-        )  # on Apple's GPUs the memory might be used again before it is copied
+        # On Apple's GPUs the memory might be used again before it is copied.
+        in_passing = device.type == "cuda"
         pixels = self.pixels.to(device, non_blocking=in_passing)
         labels = self.labels.to(device, non_blocking=in_passing)
         return replace(self, pixels=pixels, labels=labels)
@@ -62,9 +59,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingCrops:
-    """One random crop of a picture, which follows from seed, epoch and the picture's number in the
-    split.
-    """
+    """One random crop, which follows from seed, epoch and the image's number in the split."""
 
     recipe: RecipeConfig
     size: int
@@ -72,10 +67,10 @@ class TrainingCrops:
     epoch: int
     interpolation: str
 
-    def take(self, picture: np.ndarray, image: int) -> np.ndarray:
-        """Of a picture (H,W,3) and its number -> (1,size,size,3)."""
+    def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
+        """Of an image (H,W,3) and its number -> (1,size,size,3)."""
         rng = np.random.default_rng((self.seed, self.epoch, image))
-        return training_crop(picture, self.size, self.recipe, rng, self.interpolation)[None]
+        return training_crop(pixels, self.size, self.recipe, rng, self.interpolation)[None]
 
 
 @dataclass(frozen=True)
@@ -86,21 +81,21 @@ class EvaluationCrops:
     size: int
     interpolation: str
 
-    def take(self, picture: np.ndarray, image: int) -> np.ndarray:
-        """Of a picture (H,W,3) -> (V,size,size,3)."""
-        return VIEWS[self.view].take(picture, self.size, self.interpolation)
+    def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
+        """Of an image (H,W,3) -> (V,size,size,3)."""
+        return VIEWS[self.view].take(pixels, self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
 class BatchRequest:
     """A batch of N images with all that it depends on, so that any process can make it at any time.
 
-    folder, files (N,) and upright: as in the split; images (N,) their numbers there; labels (N,).
+    source: where the images are; upright: as in the split; images (N,) their numbers there;
+    labels (N,).
     """
 
-    folder: Path
+    source: Files
     upright: bool
-    files: np.ndarray
     images: np.ndarray
     labels: np.ndarray
     crops: TrainingCrops | EvaluationCrops
@@ -109,8 +104,8 @@ class BatchRequest:
     def of(
         cls, split: Split, images: np.ndarray, crops: TrainingCrops | EvaluationCrops
     ) -> BatchRequest:
-        files = split.files[images]
-        return cls(split.folder, split.upright, files, images, split.labels[images], crops)
+        labels = split.labels[images]
+        return cls(split.images.take(images), split.upright, images, labels, crops)
 
 
 def decode(request: BatchRequest) -> Batch:
@@ -119,15 +114,15 @@ def decode(request: BatchRequest) -> Batch:
     sizes = []
     whole = []  # places in the request
     corrupt = []
-    for place, file in enumerate(request.files):
+    for place, image in enumerate(request.images.tolist()):
+        path = request.source.path(place)
         try:
-            picture = read_image(request.folder / os.fsdecode(file), request.upright)
+            pixels = read_image(path, request.upright, request.source.content(place))
         except CorruptImage as error:
             corrupt.append(str(error))
             continue
-        taken = request.crops.take(picture, int(request.images[place]))
-        crops.append(torch.from_numpy(taken))
-        sizes.append(picture.shape[1::-1])
+        crops.append(torch.from_numpy(request.crops.take(pixels, image)))
+        sizes.append(pixels.shape[1::-1])
         whole.append(place)
     if not crops:
         side = request.crops.size
@@ -159,8 +154,7 @@ class _Pass:
 
 
 class Decoders:
-    """Processes that decode batches, which live to the end of the `with` block; without any, this
-    process does.
+    """Processes that decode batches, until the `with` block ends; without any, this process does.
 
     workers: how many; none: one a core. pin: into memory that a GPU can copy from by itself.
     """
@@ -204,7 +198,7 @@ class Decoders:
             return f"{what}; choose data.workers={self.workers // 2}"
         shared = shutil.disk_usage(SHARED_MEMORY).total // 10**6
         return (
-            f"{what}; {self.workers} of them share pictures in {SHARED_MEMORY}, which has {shared} MB: "
+            f"{what}; {self.workers} of them share images in {SHARED_MEMORY}, which has {shared} MB: "
             f"give a container --ipc=host, or choose data.workers={self.workers // 2}"
         )
 
@@ -217,10 +211,8 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The epoch's global batches of image numbers, the same on every machine and process."""
     order = np.random.default_rng((seed, epoch)).permutation(images)
-    return [
-        order[i * batch_size : (i + 1) * batch_size]
-        for i in range(steps_per_epoch(images, batch_size))
-    ]
+    steps = steps_per_epoch(images, batch_size)
+    return [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
 
 
 def training_batches(

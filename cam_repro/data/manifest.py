@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cam_repro.cores import in_threads
-from cam_repro.data.split import Split, hash_of, status_of
+from cam_repro.data.split import Split
 
 SAMPLE = 512  # images whose contents are compared
 # Of a file that is not there, as behind a broken link; a training passes it over.
@@ -61,27 +61,25 @@ def manifest_of(split: Split, with_sizes: bool = True) -> Manifest:
 
     Raises UserError for a file that is there and cannot be read.
     """
-    folder = os.fsencode(split.folder)
 
-    def size_of(file: bytes) -> int:
+    def size_of(image: int) -> int:
         try:
-            return status_of(folder + b"/" + file).st_size
+            return split.images.size_and_time(image)[0]
         except FileNotFoundError:
             return LOST_SIZE
 
-    def content_of(file: bytes) -> bytes:
+    def hash_of(image: int) -> bytes:
         try:
-            return hash_of(folder + b"/" + file)
+            return split.images.hash(image)
         except FileNotFoundError:
             return LOST_HASH
 
     sizes = np.empty(0, np.int64)
     if with_sizes:
-        files = split.files.tolist()
-        found = in_threads(size_of, files)
-        bar = tqdm(found, "sizes", len(files), unit=" files", leave=False, disable=None)
-        sizes = np.fromiter(bar, np.int64, len(files))
-    contents = b"".join(in_threads(content_of, split.files[sampled(len(split))].tolist()))
+        found = in_threads(size_of, range(len(split)))
+        bar = tqdm(found, "sizes", len(split), unit=" files", leave=False, disable=None)
+        sizes = np.fromiter(bar, np.int64, len(split))
+    contents = b"".join(in_threads(hash_of, sampled(len(split)).tolist()))
     hashes = np.frombuffer(contents, np.uint8).reshape(-1, 16)
     return Manifest(np.array(split.wnids), split.files, split.labels, sizes, hashes)
 

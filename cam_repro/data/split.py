@@ -1,12 +1,9 @@
-"""What everything else sees of a data set: images in an order, with labels and boxes, whatever its
-layout on disk.
-"""
+"""What everything else sees of a data set, whatever its layout: images with labels and boxes."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import zlib
 from dataclasses import dataclass, field, replace
@@ -18,29 +15,28 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.data.images import read_image
-from cam_repro.files import patiently, read_bytes, replacing
+from cam_repro.data.images import read_image, read_size
+from cam_repro.data.storage import Files
+from cam_repro.files import read_bytes, replacing
 
 _ILSVRC_VAL = re.compile(rb"ILSVRC2012_val_(\d{8})")
-_KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one picture's file
+_KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # of one image
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: N images in an order (ILSVRC's: that of ImageSets, the devkit's numbering), with
-    labels and boxes.
+    """N images in an order (ILSVRC's: the devkit's numbering), with labels and boxes.
 
-    folder: of the images; files (N,) relative paths as bytes; labels (N,) class of each image, an
-    index of wnids; boxes (M,4) x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it,
-    those of image i at box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes;
-    hashes: the file that keeps the pictures' hashes, none: they are taken anew at each fingerprint;
-    upright: images are turned by their EXIF tag, else they are taken as stored; name: which part of
-    the data set this is, "train", "val", "test" or "all"; remarks: what was passed over or is odd
-    in the folder, a kind → the files or classes.
+    images: where their bytes are; labels (N,) class of each image, an index of wnids; boxes (M,4)
+    x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it, those of image i at
+    box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes; hashes: the file that
+    keeps the images' hashes, none: they are taken anew at each fingerprint; upright: images are
+    turned by their EXIF tag, else they are taken as stored; name: which part of the data set this
+    is, "train", "val", "test" or "all"; remarks: what was passed over or is odd in the folder, a
+    kind → the files or classes; left_out: boxes that no prediction has to find, counted by reason.
     """
 
-    folder: Path
-    files: np.ndarray
+    images: Files
     labels: np.ndarray
     boxes: np.ndarray
     box_starts: np.ndarray
@@ -50,16 +46,31 @@ class Split:
     upright: bool = False
     name: str = "val"
     remarks: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
+
+    @property
+    def folder(self) -> Path:
+        return self.images.folder
+
+    @property
+    def files(self) -> np.ndarray:
+        """(N,) relative paths of the images, as bytes."""
+        return self.images.names
 
     def path(self, image: int) -> Path:
-        return self.folder / os.fsdecode(self.files[image])
+        """The image's file; of an image in an archive its name after the archive's."""
+        return self.images.path(image)
 
     def read(self, image: int) -> np.ndarray:
         """(H,W,3) uint8 RGB, the pixels that its boxes are drawn on. Raises CorruptImage."""
-        return read_image(self.path(image), self.upright)
+        return read_image(self.path(image), self.upright, self.images.content(image))
+
+    def size(self, image: int) -> tuple[int, int]:
+        """Width and height of what `read` gives. Raises CorruptImage."""
+        return read_size(self.path(image), self.upright, self.images.content(image))
 
     def true_boxes(self, image: int) -> np.ndarray:
         """(M,4): every box of the image's class; none for some images."""
@@ -69,12 +80,14 @@ class Split:
         """These images alone, in this order."""
         boxes = [self.true_boxes(image) for image in images]
         starts = np.cumsum([0] + [len(of_image) for of_image in boxes])
-        kept = {
-            "files": self.files[images],
-            "labels": self.labels[images],
-            "boxes": np.concatenate(boxes),
-        }
-        return replace(self, **kept, box_starts=starts, hashes=None)
+        return replace(
+            self,
+            images=self.images.take(images),
+            labels=self.labels[images],
+            boxes=np.concatenate(boxes),
+            box_starts=starts,
+            hashes=None,
+        )
 
     def answered_by(self, wnids: list[str], words: list[str]) -> Split:
         """The same images under a network's classes (C,), in its order. Raises UserError for one it
@@ -120,52 +133,30 @@ class Split:
         return digest
 
     def _hashes(self) -> np.ndarray:
-        """(N,) of _KEPT: every picture's file, hashed unless it is as it was."""
-        files, folder = self.files.tolist(), os.fsencode(self.folder)
+        """(N,) of _KEPT: every image's content, hashed unless its file is as it was."""
+        files = self.files.tolist()
         kept = load_arrays(self.hashes) if self.hashes else {}
-        known = (
-            dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True)) if kept else {}
-        )
+        known = {}
+        if kept:
+            known = dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True))
 
-        def hashed(file: bytes) -> tuple[int, int, bytes]:
-            path = folder + b"/" + file
-            status = status_of(path)
-            same = known.get(file)
-            if same and same[:2] == (status.st_size, status.st_ctime_ns):
+        def hashed(image: int) -> tuple[int, int, bytes]:
+            size, time = self.images.size_and_time(image)
+            same = known.get(files[image])
+            if same and same[:2] == (size, time):
                 return same
-            return status.st_size, status.st_ctime_ns, hash_of(path)
+            return size, time, self.images.hash(image)
 
         try:
-            bar = tqdm(
-                in_threads(hashed, files),
-                "fingerprint",
-                len(files),
-                unit=" files",
-                leave=False,
-                disable=None,
-            )
-            now = np.fromiter(bar, _KEPT, len(files))
+            found = in_threads(hashed, range(len(self)))
+            bar = tqdm(found, "fingerprint", len(self), unit=" files", leave=False, disable=None)
+            now = np.fromiter(bar, _KEPT, len(self))
         except FileNotFoundError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise UserError(f"cannot read {reason}; fetch it again") from None
         if self.hashes and [known.get(file) for file in files] != now.tolist():
             save_arrays(self.hashes, files=self.files, kept=now)
         return now
-
-
-def status_of(path: bytes) -> os.stat_result:
-    """Of an image's file, looked at `patiently`."""
-    return patiently(path, lambda: os.stat(path))  # noqa: PTH116  a million Paths are slow
-
-
-def hash_of(path: bytes) -> bytes:
-    """Of an image's content, 16 bytes, read `patiently`."""
-
-    def read() -> bytes:
-        with open(path, "rb") as opened:  # noqa: PTH123
-            return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
-
-    return patiently(path, read)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

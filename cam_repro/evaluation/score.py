@@ -8,7 +8,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import load_split
-from cam_repro.data.images import CorruptImage, read_size
+from cam_repro.data.images import CorruptImage
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.predictions import (
     check_inside,
@@ -44,8 +44,8 @@ def score(config: Config) -> dict[str, float]:
     image_ids = [path.stem for path in paths]
     labels, boxes = read_predictions(read, classes, image_ids)
     try:
-        bar = tqdm(paths, "image sizes", leave=False, disable=None)
-        sizes = np.array([read_size(path, split.upright) for path in bar])
+        bar = tqdm(range(len(split)), "image sizes", leave=False, disable=None)
+        sizes = np.array([split.size(image) for image in bar])
     except CorruptImage as error:
         raise UserError(
             f"corrupt image {error}: its boxes cannot be checked; fetch it again"

@@ -4,6 +4,7 @@ scipy's labelling.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +14,7 @@ from benchmarks.timing import Row, beside, by_turns, row
 from cam_repro.config import ProtocolConfig
 from cam_repro.cores import prepare_worker, worker_context
 from cam_repro.data import Split
+from cam_repro.data.storage import Files
 from cam_repro.data.views import resize_map
 from cam_repro.evaluation.maps import MapBatch
 from cam_repro.evaluation.metrics import METRICS, ImageFacts
@@ -121,9 +123,8 @@ def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:
         np.arange(count), np.tile(np.arange(5), (count, 1)), np.tile([WIDTH, HEIGHT], (count, 1)),
         {"cam": maps[:, None]},
     )  # fmt: skip
-    return batch, Split(
-        None, np.arange(count), np.zeros(count, int), boxes, starts, ["n1"], ["thing"]
-    )  # type: ignore[arg-type]
+    images = Files(Path(), np.arange(count))
+    return batch, Split(images, np.zeros(count, int), boxes, starts, ["n1"], ["thing"])
 
 
 def _labelled(heatmap: np.ndarray) -> Box:

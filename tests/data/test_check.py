@@ -86,8 +86,8 @@ def test_an_annotation_of_another_class_than_the_folder_or_the_list_is_an_error(
     (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nc,n2\nb,n2 1 1 2 2\n")
     error, report = checked(root)
     assert error is not None and "errors: 2\n" in report
-    assert "1 class of another folder\n          n1/a.JPEG: its annotation says n2\n" in report
-    assert "b.JPEG: its XML says n1, LOC_val_solution.csv says n2\n" in report
+    assert "1 class of another folder\n          n1/a.JPEG: a.xml says n2\n" in report
+    assert "b.JPEG: LOC_val_solution.csv says n2, b.xml says n1\n" in report
     with pytest.raises(
         UserError, match="val: annotations that contradict their images or each other: 2, first "
     ):
@@ -116,7 +116,7 @@ def test_the_boxes_of_an_xml_go_before_those_of_the_list(root: Path) -> None:
     error, report = checked(root)
     assert (
         error is None
-        and "a.JPEG: its XML has other boxes than LOC_val_solution.csv; the XML's are taken"
+        and "a.JPEG: a.xml has other boxes than LOC_val_solution.csv; those of a.xml are taken"
         in report
     )
     assert opened(root).true_boxes(0).tolist() == [[1, 2, 3, 4]]

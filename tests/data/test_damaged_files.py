@@ -137,7 +137,7 @@ TREES: dict[str, tuple[str, str | bytes, str]] = {  # a file, what is in it, and
     "class that is a path": (
         XML,
         OBJECT.format("../n1", BOX.format(0, 0, 1, 1)),
-        "a.JPEG is of class ../n1, which LOC_",
+        "a.JPEG is of class ../n1, which is none of the 2 classes",
     ),
     "CSV without header": (SOLUTION, "c,n2\n", "csv, line 1: expected ImageId,Predic"),
     "CSV with three columns": (

@@ -11,8 +11,8 @@ from PIL import Image
 from cam_repro import UserError
 from cam_repro.cam import show_images
 from cam_repro.config import DataConfig
-from cam_repro.data import load_split
-from cam_repro.data.folder import held_out_of, open_split, read_classes
+from cam_repro.data import load_classes, load_split, open_split
+from cam_repro.data.folder import held_out_of
 from cam_repro.data.images import ORIENTATION
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import Split
@@ -35,7 +35,7 @@ def write(root: Path, classes: dict[str, int]) -> Path:
 
 
 def split_of(root: Path, split: str) -> Split:
-    return open_split(DataConfig(name="pets", root=str(root)), split, root)
+    return open_split(DataConfig(name="pets", layout="folder", root=str(root)), split, root)
 
 
 def opened(root: Path, split: str) -> tuple[list[str], list[int]]:
@@ -48,7 +48,10 @@ def opened(root: Path, split: str) -> tuple[list[str], list[int]]:
 
 
 def test_classes_are_the_sorted_names_of_the_folders_with_pictures(root: Path) -> None:
-    assert read_classes(DataConfig(name="pets", root=str(root))) == (["cat", "dog"], ["cat", "dog"])
+    assert load_classes(DataConfig(name="pets", layout="folder", root=str(root))) == (
+        ["cat", "dog"],
+        ["cat", "dog"],
+    )
 
 
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
@@ -119,7 +122,10 @@ def test_val_and_test_beside_each_other_are_both_there(tmp_path: Path) -> None:
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     root = write(tmp_path / "vehicles", {"bus": 10, "train": 10})
-    assert read_classes(DataConfig(name="vehicles", root=str(root)))[0] == ["bus", "train"]
+    assert load_classes(DataConfig(name="vehicles", layout="folder", root=str(root)))[0] == [
+        "bus",
+        "train",
+    ]
 
 
 def test_a_test_set_is_taken_whole_whatever_its_folders_are_called(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def test_what_is_passed_over_is_said_once_with_counts(
     (root / "fox").mkdir()
     (root / "fox/IMG_1.HEIC").touch()
     Image.new("RGB", (40, 30)).save(root / "beside.png")
-    data = DataConfig(name="pets", root=str(root), layout="folder")
+    data = DataConfig(name="pets", layout="folder", root=str(root))
     split_of(root, "val")
     assert capsys.readouterr().out == ""
     for split in ("train", "val"):
@@ -188,7 +194,12 @@ def test_images_of_more_than_8_bits_are_counted_once(
 ) -> None:
     for number in range(20):
         Image.new("I;16", (8, 8), number).save(root / f"cat/scan{number}.png")
-    load_split(DataConfig(name="pets", root=str(root), layout="folder"), "train", tmp_path, ALONE)
+    load_split(
+        DataConfig(name="pets", layout="folder", root=str(root)),
+        "train",
+        tmp_path,
+        ALONE,
+    )
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "more than 8 bits" in line)
     assert line.startswith("train: ") and " of 90 images have more than 8 bits" in line
 
@@ -229,7 +240,9 @@ def test_what_is_no_folder_of_classes_is_said_in_one_line(
     (tmp_path / "given").mkdir()
     for name, count in folders.items():
         write(tmp_path / "given", {name: count})
-    data = DataConfig(name="pets", root=str(tmp_path / "given" / given), get="give it")
+    data = DataConfig(
+        name="pets", layout="folder", root=str(tmp_path / "given" / given), get="give it"
+    )
     with pytest.raises(UserError, match=message) as caught:
         open_split(data, "val", tmp_path)
     assert "\n" not in str(caught.value)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from small_tree import ANNOTATIONS, IMAGES, opened, write_list, write_small_tree, write_xml
 
-from cam_repro import UserError, files
+from cam_repro import UserError, data, files
 from cam_repro.config import DataConfig
-from cam_repro.data import ilsvrc
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split
+from cam_repro.data.ground_truth import refuse_contradictions
 from cam_repro.data.split import Split
 
 
@@ -59,7 +59,7 @@ def test_the_index_is_built_once_and_again_when_the_tree_changes(
 ) -> None:
     first = opened(root).fingerprint()
     with monkeypatch.context() as patch:
-        patch.setattr(ilsvrc, "_build_index", lambda *_: pytest.fail("built again"))
+        patch.setattr(data, "assemble", lambda *_: pytest.fail("built again"))
         assert opened(root).fingerprint() == first
     write_xml(root, "a", ("n2", (1, 2, 30, 4)))
     assert opened(root).true_boxes(0).tolist() == [[1, 2, 30, 4]]
@@ -207,7 +207,7 @@ def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> N
     [
         (
             lambda root: shutil.rmtree(root / "ILSVRC"),
-            "no ILSVRC/Data/CLS-LOC under data.root=.*data=shapes",
+            "data.root=.* holds ILSVRC in none of its forms .*data=shapes",
         ),
         (
             lambda root: (root / "LOC_synset_mapping.txt").unlink(),
@@ -234,9 +234,9 @@ def test_a_few_odd_boxes_of_many_images_are_said_and_more_are_refused(
 ) -> None:
     outside = ("box outside the image", "a.JPEG: box -1 0 9 9, image 40×30")
     arguments = (Path("val"), "make check-data")
-    ilsvrc.refuse_contradictions([outside] * 50, 50_000, *arguments)
+    refuse_contradictions([outside] * 50, 50_000, *arguments)
     assert "contradict their images or each other: 50, first a.JPEG" in capsys.readouterr().out
     with pytest.raises(UserError, match="each other: 51, first a.JPEG: box -1 0 9 9"):
-        ilsvrc.refuse_contradictions([outside] * 51, 50_000, *arguments)
+        refuse_contradictions([outside] * 51, 50_000, *arguments)
     with pytest.raises(UserError, match=r"\(reversed box\)"):
-        ilsvrc.refuse_contradictions([("reversed box", "a.JPEG")], 50_000, *arguments)
+        refuse_contradictions([("reversed box", "a.JPEG")], 50_000, *arguments)

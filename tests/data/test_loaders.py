@@ -24,7 +24,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from cam_repro import UserError
 from cam_repro.config import DataConfig, RecipeConfig
 from cam_repro.cores import available_cores
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split
 from cam_repro.data.loaders import (
     Batch,
     BatchRequest,
@@ -141,7 +141,7 @@ from multiprocessing import active_children
 from pathlib import Path
 from cam_repro.config import DataConfig
 from cam_repro.cores import WRITE_STACKS
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split
 from cam_repro.data.loaders import evaluation_batches
 split = open_split(DataConfig(name="shapes", root=sys.argv[1]), "val", Path(sys.argv[2]))
 batches = evaluation_batches(split, 32, 2, workers=2)
@@ -231,7 +231,7 @@ def test_too_little_shared_memory_is_one_line_that_says_what_to_type(
     ):
         list(decoders.batches([request, request]))
     text = str(caught.value)
-    assert "\n" not in text and "2 of them share pictures in /dev/shm" in text
+    assert "\n" not in text and "2 of them share images in /dev/shm" in text
     assert "--ipc=host" in text and text.endswith("data.workers=1")
 
 

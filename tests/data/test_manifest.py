@@ -12,6 +12,7 @@ import pytest
 from cam_repro.data import manifest
 from cam_repro.data.manifest import Manifest, difference, manifest_of, sampled
 from cam_repro.data.split import Split
+from cam_repro.data.storage import Files
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def found(root: Path, with_sizes: bool = True) -> Manifest:
     labels = np.array([wnids.index(os.fsdecode(file).partition("/")[0]) for file in files])
     boxes, starts = np.empty((0, 4), np.int32), np.zeros(len(files) + 1, np.int64)
     return manifest_of(
-        Split(root, np.array(files), labels, boxes, starts, wnids, wnids), with_sizes
+        Split(Files(root, np.array(files)), labels, boxes, starts, wnids, wnids), with_sizes
     )
 
 

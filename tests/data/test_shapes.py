@@ -35,7 +35,7 @@ def annotations(tree: Path) -> list[Annotation]:
 
 
 def boxes_of(annotation: Annotation) -> list[tuple[int, ...]]:
-    return annotation.truth[1]
+    return [one.box for one in annotation.objects]
 
 
 def files_of(root: Path) -> dict[str, bytes]:

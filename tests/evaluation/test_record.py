@@ -15,6 +15,7 @@ from result_files import Writer, writer
 from cam_repro import UserError, provenance
 from cam_repro.config import Config, DataConfig, ModelConfig, ProtocolConfig, written_protocols
 from cam_repro.data.split import Split
+from cam_repro.data.storage import Files
 from cam_repro.distributed import World
 from cam_repro.evaluation import record
 from cam_repro.evaluation.metrics import METRICS, ClassificationErrors
@@ -68,7 +69,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     files = np.array([b"1.png", b"2.png", b"3.png", b"4.png"])
     labels = np.array([0, 1, 2, 9])
     boxes = np.array([[0, 0, 9, 9], [0, 0, 2, 2], [0, 0, 9, 9]])
-    split = Split(tmp_path, files, labels, boxes, np.array([0, 1, 2, 3, 3]), words, words)
+    split = Split(Files(tmp_path, files), labels, boxes, np.array([0, 1, 2, 3, 3]), words, words)
     return Evaluation(
         config, trained, split, "d00d", World(0, 1, torch.device("cpu")), frozenset({3})
     )

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cam_repro.config import DataConfig, ProtocolConfig
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS
 from cam_repro.evaluation.maps import MapBatch, predict_split

@@ -20,8 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
-from cam_repro.data import views
-from cam_repro.data.ilsvrc import open_split
+from cam_repro.data import open_split, views
 from cam_repro.data.loaders import epoch_order, training_batches
 from cam_repro.distributed import World
 from cam_repro.networks import build_network
