@@ -14,7 +14,7 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import DataConfig, check_choice
 from cam_repro.cores import in_threads
-from cam_repro.data import folder, ilsvrc
+from cam_repro.data import benchmarks, folder, ilsvrc
 from cam_repro.data.annotations import open_annotations
 from cam_repro.data.ground_truth import Annotations, assemble
 from cam_repro.data.ilsvrc import imagenet_classes
@@ -31,7 +31,14 @@ if TYPE_CHECKING:  # torch is not needed to read a tree
 __all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split", "open_split"]
 
 # How a data set lies on the disk: find(data) -> Layout, which raises UserError where there is none.
-LAYOUTS = {"ilsvrc": ilsvrc.find, "folder": folder.find}
+LAYOUTS = {
+    "ilsvrc": ilsvrc.find,
+    "folder": folder.find,
+    "tinyimagenet": benchmarks.tinyimagenet,
+    "stanford40": benchmarks.stanford40,
+    "scene15": benchmarks.scene15,
+    "caltech101": benchmarks.caltech101,
+}
 _INDEX_FORMAT = "5"  # of the cached index: another one, or other rules of reading, make it anew
 
 

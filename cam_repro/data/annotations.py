@@ -79,13 +79,18 @@ class Source:
     """Annotations by the image's name without its suffix, read from `path` when first asked for.
 
     read: of a format, path -> the annotations, or of XMLs in a folder the file of each; corners: a
-    key of CORNERS.
+    key of CORNERS; pattern: of the files in a folder that are read.
     """
 
     def __init__(
-        self, path: Path, read: Callable[[Path], Known], corners: str | None = None
+        self,
+        path: Path,
+        read: Callable[[Path], Known],
+        corners: str | None = None,
+        pattern: str = "**/*",
     ) -> None:
         self.path = path
+        self.pattern = pattern
         self.read = read
         self.corners = corners or "0-inclusive"
 
@@ -102,7 +107,9 @@ class Source:
         """All that the annotations are read from."""
         if self.path.is_file():
             return [self.path]
-        return [file for file in self.path.rglob("*") if file.suffix in (".xml", ".txt", ".mat")]
+        return [
+            file for file in self.path.glob(self.pattern) if file.suffix in (".xml", ".txt", ".mat")
+        ]
 
     def annotation(self, name: str) -> Annotation:
         """Of an image in `known`. Raises UserError for a file that is no annotation."""
@@ -229,7 +236,7 @@ def parse_annotation(content: bytes, path: Path) -> Annotation:
             corners = [one.findtext(f"bndbox/{edge}", "") for edge in EDGES]
             is_difficult = one.findtext("difficult", "0").strip() == "1"
             name = one.findtext("name", "").strip()
-            objects.append(Object(_box(corners), name, "difficult" if is_difficult else ""))
+            objects.append(Object(parse_box(corners), name, "difficult" if is_difficult else ""))
         return Annotation(objects, size=size)
     except DefusedXmlException:
         raise UserError(
@@ -261,7 +268,7 @@ def read_solution(path: Path) -> Known:
                 )
             objects = []
             for start in range(0, len(words), 5) if len(words) > 1 else ():
-                objects.append(Object(_box(words[start + 1 : start + 5]), words[start]))
+                objects.append(Object(parse_box(words[start + 1 : start + 5]), words[start]))
             known[image] = Annotation(objects, name=words[0])
     return known
 
@@ -289,7 +296,7 @@ def read_csv(path: Path) -> Known:
             if len(row) != len(header):
                 raise ValueError(f"{len(row)} values, the header has {len(header)}")
             said = dict(zip(header, row, strict=True))
-            box = _box([said[column] for column in corner_columns])
+            box = parse_box([said[column] for column in corner_columns])
             name = said[class_column].strip() if class_column else None
             _add(known, said[image_column].strip(), Object(box, name))
     return known
@@ -303,7 +310,7 @@ def read_openimages(path: Path) -> Known:
     rows = csv.DictReader(lines)
     with _line_named(path, rows):
         for row in rows:
-            box = _box([row[edge] for edge in ("XMin", "YMin", "XMax", "YMax")])
+            box = parse_box([row[edge] for edge in ("XMin", "YMin", "XMax", "YMax")])
             label = row["LabelName"]
             left_out = "group of" if row.get("IsGroupOf") == "1" else ""
             _add(
@@ -333,7 +340,7 @@ def read_wsol(path: Path) -> Known:
     rows = _rows(boxes_file)
     with _line_named(boxes_file, rows):
         for image, *corners in filter(None, rows):
-            _add(known, image, Object(_box(corners)), size=sizes.get(image))
+            _add(known, image, Object(parse_box(corners)), size=sizes.get(image))
     return known
 
 
@@ -348,7 +355,7 @@ def read_coco(path: Path) -> Known:
         images = {one["id"]: one for one in whole["images"]}
         objects: dict[Any, list[Object]] = {number: [] for number in images}
         for one in whole["annotations"]:
-            x, y, width, height = _box(one["bbox"])
+            x, y, width, height = parse_box(one["bbox"])
             left_out = "crowd" if one.get("iscrowd") else ""
             box = (x, y, x + width - 1, y + height - 1)
             objects[one["image_id"]].append(Object(box, categories[one["category_id"]], left_out))
@@ -386,7 +393,7 @@ def read_yolo(path: Path) -> Known:
                 number, *numbers = row[:5]
                 if names and not 0 <= int(number) < len(names):
                     raise ValueError(f"class {number} of {len(names)} in {names_file}")
-                x, y, width, height = _box(numbers)
+                x, y, width, height = parse_box(numbers)
                 box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
                 objects.append(Object(box, names[int(number)] if names else None))
         name = _bare(os.fspath(file.relative_to(path).with_suffix("")))
@@ -478,8 +485,8 @@ class _line_named:
             ) from None
 
 
-def _box(numbers: list[Any]) -> Box:
-    """Raises ValueError for what are no four numbers; whole ones are int."""
+def parse_box(numbers: list[Any]) -> Box:
+    """Four corners as text. Raises ValueError for what are no four numbers; whole ones are int."""
     found = [float(number) for number in numbers]
     if len(found) != 4 or not all(abs(number) <= LARGEST_COORDINATE for number in found):  # nor nan
         raise ValueError(f"{numbers}"[:100] + " is no box x1 y1 x2 y2")

@@ -56,14 +56,15 @@ def find(data: DataConfig) -> "ClassFolders":
 
 
 class ClassFolders:
-    """A folder of images per class at a root."""
+    """A folder of images per class at a root; without: names of folders that are no classes."""
 
     found = ""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, without: Sequence[str] = ()) -> None:
         self.root = root
+        self.without = without
         self.folders = _split_folders(root)
-        self.training = _list_training(root, self.folders)
+        self.training = _list_training(root, self.folders, without)
 
     @property
     def wnids(self) -> list[str]:
@@ -72,7 +73,7 @@ class ClassFolders:
         Where there are none, as in a test set, those of the images that are there.
         """
         names = _training_classes(self.training) or sorted(
-            _list_all(self.root, self.folders).images
+            _list_all(self.root, self.folders, self.without).images
         )
         if not names:
             raise _no_images(self.training, self.folders)
@@ -102,7 +103,7 @@ class ClassFolders:
         if split == "val" and "val" not in self.folders and "test" in self.folders:
             split = "test"
         if split == "all":
-            found = _list_all(self.root, self.folders)
+            found = _list_all(self.root, self.folders, self.without)
             wnids = sorted(found.images)
         elif split in self.folders and split != "train":
             found = _list_classes(self.folders[split])
@@ -195,10 +196,10 @@ def _holds_folders_alone(folder: Path) -> bool:
     return holds_folders
 
 
-def _list_training(root: Path, folders: dict[str, Path]) -> Found:
+def _list_training(root: Path, folders: dict[str, Path], without: Sequence[str] = ()) -> Found:
     """The folder of train, or the root without the folders of the other splits."""
     if "train" not in folders:
-        return _list_classes(root, but=[folder.name for folder in folders.values()])
+        return _list_classes(root, but=[*without, *(folder.name for folder in folders.values())])
     found = _list_classes(folders["train"])
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and folder not in folders.values() and not folder.name.startswith("."):
@@ -206,10 +207,10 @@ def _list_training(root: Path, folders: dict[str, Path]) -> Found:
     return found
 
 
-def _list_all(root: Path, folders: dict[str, Path]) -> Found:
+def _list_all(root: Path, folders: dict[str, Path], without: Sequence[str] = ()) -> Found:
     """Every class folder of every split, and those of the root where none of them is one of train."""
     whole = Found(root)
-    parts = [_list_training(root, folders)]
+    parts = [_list_training(root, folders, without)]
     parts += [_list_classes(folders[split]) for split in ("val", "test") if split in folders]
     for part in parts:
         inside = "" if part.folder == root else f"{part.folder.name}/"

@@ -1,0 +1,223 @@
+"""Data sets of this field in the layouts in which their authors give them away.
+
+Each is one function, which finds the data set at a root: its classes, and the images of each split.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cam_repro import UserError
+from cam_repro.config import DataConfig
+from cam_repro.cores import in_threads
+from cam_repro.data.annotations import Annotation, Known, Object, Source, parse_box, read_annotation
+from cam_repro.data.folder import ClassFolders
+from cam_repro.data.layout import Listing, Sources
+from cam_repro.data.storage import Files
+from cam_repro.files import read_text
+
+# Images of Caltech-101 that are of none of its 101 classes.
+CALTECH_BACKGROUND = "BACKGROUND_Google"
+
+
+@dataclass
+class Listed:
+    """A data set whose splits are lists of images.
+
+    files: split -> the images' paths from `folder` on, and their classes' numbers; boxes: split ->
+    the annotations of its images; remarks: split -> what was left out and why.
+    """
+
+    found: str
+    folder: Path
+    wnids: list[str]
+    words: list[str]
+    files: dict[str, Callable[[], list[tuple[str, int]]]]
+    boxes: dict[str, Source] = field(default_factory=dict)
+    remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    lists: list[Path] = field(
+        default_factory=list
+    )  # files and folders that change with the listing
+
+    def splits(self) -> list[str]:
+        return list(self.files)
+
+    def watched(self, split: str) -> list[Path]:
+        return self.lists
+
+    def sources(self, split: str) -> Sources:
+        split = self._of(split)
+        return Sources([self.boxes[split]] if split in self.boxes else [])
+
+    def listing(self, split: str) -> Listing:
+        split = self._of(split)
+        listed = self.files[split]()
+        if not listed:
+            raise UserError(f"{self.folder} holds no images of {split}")
+        names = np.array([os.fsencode(name) for name, _ in listed])
+        labels = np.array([label for _, label in listed], np.int64)
+        remarks = self.remarks.get(split, {})
+        return Listing(
+            Files(self.folder, names), labels, self.wnids, self.words, split, remarks=remarks
+        )
+
+    def _of(self, split: str) -> str:
+        """A data set without a val split is evaluated on test."""
+        if split == "val" and "val" not in self.files:
+            split = "test"
+        if split not in self.files:
+            raise UserError(f"data.split={split}: {self.folder} has {', '.join(self.files)}")
+        return split
+
+
+def root_of(data: DataConfig, *parts: str) -> Path:
+    """The root, or the folder of this name in it, that holds all of these files and folders."""
+    wanted = ", ".join(parts)
+    if data.root is None:
+        raise UserError(f"data={data.name} has no root: {data.get}")
+    for root in (Path(data.root), *sorted(Path(data.root).glob("*/"))):
+        if all((root / part).exists() for part in parts):
+            return root
+    raise UserError(f"data.root={data.root} does not hold {wanted}: {data.get}")
+
+
+def tinyimagenet(data: DataConfig) -> Listed:
+    """Tiny-ImageNet-200: 200 classes of ILSVRC, 64×64 pixels, a box for every train and val image.
+
+    Of its train images those are left out whose bytes stand in val too.
+    """
+    root = root_of(data, "wnids.txt", "words.txt", "train", "val")
+    wnids = sorted(read_text(root / "wnids.txt").split())
+    words_of = dict(line.split("\t", 1) for line in read_text(root / "words.txt").splitlines())
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    remarks: dict[str, list[str]] = {}
+
+    def val_images() -> list[tuple[str, int]]:
+        listed = []
+        for name, wnid, *_ in rows_of(root / "val/val_annotations.txt"):
+            listed.append((f"val/images/{name}", label_of[wnid]))
+        return listed
+
+    def train_images() -> list[tuple[str, int]]:
+        listed = []
+        for wnid in wnids:
+            names = [name for name in os.listdir(root / f"train/{wnid}/images") if name[0] != "."]  # noqa: PTH208
+            listed += [(f"train/{wnid}/images/{name}", label_of[wnid]) for name in sorted(names)]
+        in_val = set(contents([root / name for name, _ in val_images()]))
+        kept, also_in_val = [], []
+        train = contents([root / name for name, _ in listed])
+        for (name, label), content in zip(listed, train, strict=True):
+            if content in in_val:
+                also_in_val.append(name)
+            else:
+                kept.append((name, label))
+        if also_in_val:
+            remarks["train images that stand in val too, left out"] = also_in_val
+        return kept
+
+    folders = [root / f"train/{wnid}/images" for wnid in wnids]
+    return Listed(
+        "Tiny-ImageNet",
+        root,
+        wnids,
+        [words_of.get(wnid, wnid) for wnid in wnids],
+        files={"train": train_images, "val": val_images},
+        boxes={
+            "train": Source(root / "train", read_tiny_boxes, pattern="*/*_boxes.txt"),
+            "val": Source(root / "val/val_annotations.txt", read_tiny_boxes),
+        },
+        remarks={"train": remarks},
+        lists=[root / "wnids.txt", root / "val/val_annotations.txt", *folders],
+    )
+
+
+def read_tiny_boxes(path: Path) -> Known:
+    """Tiny-ImageNet's lists: a line `name [wnid] x1 y1 x2 y2` an image, of train in a file a class."""
+    known: dict[str, Annotation] = {}
+    for file in [path] if path.is_file() else sorted(path.glob("*/*_boxes.txt")):
+        for name, *said in rows_of(file):
+            known[name.rpartition(".")[0]] = Annotation([Object(parse_box(said[-4:]))])
+    return known
+
+
+def stanford40(data: DataConfig) -> Listed:
+    """Stanford 40 Actions: the box is the person's, the class the action's."""
+    root = root_of(data, "JPEGImages", "ImageSplits", "XMLAnnotations")
+    actions = sorted(
+        path.name.removesuffix("_train.txt") for path in (root / "ImageSplits").glob("*_train.txt")
+    )
+
+    def images(split: str) -> list[tuple[str, int]]:
+        listed = []
+        for label, action in enumerate(actions):
+            for name in read_text(root / f"ImageSplits/{action}_{split}.txt").split():
+                listed.append((name, label))
+        return listed
+
+    boxes = Source(root / "XMLAnnotations", read_persons)
+    return Listed(
+        "Stanford 40 Actions",
+        root / "JPEGImages",
+        actions,
+        [action.replace("_", " ") for action in actions],
+        files={"train": lambda: images("train"), "test": lambda: images("test")},
+        boxes={"train": boxes, "test": boxes},
+        lists=[root / "JPEGImages", *sorted((root / "ImageSplits").glob("*.txt"))],
+    )
+
+
+def read_persons(path: Path) -> Known:
+    """Stanford 40's XMLs, whose objects are persons whatever they do."""
+    known = {}
+    for file in sorted(path.glob("*.xml")):
+        annotation = read_annotation(file)
+        objects = [one._replace(name=None) for one in annotation.objects]
+        known[file.stem] = annotation._replace(objects=objects)
+    return known
+
+
+def scene15(data: DataConfig) -> Listed | ClassFolders:
+    """Scene-15: a folder a class; train.txt and test.txt are a split where they are there."""
+    root = root_of(data, "CALsuburb")
+    if not ((root / "train.txt").is_file() and (root / "test.txt").is_file()):
+        return ClassFolders(root)
+    classes = sorted(folder.name for folder in root.glob("*/") if folder.name[0] != ".")
+    label_of = {name: label for label, name in enumerate(classes)}
+
+    def images(split: str) -> list[tuple[str, int]]:
+        names = read_text(root / f"{split}.txt").splitlines()
+        return [(name, label_of[name.partition("/")[0]]) for name in names if name]
+
+    return Listed(
+        "Scene-15",
+        root,
+        classes,
+        classes,
+        files={
+            "train": lambda: images("train"),
+            "test": lambda: images("test"),
+            "all": lambda: images("train") + images("test"),
+        },
+        lists=[root / "train.txt", root / "test.txt"],
+    )
+
+
+def caltech101(data: DataConfig) -> ClassFolders:
+    """Caltech-101: a folder a class, and one of images of no class, which is left out."""
+    return ClassFolders(root_of(data, "accordion"), without=(CALTECH_BACKGROUND,))
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    """The words of each line of a list."""
+    return [line.split() for line in read_text(path).splitlines() if line.strip()]
+
+
+def contents(paths: list[Path]) -> list[bytes]:
+    """Of each file a hash of its bytes."""
+    files = Files(Path("/"), np.array([os.fsencode(path.resolve()).lstrip(b"/") for path in paths]))
+    return list(in_threads(files.hash, range(len(files))))
