@@ -9,7 +9,8 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cam_repro.data.annotations import (
 )
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.layout import Listing, Sources
-from cam_repro.data.storage import Files, archived, tar_members
+from cam_repro.data.storage import Archived, Files, tar_members
 from cam_repro.files import read_text
 
 MAPPING = "LOC_synset_mapping.txt"  # this and what follows: places under Kaggle's root
@@ -126,7 +127,7 @@ class Form:
                 classes.append(Source(devkit, read_devkit))
         return Sources(boxes, classes, with_difficult=True)
 
-    def _listing(self, split: str, images: Files, labels: list[int]) -> Listing:
+    def _listing(self, split: str, images: Files, labels: Sequence[int]) -> Listing:
         """In the devkit's order, where all images have its names."""
         stems = [os.path.basename(name) for name in images.names.tolist()]  # noqa: PTH119  of a million
         if split == "val" and all(stem.startswith(b"ILSVRC2012_val_") for stem in stems):
@@ -219,25 +220,35 @@ class Archives(Form):
             raise UserError(
                 f"{self.root} has no archive of {split}; it has {' and '.join(self.parts)}"
             )
-        rows = []
-        labels = []
         read = _rows_of_shard if self.parts[split][0].suffix == ".parquet" else _rows_of_tar
         class_of = {wnid: label for label, wnid in enumerate(self.wnids)}
-        for archive in self.parts[split]:
-            for name, first, second, number in read(archive):
+        names: list[bytes] = []
+        archive, first, second, labels = (array("q") for _ in range(4))
+        for number, path in enumerate(self.parts[split]):
+            for name, start, length, class_number in read(path):
                 name, wnid = canonical(name)
-                label = class_of.get(wnid, -1) if wnid else number
+                label = class_of.get(wnid, -1) if wnid else class_number
                 if (wnid and label < 0) or label >= len(class_of):
                     raise UserError(
-                        f"{archive}: {name} is of class {wnid or label}, which is none of ILSVRC's"
+                        f"{path}: {name} is of class {wnid or label}, which is none of ILSVRC's"
                     )
-                rows.append((os.fsencode(name), archive, first, second))
+                names.append(os.fsencode(name))
+                archive.append(number)
+                first.append(start)
+                second.append(length)
                 labels.append(label)
-        if not rows:
+        if not names:
             raise UserError(f"{self.parts[split][0]} holds no images; expected JPEGs")
-        order = sorted(range(len(rows)), key=lambda row: rows[row][0])
-        images = archived(self.root, [rows[row] for row in order])
-        return self._listing(split, images, [labels[row] for row in order])
+        images = Archived(
+            self.root,
+            np.array(names),
+            archives=tuple(os.fspath(path.relative_to(self.root)) for path in self.parts[split]),
+            archive=np.array(archive, np.int32),
+            first=np.array(first),
+            second=np.array(second),
+        )
+        order = np.argsort(images.names, kind="stable")
+        return self._listing(split, images.take(order), np.array(labels)[order])
 
 
 def _kaggle(root: Path) -> Form | None:

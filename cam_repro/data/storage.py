@@ -107,20 +107,6 @@ class Archived(Files):
         return self.folder / self.archives[self.archive[image]]
 
 
-def archived(folder: Path, rows: list[tuple[bytes, Path, int, int]]) -> Archived:
-    """Images (name, archive, first, second) of archives in `folder`, as `Archived` keeps them."""
-    archives = sorted({archive for _, archive, _, _ in rows})
-    number = {archive: place for place, archive in enumerate(archives)}
-    return Archived(
-        folder,
-        np.array([name for name, _, _, _ in rows]),
-        archives=tuple(os.fspath(archive.relative_to(folder)) for archive in archives),
-        archive=np.array([number[archive] for _, archive, _, _ in rows], np.int32),
-        first=np.array([first for _, _, first, _ in rows], np.int64),
-        second=np.array([second for _, _, _, second in rows], np.int64),
-    )
-
-
 def to_arrays(images: Files) -> dict[str, np.ndarray]:
     """What an index keeps of the images; `from_arrays` makes them of it again."""
     kept = {field.name: getattr(images, field.name) for field in fields(images)}
