@@ -1,5 +1,4 @@
-"""Ways to score a split: what is kept of each image's maps, and the numbers that come of all of
-them.
+"""Ways to score a split: what each image's maps come to, and the numbers that come of all images.
 
 A metric is an object with two methods. `of_image` runs in a process for each core and gives arrays
 of one shape for every image, its rows; `compute` is given the rows of all images, in the split's
@@ -10,7 +9,7 @@ images. Two metrics are equal if they ask for the same rows, which are then made
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
 from cam_repro.data.views import VIEWS, resize_map
 from cam_repro.evaluation.predictions import guesses_of
-from cam_repro.localization.boxes import LOOSE, TIGHT, loose_and_tight
+from cam_repro.localization.boxes import LOOSE, TIGHT, Box, loose_and_tight
 from cam_repro.localization.errors import (
     BASELINES,
     Correctness,
@@ -27,7 +26,7 @@ from cam_repro.localization.errors import (
     score_images,
     summarise,
 )
-from cam_repro.localization.intervals import bootstrap
+from cam_repro.localization.intervals import Shares, bootstrap
 from cam_repro.localization.max_box_acc import (
     MAP_SIDE,
     THRESHOLDS,
@@ -75,10 +74,10 @@ class Metric(Protocol):
     names: tuple[str, ...]
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """One image's maps of V crops and M classes, the true one last -> arrays of fixed shapes."""
+        """One image's rows, from its maps of V crops and M classes, of which the last is true."""
 
     def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
-        """All images' rows -> numbers; the blacklist holds the devkit's image numbers."""
+        """The numbers of all images; the blacklist holds the devkit's image numbers."""
 
 
 @dataclass(frozen=True)
@@ -125,20 +124,29 @@ class LocalizationErrors:
         return VIEWS[self.view].place(maps_vhw, size, self.size, self.resize)
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """boxes (M,2,4): the loose and the tight one of each class, the same where there is but
-        one.
-        """
-        of_classes = []
-        for maps_vhw in maps_vmhw.swapaxes(0, 1):
-            heatmap = self.heatmap(maps_vhw, image.size)
-            of_classes.append(loose_and_tight(heatmap, self))
-        return {"boxes": np.array(of_classes, np.int32)}
+        """boxes (M,2,4): each class's loose and tight one, the same where there is but one."""
+        of_best_classes = maps_vmhw[:, :-1]
+        of_true_class = maps_vmhw[:, -1:]
+        boxes = []
+        for maps_vhw in of_best_classes.swapaxes(0, 1):
+            boxes.append(self._loose_and_tight(maps_vhw, image))
+        # The true class is mostly one of the best ones. Where its maps are there, so are its boxes.
+        same = (of_best_classes == of_true_class).all(axis=(0, 2, 3))
+        if same.any():
+            boxes.append(boxes[same.argmax()])
+        else:
+            boxes.append(self._loose_and_tight(of_true_class[:, 0], image))
+        return {"boxes": np.array(boxes, np.int32)}
+
+    def _loose_and_tight(self, maps_vhw: np.ndarray, image: ImageFacts) -> tuple[Box, Box]:
+        return loose_and_tight(self.heatmap(maps_vhw, image.size), self)
 
     def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
         of_best_classes = rows["boxes"][:, :-1]
         of_true_class = rows["boxes"][:, -1]
         labels, boxes = guesses_of(rows["classes"], of_best_classes, self.guesses)
-        predicted_boxes = of_true_class[:, TIGHT if self.guesses == "tight" else LOOSE]
+        which = TIGHT if self.guesses == "tight" else LOOSE
+        predicted_boxes = of_true_class[:, which]
         correctness = score_images(
             labels,
             boxes,
@@ -149,10 +157,10 @@ class LocalizationErrors:
             blacklist=blacklist,
             image_numbers=split.devkit_numbers(),
         )
-        names = self.names
-        if correctness.cls_right.shape[1] < min(5, rows["classes"].shape[1]):  # fewer classes named
-            names = tuple(name for name in names if name != "cls_top5_error")
-        scores = _scores_of(correctness, names)
+        scores = _scores_of(correctness, self.names)
+        classes_named = correctness.cls_right.shape[1]
+        if classes_named < min(5, rows["classes"].shape[1]):  # by the release's heuristics
+            del scores.metrics["cls_top5_error"]
         scores.guesses = (labels, boxes)
         scores.predicted_boxes = predicted_boxes
         return scores
@@ -182,12 +190,17 @@ class MaxBoxAcc:
         has_box = np.diff(split.box_starts) > 0
         blacklisted = np.isin(split.devkit_numbers(), list(blacklist))
         counted = has_box & ~blacklisted
-        right = np.unpackbits(rows["right"][counted], axis=-1)[..., : len(THRESHOLDS)]
+        right = np.unpackbits(rows["right"][counted], axis=-1, count=len(THRESHOLDS))
         found = accuracies(right.astype(bool))
-        per_image = {f"max_box_acc_{name}": of for name, of in found["per_image"].items()}
-        shares = {name: (added, np.ones_like(added)) for name, added in per_image.items()}
-        metrics = {name: 100.0 * float(added.mean()) for name, added in per_image.items()}
-        metrics |= self._baselines(split, rows["sizes"], np.flatnonzero(counted))
+
+        measured = self._baselines(split, rows["sizes"], np.flatnonzero(counted))
+        shares: Shares = {}
+        per_image = {"counted": counted}
+        for number, added in found["per_image"].items():
+            name = f"max_box_acc_{number}"
+            measured[name] = found[number]
+            shares[name] = (added, np.ones_like(added))
+            per_image[name] = added
         counts = {
             "images": len(split),
             "loc_images": int(counted.sum()),
@@ -196,27 +209,25 @@ class MaxBoxAcc:
         }
         return Scores(
             counts,
-            {name: metrics[name] for name in self.names},
-            bootstrap(shares),  # at the thresholds that were best for all images
-            {"counted": counted, **per_image},
+            metrics={name: measured[name] for name in self.names},
+            confidence=bootstrap(shares),  # at the thresholds that were best for all images
+            per_image=per_image,
             thresholds=found["best"],
             curves=found["curves"],
         )
 
     def _baselines(self, split: Split, sizes: np.ndarray, images: np.ndarray) -> dict[str, float]:
         """The accuracy of the two boxes that ignore the image, on the same maps."""
-        image_sizes = [tuple(sizes[image]) for image in images]
-        truth = [
-            boxes_on_map(split.true_boxes(image), size)
-            for image, size in zip(images, image_sizes, strict=True)
-        ]
         found = {}
         for name, side in BASELINES.items():
-            boxes = centred_boxes(sizes[images], side)
-            on_map = [
-                boxes_on_map(box, size)[0] for box, size in zip(boxes, image_sizes, strict=True)
-            ]
-            accuracy = box_accuracy(on_map, truth)
+            boxes = []
+            true_boxes = []
+            for image in images:
+                size = tuple(sizes[image])
+                (baseline,) = centred_boxes([size], side)
+                boxes.extend(boxes_on_map(baseline, size))
+                true_boxes.append(boxes_on_map(split.true_boxes(image), size))
+            accuracy = box_accuracy(boxes, true_boxes)
             found[f"baseline_{name}"] = accuracy["v1"]
             found[f"baseline_{name}_v2"] = accuracy["v2"]
         return found
@@ -235,11 +246,14 @@ def localization_metric(protocol: ProtocolConfig, size: int) -> LocalizationErro
     )
 
 
-METRICS = {  # protocol.metric -> the metric of a protocol, for crops of `size` pixels
-    "localization": localization_metric,
-    "max_box_acc": lambda protocol, size: MaxBoxAcc(protocol.resize),
-}
-METRIC_NAMES = {  # kind of record -> the metrics that each has
+def max_box_acc_metric(protocol: ProtocolConfig, size: int) -> MaxBoxAcc:
+    return MaxBoxAcc(protocol.resize)
+
+
+# protocol.metric= -> the metric of a protocol, for crops of `size` pixels
+METRICS = {"localization": localization_metric, "max_box_acc": max_box_acc_metric}
+# kind of record -> the metrics that each has
+METRIC_NAMES = {
     "classification": ClassificationErrors.names,
     "localization": LocalizationErrors.names,
     "max_box_acc": MaxBoxAcc.names,
@@ -251,9 +265,13 @@ def _true_boxes(split: Split) -> list[np.ndarray]:
 
 
 def _scores_of(correctness: Correctness, names: tuple[str, ...]) -> Scores:
-    measured = summarise(correctness)
-    metrics: dict[str, Any] = dict(measured)
+    """What was measured, and None for the names of which there was nothing to measure on."""
+    metrics: dict[str, float | None] = dict(summarise(correctness))
     for name in names:
         metrics.setdefault(name, None)
-    per_image = {name: of for name, of in vars(correctness).items() if of is not None}
-    return Scores(correctness.counts(), metrics, bootstrap_intervals(correctness), per_image)
+    per_image = {}
+    for name, of_images in vars(correctness).items():
+        if of_images is not None:
+            per_image[name] = of_images
+    intervals = bootstrap_intervals(correctness)
+    return Scores(correctness.counts(), metrics, intervals, per_image)

@@ -30,12 +30,13 @@ def score(config: Config) -> dict[str, float]:
     The guesses are written as Kaggle's CSV too where config.kaggle names a file. Raises UserError.
     """
     if config.predictions is None:
-        raise UserError(
-            "predictions= is needed: make score predictions=results/shapes/alexnet_gap/predictions.txt"
-        )
+        example = "make score predictions=results/shapes/alexnet_gap/predictions.txt"
+        raise UserError(f"predictions= is needed: {example}")
     read = Path(config.predictions)
-    if config.kaggle is not None and Path(config.kaggle).resolve() == read.resolve():
-        raise UserError(f"kaggle={config.kaggle} is predictions= itself; give another name")
+    if config.kaggle is not None:
+        written = Path(config.kaggle)
+        if written.resolve() == read.resolve():
+            raise UserError(f"kaggle={config.kaggle} is predictions= itself; give another name")
     with join_world("cpu") as world:
         split = load_split(config.data, "val", Path(config.cache), world)
     classes = label_order(config.predictions_labels, split.wnids, config.devkit)
@@ -52,18 +53,25 @@ def score(config: Config) -> dict[str, float]:
         ) from None
     check_inside(read, image_ids, labels, boxes, sizes)
     scored = score_images(
-        labels, boxes, split.labels, [split.true_boxes(image) for image in range(len(split))], sizes=sizes,
-        blacklist=read_blacklist(config.blacklist), image_numbers=split.devkit_numbers(),
-    )  # fmt: skip
-    metrics, intervals, counts = summarise(scored), bootstrap_intervals(scored), scored.counts()
-    left_out = f"{counts['blacklisted']} blacklisted and {counts['without_true_box']} without a box left out"
-    images = (
-        f"{counts['images']} images, {counts['loc_images']} of them for localization ({left_out})"
+        labels,
+        boxes,
+        split.labels,
+        [split.true_boxes(image) for image in range(len(split))],
+        sizes=sizes,
+        blacklist=read_blacklist(config.blacklist),
+        image_numbers=split.devkit_numbers(),
     )
-    print(f"{config.predictions} on {config.data.name}, {images}:")
+    metrics = summarise(scored)
+    intervals = bootstrap_intervals(scored)
+    counts = scored.counts()
+    images = f"{counts['images']} images, {counts['loc_images']} of them for localization"
+    blacklisted = f"{counts['blacklisted']} blacklisted"
+    left_out = f"{blacklisted} and {counts['without_true_box']} without a box left out"
+    print(f"{config.predictions} on {config.data.name}, {images} ({left_out}):")
     for metric, value in metrics.items():
         low, high = intervals[metric]
-        print(f"  {metric:20} {value:6.2f} %   95 % interval {low:.2f} … {high:.2f}")
+        interval = f"95 % interval {low:.2f} … {high:.2f}"
+        print(f"  {metric:20} {value:6.2f} %   {interval}")
     if config.kaggle is not None:
         write_kaggle_predictions(config.kaggle, image_ids, classes, labels, boxes)
         print(config.kaggle)

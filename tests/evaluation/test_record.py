@@ -57,9 +57,7 @@ def test_another_protocol_is_another_file() -> None:
 
 @pytest.fixture
 def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    """Of a network that is not there, on four images, the third blacklisted, the fourth without a
-    box.
-    """
+    """Of four images, the third blacklisted, the fourth without a box, and no real network."""
     monkeypatch.setattr(record, "git_state", lambda: ("c0ffee", False))
     config = Config(data=DataConfig(name="shapes"), results=str(tmp_path))
     model = ModelConfig(name="alexnet_gap", input_size=64)
@@ -102,17 +100,12 @@ def test_a_written_record_is_read_back(evaluation: Evaluation, tmp_path: Path) -
     (read,) = read_results(tmp_path / "shapes")
     path = record.record_path(evaluation, spec)
     assert json.loads(path.read_text()) == found
-    assert (read.images, read.loc_images, read.input_size, read.protocol["threshold"]) == (
-        4,
-        2,
-        64,
-        0.2,
-    )
+    assert (read.images, read.loc_images) == (4, 2)
+    assert (read.input_size, read.interpolation) == (64, "bilinear")
+    assert read.protocol["threshold"] == 0.2
     assert (read.metrics["cls_top1_error"], read.metrics["loc_top1_error"]) == (75.0, 50.0)
-    assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {
-        "epochs_done": 3
-    }
-    assert read.interpolation == "bilinear"
+    assert read.provenance["weights"] == "77aa"
+    assert read.provenance["training"] == {"epochs_done": 3}
     names = ["localization-cam-paper.json", "localization-cam-paper.npz", "predictions.txt"]
     assert sorted(file.name for file in path.parent.iterdir()) == names
     assert [*found["files"]] == names[1:]
@@ -140,9 +133,7 @@ def test_a_record_is_unchanged_until_something_changes(
 
 
 def test_files_of_two_evaluations_are_never_joined(evaluation: Evaluation) -> None:
-    """A kill may leave one evaluation's .npz beside another's JSON: neither is then taken for
-    whole.
-    """
+    """A kill may leave one evaluation's .npz beside another's JSON: neither is then whole."""
     spec = spec_of(PAPER)
     written(evaluation, spec)
     path = record.record_path(evaluation, spec)
@@ -253,19 +244,17 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
 ) -> None:
     def git(folder: Path, *arguments: str) -> str:
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-        return subprocess.run(
-            command, cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours = tmp_path / "ours"
+    theirs = tmp_path / "theirs"
     for folder in (ours, theirs):
         (folder / "configs").mkdir(parents=True)
         (folder / "configs" / "a.yaml").write_text(folder.name)
-        (
-            git(folder, "init", "-q"),
-            git(folder, "add", "."),
-            git(folder, "commit", "-qm", folder.name),
-        )
+        git(folder, "init", "-q")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", folder.name)
     commit = git(ours, "rev-parse", "HEAD")
     monkeypatch.setattr(provenance, "REPOSITORY", ours)
     monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
@@ -274,7 +263,6 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
     assert provenance.git_state.__wrapped__() == (commit, False)
     (ours / "configs" / "mine.yaml").write_text("in use")
     assert provenance.git_state.__wrapped__() == (commit, True)
-    monkeypatch.setattr(
-        provenance, "REPOSITORY", ours / "configs"
-    )  # within a repository, not one itself
+    # Within a repository, not one itself.
+    monkeypatch.setattr(provenance, "REPOSITORY", ours / "configs")
     assert provenance.git_state.__wrapped__() == ("unknown", True)
