@@ -182,6 +182,7 @@ class ProtocolConfig:
         "loose", "tight", "heuristics"
     )  # which boxes of which classes (release only)
     jpeg: bool = False  # release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were
+    thresholds_from: str | None = file()  # max_box_acc: a record of another split, whose best count
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
     size: int | None = number(
         None, 1, 2048
@@ -678,6 +679,11 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
     levels = protocol.thresholds
     if levels is not None and (not levels or levels != sorted(set(levels))):
         raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
+    if protocol.thresholds_from is not None and protocol.metric != "max_box_acc":
+        raise UserError(
+            f"protocol.thresholds_from= is of protocol.metric=max_box_acc, not {protocol.metric}: "
+            "choose protocol=wsol"
+        )
     if protocol.metric == "max_box_acc" and protocol.view != "squash":
         raise UserError(
             f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}"

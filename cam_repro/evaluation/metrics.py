@@ -8,15 +8,19 @@ images. Two metrics are equal if they ask for the same rows, which are then made
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cam_repro import UserError
 from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
 from cam_repro.data.views import VIEWS, resize_map
 from cam_repro.evaluation.predictions import guesses_of
+from cam_repro.files import read_text
 from cam_repro.localization.boxes import LOOSE, TIGHT, Box, loose_and_tight
 from cam_repro.localization.errors import (
     BASELINES,
@@ -168,7 +172,12 @@ class LocalizationErrors:
 
 @dataclass(frozen=True)
 class MaxBoxAcc:
-    """MaxBoxAcc V1 and V2 of the WSOL benchmark (Choe et al. 2020), of the true class's map."""
+    """MaxBoxAcc V1 and V2 of the WSOL benchmark (Choe et al. 2020), of the true class's map.
+
+    thresholds: what was best on other images, a number's name and its threshold each; none: what is
+    best on the images that are scored. top1_loc and top5_loc count an image as right where its box
+    is, at V1's threshold, and its class is among the best one or five.
+    """
 
     names = (
         "max_box_acc_v1", "max_box_acc_v2", "max_box_acc_v2_one_threshold",
@@ -176,8 +185,10 @@ class MaxBoxAcc:
         "baseline_whole_image", "baseline_whole_image_v2",
         "baseline_centre_box", "baseline_centre_box_v2",
     )  # fmt: skip
+    more_names = ("max_box_acc_top1_loc", "max_box_acc_top5_loc")  # older records lack them
 
     resize: str
+    thresholds: tuple[tuple[str, float], ...] = ()
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         """right (4,125): `right_by_threshold` in bits, an eighth of the memory."""
@@ -191,14 +202,21 @@ class MaxBoxAcc:
         blacklisted = np.isin(split.devkit_numbers(), list(blacklist))
         counted = has_box & ~blacklisted
         right = np.unpackbits(rows["right"][counted], axis=-1, count=len(THRESHOLDS))
-        found = accuracies(right.astype(bool))
+        found = accuracies(right.astype(bool), dict(self.thresholds) or None)
 
         measured = self._baselines(split, rows["sizes"], np.flatnonzero(counted))
+        of_true_class = rows["classes"][counted] == split.labels[counted][:, None]
+        box_is_right = found["per_image"]["v1"]
+        added_by = {
+            **found["per_image"],
+            "top1_loc": box_is_right * of_true_class[:, 0],
+            "top5_loc": box_is_right * of_true_class.any(axis=1),
+        }
         shares: Shares = {}
         per_image = {"counted": counted}
-        for number, added in found["per_image"].items():
+        for number, added in added_by.items():
             name = f"max_box_acc_{number}"
-            measured[name] = found[number]
+            measured[name] = 100.0 * float(added.mean())
             shares[name] = (added, np.ones_like(added))
             per_image[name] = added
         counts = {
@@ -209,7 +227,7 @@ class MaxBoxAcc:
         }
         return Scores(
             counts,
-            metrics={name: measured[name] for name in self.names},
+            metrics={name: measured[name] for name in (*self.names, *self.more_names)},
             confidence=bootstrap(shares),  # at the thresholds that were best for all images
             per_image=per_image,
             thresholds=found["best"],
@@ -248,6 +266,28 @@ def localization_metric(protocol: ProtocolConfig, size: int) -> LocalizationErro
 
 def max_box_acc_metric(protocol: ProtocolConfig, size: int) -> MaxBoxAcc:
     return MaxBoxAcc(protocol.resize)
+
+
+def thresholds_chosen(path: Path, weights: str, method: str) -> tuple[tuple[str, float], ...]:
+    """The best thresholds of a record of MaxBoxAcc, as `MaxBoxAcc.thresholds`.
+
+    Raises UserError unless it is of the same weights, by their sha256, and the same method.
+    """
+    try:
+        record = json.loads(read_text(path))
+        thresholds = {name: float(at) for name, at in record["thresholds"].items()}
+        measured = (record["provenance"]["weights"], record["method"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"protocol.thresholds_from={path} is no record of MaxBoxAcc; give the "
+            "localization-…-wsol….json of another split"
+        ) from None
+    if measured != (weights, method):
+        raise UserError(
+            f"protocol.thresholds_from={path} has the thresholds of other weights or of another "
+            f"method ({record['method']}); evaluate that split with these: protocol=wsol method={method}"
+        )
+    return tuple(sorted(thresholds.items()))
 
 
 # protocol.metric= -> the metric of a protocol, for crops of `size` pixels

@@ -62,6 +62,8 @@ def protocol_name(protocol: ProtocolConfig) -> str:
         text = str(value).lower()
         if isinstance(value, list):
             text = "_".join(map(str, value))
+        elif key == "thresholds_from":
+            text = Path(value).stem
         parts.append(f"{key}{text}")
     return "-".join(parts)
 
@@ -118,7 +120,7 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
     elif spec.protocol.boxes == "paper":  # one box a map
         unused = {"guesses"}
     if spec.kind == "classification":  # no maps either
-        unused |= {"metric", "resize", "threshold", "thresholds", "jpeg"}
+        unused |= {"metric", "resize", "threshold", "thresholds", "thresholds_from", "jpeg"}
     settings = asdict(spec.protocol) | {"name": protocol_name(spec.protocol)}
     shown = {}
     for key, value in settings.items():
@@ -135,6 +137,8 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
         "method": spec.method or "cam",
         "protocol": shown,
     }
+    if getattr(spec.metric, "thresholds", ()) and spec.kind == "max_box_acc":
+        heading["thresholds"] = dict(spec.metric.thresholds)
     return heading
 
 
@@ -263,8 +267,9 @@ def print_record(record: dict[str, Any], where: str) -> None:
             low, high = record["confidence"][metric]
             said += f"   95 % interval {low:.2f} … {high:.2f}"
         print(f"  {metric:28} {said}")
+    chosen_on = record["protocol"].get("thresholds_from", "these very images")
     for key, threshold in record.get("thresholds", {}).items():
-        print(f"  best threshold of {key} for the whole data set: {threshold}")
+        print(f"  threshold of {key}: {threshold}, the best one on {chosen_on}")
     print(f"  {where}", flush=True)
 
 

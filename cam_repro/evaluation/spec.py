@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cam_repro import UserError
@@ -12,7 +12,7 @@ from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World, join_world
-from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric
+from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric, thresholds_chosen
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.errors import read_blacklist
 from cam_repro.localization.methods import METHODS, unsupported_reason
@@ -130,4 +130,8 @@ def _spec(evaluation: Evaluation, protocol: ProtocolConfig, method: str | None) 
     size = protocol.size or trained.model.input_size
     interpolation = protocol.interpolation or trained.network.interpolation
     metric = ClassificationErrors() if method is None else METRICS[protocol.metric](protocol, size)
+    if method is not None and protocol.thresholds_from is not None:
+        chosen = Path(protocol.thresholds_from)
+        thresholds = thresholds_chosen(chosen, trained.weights.sha256, method)
+        metric = replace(metric, thresholds=thresholds)
     return EvaluationSpec(protocol, method, metric, size, interpolation)

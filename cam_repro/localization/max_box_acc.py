@@ -5,7 +5,7 @@ image. Boxes come from the calls of OpenCV that the benchmark makes; thresholds 
 map at the same level share them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ THRESHOLDS = np.arange(0, 1, 0.001)
 IOU_V1 = 0.5
 IOUS_V2 = (0.3, 0.5, 0.7)
 CURVES = ("v1", "v2_iou30", "v2_iou50", "v2_iou70")  # the rows of `right_by_threshold`
-AT_20 = int(np.argmin(np.abs(THRESHOLDS - PAPER_THRESHOLD)))  # its place
+AT_20 = int(np.argmin(np.abs(THRESHOLDS - PAPER_THRESHOLD)))  # the place of the paper's
 MAP_SIDE = 224  # pixels a side of the benchmark's maps
 NO_CONTOUR = (0, 0, 0, 0)  # the benchmark's box where nothing is above the cut
 
@@ -38,20 +38,26 @@ def max_box_accuracy(
     return accuracies(np.stack(right))
 
 
-def accuracies(right: np.ndarray) -> dict[str, object]:
+def accuracies(right: np.ndarray, chosen: Mapping[str, float] | None = None) -> dict[str, object]:
     """From `right_by_threshold` of N images, (N, 4, 1000) bool; accuracies in percent.
+
+    chosen: thresholds that were found on other images, as `best` of their accuracies; without them
+    each number takes the threshold that is best for it on these very images.
 
     v1: at IoU 0.5, at its best threshold. v2: the mean over IoU 0.3, 0.5 and 0.7, each at its own
     best threshold, as the benchmark's evaluator has it. v2_one_threshold: that mean where one
     threshold must serve all three, which is another and lower number.
     v1_at_20, v2_at_20: at 20 % of the maximum, the paper's threshold.
-    best: the thresholds that reach them (the lowest of equals), under the keys of CURVES and
+    best: the thresholds that were taken (of equals the lowest), under the keys of CURVES and
     "v2_one_threshold". thresholds (1000,) and curves, {key of CURVES: (1000,)}.
     per_image: {number's name: (N,)}, what each image adds to it, 0…1, for a bootstrap.
     """
     curves = 100.0 * right.mean(axis=0)
     best = curves.argmax(axis=1)
     best_for_all = int(curves[1:].mean(axis=0).argmax())
+    if chosen is not None:
+        best = np.array([place_of(chosen[name]) for name in CURVES])
+        best_for_all = place_of(chosen["v2_one_threshold"])
     right_at_best = np.take_along_axis(right, best[None, :, None], axis=2)[:, :, 0]
     v1 = right[:, 0]
     v2 = right[:, 1:]
@@ -71,6 +77,11 @@ def accuracies(right: np.ndarray) -> dict[str, object]:
     found["curves"] = dict(zip(CURVES, curves, strict=True))
     found["per_image"] = per_image
     return found
+
+
+def place_of(threshold: float) -> int:
+    """Which of THRESHOLDS is the nearest."""
+    return int(np.argmin(np.abs(THRESHOLDS - threshold)))
 
 
 def box_accuracy(boxes: Sequence[ArrayLike], true_boxes: Sequence[ArrayLike]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from cam_repro.data.split import Split
 from cam_repro.data.storage import Files
 from cam_repro.distributed import World
 from cam_repro.evaluation import record
-from cam_repro.evaluation.metrics import METRICS, ClassificationErrors
+from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, MaxBoxAcc, thresholds_chosen
 from cam_repro.evaluation.record import file_name, protocol_name
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec
 from cam_repro.localization.intervals import percentages
@@ -266,3 +266,44 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
     # Within a repository, not one itself.
     monkeypatch.setattr(provenance, "REPOSITORY", ours / "configs")
     assert provenance.git_state.__wrapped__() == ("unknown", True)
+
+
+def test_thresholds_of_another_split_are_taken_from_its_record(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    wsol = written_protocols()["wsol"]
+    other_split = replace(evaluation, split=replace(evaluation.split, name="train"))
+    chosen = written(other_split, spec_of(wsol))
+    path = record.record_path(other_split, spec_of(wsol))
+    thresholds = thresholds_chosen(path, "77aa", "cam")
+    assert dict(thresholds) == chosen["thresholds"]
+    protocol = replace(wsol, thresholds_from=str(path))
+    spec = replace(spec_of(protocol), metric=MaxBoxAcc(protocol.resize, thresholds))
+    found = written(evaluation, spec)
+    assert found["thresholds"] == chosen["thresholds"] and found["split"] == "val"
+    assert record.record_path(evaluation, spec).name == (
+        "localization-cam-wsol-thresholds_fromlocalization-cam-wsol-train.json"
+    )
+    for weights, method in (("77ab", "cam"), ("77aa", "gradcam")):
+        with pytest.raises(UserError, match="has the thresholds of other weights or of another"):
+            thresholds_chosen(path, weights, method)
+    with pytest.raises(UserError, match="is no record of MaxBoxAcc"):
+        written(evaluation, spec_of(PAPER))
+        thresholds_chosen(record.record_path(evaluation, spec_of(PAPER)), "77aa", "cam")
+
+
+def test_an_image_counts_for_top1_and_top5_where_its_class_is_named_and_its_box_is_right(
+    evaluation: Evaluation,
+) -> None:
+    """Labels 0, 1 and 9 are first, second and not named; the third image has no box counted."""
+    split = replace(
+        evaluation.split,
+        labels=np.array([0, 1, 2, 9]),
+        boxes=np.tile([0, 0, 9, 9], (4, 1)),
+        box_starts=np.arange(5),
+    )
+    rows = rows_of_four() | {"right": np.full((4, 4, 125), 255, np.uint8)}
+    metrics = MaxBoxAcc("bicubic").compute(rows, split, frozenset({3})).metrics
+    assert metrics["max_box_acc_v1"] == 100
+    assert metrics["max_box_acc_top1_loc"] == pytest.approx(100 / 3)
+    assert metrics["max_box_acc_top5_loc"] == pytest.approx(200 / 3)

@@ -164,3 +164,15 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
         for iou in (0.3, 0.5, 0.7):
             curve = scores["curves"][f"v2_iou{round(100 * iou)}"]
             assert curve[threshold] == pytest.approx(100 * np.mean(best >= iou))
+
+
+def test_thresholds_chosen_elsewhere_are_applied_and_not_the_best_ones() -> None:
+    right = np.zeros((2, 4, 1000), bool)
+    right[:, :, 300] = True  # the best threshold here
+    right[0, :, 100] = True
+    chosen = {"v1": 0.1, "v2_iou30": 0.1, "v2_iou50": 0.3, "v2_iou70": 0.9, "v2_one_threshold": 0.1}
+    assert accuracies(right)["v1"] == 100
+    found = accuracies(right, chosen)
+    assert found["v1"] == 50
+    assert found["v2"] == pytest.approx((50 + 100 + 0) / 3)
+    assert found["best"] == chosen
