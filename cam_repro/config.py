@@ -351,6 +351,7 @@ class CurvesOptions(DataOptions, ResultsOption):
 @dataclass
 class ScoreOptions(DataOptions, BlacklistOption):
     predictions: str | None = file()  # five guesses a line, or Kaggle's CSV
+    maps: str | None = word(FOLDER, None)  # .npy maps of each image's true class, in their place
     kaggle: str | None = word(FILE, None)  # where the same guesses are written as such a CSV
     predictions_labels: str = choice(
         "mapping", "imagenet", "devkit"
