@@ -48,9 +48,9 @@ from cam_repro.reporting.gallery import (
     stored_image,
     stored_run,
 )
+from cam_repro.reporting.layout import Table, cells_of
 from cam_repro.reporting.paper_figures import chosen_images
 from cam_repro.reporting.results import Result, read_results
-from cam_repro.reporting.table import Table, cells_of
 from cam_repro.reporting.tables import tables_of
 
 PAGE = Path(__file__).parent / "page"
@@ -272,7 +272,7 @@ def localization_page(results: Sequence[Result], gallery: Gallery) -> str:
     failures = tables["failures"]
     shares = []
     for run in failures.results:
-        of_kinds = [run.metrics.get(column.value) for column in failures.columns]
+        of_kinds = [run.metrics.get(column.metric) for column in failures.columns]
         shares.append((_named(run), of_kinds))
     sections = _filled(
         "localization.html",

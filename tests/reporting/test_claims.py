@@ -14,7 +14,7 @@ from result_files import PROVENANCE, Writer
 
 from cam_repro import UserError
 from cam_repro.localization.errors import Correctness, summarise
-from cam_repro.reporting.claims import verdict
+from cam_repro.reporting.results import verdict
 from cam_repro.reporting.tables import write_tables
 
 IMAGES = 200
