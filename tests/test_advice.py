@@ -19,7 +19,7 @@ from cam_repro.advice import train_command, typed_data
 from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, keys_of
 from cam_repro.evaluation.spec import localization_specs
 from cam_repro.evaluation.trained import load_trained, trained_runs
-from cam_repro.reporting.curves import draw_curves
+from cam_repro.reporting.plots import draw_curves
 from cam_repro.reporting.report import chosen_results
 from cam_repro.reporting.results import read_record
 from scripts.export import main as export_weights

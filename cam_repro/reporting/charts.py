@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cam_repro.reporting.figures import PAPER_THRESHOLD, first_name
+from cam_repro.reporting.figures import first_name
+from cam_repro.reporting.plots import PAPER_THRESHOLD
 
 PAPERS = round(100 * PAPER_THRESHOLD)  # %
 CURVE_COLOURS = (

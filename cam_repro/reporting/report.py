@@ -39,6 +39,7 @@ from cam_repro.reporting.charts import (
     share_chart,
     table,
 )
+from cam_repro.reporting.figures import chosen_images
 from cam_repro.reporting.gallery import (
     ANSWERS,
     LARGEST_SIDE,
@@ -49,7 +50,6 @@ from cam_repro.reporting.gallery import (
     stored_run,
 )
 from cam_repro.reporting.layout import Table, cells_of
-from cam_repro.reporting.paper_figures import chosen_images
 from cam_repro.reporting.results import Result, read_results
 from cam_repro.reporting.tables import tables_of
 

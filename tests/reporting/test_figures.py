@@ -10,7 +10,7 @@ from PIL import Image
 
 from cam_repro.evaluation.metrics import Scores
 from cam_repro.localization.max_box_acc import THRESHOLDS
-from cam_repro.reporting.figures import SIDE, write_curves, write_sheet
+from cam_repro.reporting.plots import LINE, SIDE, draw_max_box_acc, write_sheet
 
 V1 = 70 * np.exp(-(((THRESHOLDS - 0.3) / 0.2) ** 2))
 NAMES = ("v1", "v2_iou30", "v2_iou50", "v2_iou70")
@@ -28,7 +28,7 @@ def test_each_curve_marks_its_best_and_the_fixed_threshold_beside_the_baselines(
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch()
     )
-    write_curves(tmp_path / "curve.png", SCORES, "squeezenet, cam")
+    draw_max_box_acc(tmp_path / "curve.png", SCORES, "squeezenet, cam")
     lines = drawn[0].axes[0].lines
     points = {
         tuple(np.round(line.get_xydata()[0], 3)) for line in lines if len(line.get_xdata()) == 1
@@ -47,22 +47,31 @@ def test_each_curve_marks_its_best_and_the_fixed_threshold_beside_the_baselines(
 def test_the_same_curves_give_the_same_bytes_whatever_matplotlib_is_set_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_curves(tmp_path / "a.png", SCORES, "squeezenet, cam")
+    draw_max_box_acc(tmp_path / "a.png", SCORES, "squeezenet, cam")
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
-    write_curves(tmp_path / "b.png", SCORES, "squeezenet, cam")
+    draw_max_box_acc(tmp_path / "b.png", SCORES, "squeezenet, cam")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    with Image.open(tmp_path / "a.png") as picture:
-        assert "Software" not in picture.info
+    with Image.open(tmp_path / "a.png") as image:
+        assert "Software" not in image.info
 
 
-def test_a_caption_stays_over_its_own_picture_whatever_its_letters(tmp_path: Path) -> None:
+def test_a_caption_stays_over_its_own_image_and_a_long_one_is_wrapped(tmp_path: Path) -> None:
     def sheet(caption: str) -> np.ndarray:
-        cells = [
-            (caption, Image.new("RGB", (40, 30), "red")),
-            ("", Image.new("RGB", (30, 40), "blue")),
-        ]
+        red = Image.new("RGB", (40, 30), "red")
+        blue = Image.new("RGB", (30, 40), "blue")
+        cells = [(caption, red), ("", blue)]
         return np.array(Image.open(write_sheet(tmp_path / "sheet.png", cells, columns=2)))
 
-    empty, long, accent, plain = map(sheet, ("", "W" * 99, "é", "e"))
-    assert np.array_equal(empty[:, SIDE:], long[:, SIDE:]) and not np.array_equal(empty, long)
+    empty, wide, accent, plain = map(sheet, ("", "W" * 29, "é", "e"))
+    assert np.array_equal(empty[:, SIDE:], wide[:, SIDE:]) and not np.array_equal(empty, wide)
     assert (accent < 128).sum() > (plain < 128).sum() and not np.array_equal(accent, sheet("ß"))
+    wrapped = sheet("one name of a class after another " * 3)
+    assert len(wrapped) == len(empty) + 3 * LINE
+    for line in range(4):
+        assert (wrapped[line * LINE : (line + 1) * LINE, :SIDE] < 128).any()
+
+
+def test_an_image_at_its_own_size_is_drawn_pixel_by_pixel(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (211, 307, 3), dtype=np.uint8)
+    sheet = write_sheet(tmp_path / "sheet.png", [("cat $5$", Image.fromarray(pixels))], 1, side=0)
+    assert np.array_equal(np.array(Image.open(sheet).convert("RGB"))[-211:], pixels)

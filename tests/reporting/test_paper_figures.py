@@ -14,9 +14,9 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import localization_specs, open_evaluations
-from cam_repro.reporting import paper_figures
-from cam_repro.reporting.curves import draw_curves
-from cam_repro.reporting.paper_figures import chosen_images, make_figures
+from cam_repro.reporting import figures
+from cam_repro.reporting.figures import chosen_images, make_figures
+from cam_repro.reporting.plots import draw_curves
 
 EPOCH = '{"epoch": %d, "train_loss": 2.1, "train_top1_error": 90, "val_top1_error": 80, "val_top5_error": 40}\n'
 
@@ -24,13 +24,13 @@ EPOCH = '{"epoch": %d, "train_loss": 2.1, "train_top1_error": 90, "val_top1_erro
 def test_the_figures_show_what_their_captions_say(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn, write = {}, paper_figures.write_sheet
+    drawn, write = {}, figures.write_sheet
 
     def noted(path: Path, cells: list[tuple[str, Image.Image]], *more: int, **how: str) -> Path:
         drawn[path] = cells
         return write(path, cells, *more, **how)
 
-    monkeypatch.setattr(paper_figures, "write_sheet", noted)
+    monkeypatch.setattr(figures, "write_sheet", noted)
     config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
     paths = make_figures(config)
     names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 12)]
@@ -76,9 +76,9 @@ def boxes_of_the_evaluation(config: Config) -> np.ndarray:
 def test_the_boxes_of_a_figure_are_those_that_the_protocols_evaluation_drew(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, file: str
 ) -> None:
-    drawn, panel = [], paper_figures.panel
-    monkeypatch.setattr(paper_figures, "panel", lambda *of: drawn.append(of) or panel(*of))
-    monkeypatch.setattr(paper_figures, "UNIT_CROPS", 20)
+    drawn, panel = [], figures.panel
+    monkeypatch.setattr(figures, "panel", lambda *of: drawn.append(of) or panel(*of))
+    monkeypatch.setattr(figures, "UNIT_CROPS", 20)
     options = [f"results={tmp_path}", "name=one", "report.images=3", *protocol.split()]
     paths = make_figures(settings(*options))
     assert tmp_path / "tree/one" / file in paths
