@@ -32,17 +32,13 @@ from cam_repro.localization.methods import Prediction, predict, unsupported_reas
 from cam_repro.localization.overlay import overlay
 from cam_repro.option_errors import shown
 from cam_repro.reporting.plots import Cell, draw_max_box_acc, write_sheet
+from cam_repro.reporting.results import first_name
 
 TRUE = (60, 230, 90)
 PREDICTED = (255, 50, 50)
 COLUMNS = 5  # images side by side
 UNIT_CROPS = 500  # crops of val images among which a unit's strongest are looked for
 UNIT_BATCH = 32  # of them at a time
-
-
-def first_name(words: str) -> str:
-    """Of a class: the first of its names, as "ladybird" of "ladybird, ladybug"."""
-    return words.split(",")[0]
 
 
 def panel(
@@ -180,17 +176,18 @@ def _figures(evaluation: Evaluation, images: list[int]) -> dict[int, tuple[str, 
 def _fig3(evaluation: Evaluation, label: int) -> list[Cell]:
     """Up to ten images of a class with its maps."""
     split = evaluation.split
-    images = np.flatnonzero(split.labels == label)[: 2 * COLUMNS].tolist()
+    of_class = np.flatnonzero(split.labels == label)
+    images = of_class[: 2 * COLUMNS].tolist()
     if not images:
         word = first_name(split.words[label])
         raise UserError(f"no val image of data={evaluation.config.data.name} is a {word}")
     cells = []
     predictions = _predictions(evaluation, images, ["cam"])
     for image, (pixels, found) in zip(images, predictions, strict=True):
-        heatmap = _heatmap(evaluation, found.maps["cam"][0, :, -1], pixels)
+        maps = found.maps["cam"][0, :, -1]
         # The caption is the number alone: five names such as ILSVRC2012_val_00000665 would overlap.
         caption = split.path(image).stem.rpartition("_")[2]
-        cells.append((caption, _overlaid(pixels, heatmap)))
+        cells.append(_cell(evaluation, caption, maps, pixels))
     return cells
 
 
@@ -199,9 +196,9 @@ def _fig4(evaluation: Evaluation, image: int) -> list[Cell]:
     ((pixels, found),) = _predictions(evaluation, [image], ["cam"])
     cells = []
     for place, label in enumerate(found.classes[0].tolist()):
-        heatmap = _heatmap(evaluation, found.maps["cam"][0, :, place], pixels)
-        caption = f"{first_name(evaluation.split.words[label])} {found.scores[0, label]:.3f}"
-        cells.append((caption, _overlaid(pixels, heatmap)))
+        word = first_name(evaluation.split.words[label])
+        caption = f"{word} {found.scores[0, label]:.3f}"
+        cells.append(_cell(evaluation, caption, found.maps["cam"][0, :, place], pixels))
     return cells
 
 
@@ -212,8 +209,8 @@ def _fig5(evaluation: Evaluation, image: int) -> list[Cell]:
     ((pixels, found),) = _predictions(evaluation, [image], methods)
     cells = []
     for method in methods:
-        heatmap = _heatmap(evaluation, found.maps[method][0, :, -1], pixels)
-        cells.append((f"{evaluation.trained.name}\n{method}", _overlaid(pixels, heatmap)))
+        caption = f"{evaluation.trained.name}\n{method}"
+        cells.append(_cell(evaluation, caption, found.maps[method][0, :, -1], pixels))
     return cells
 
 
@@ -227,7 +224,8 @@ def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
     for image, (pixels, found) in zip(images, predictions, strict=True):
         caption = first_name(split.words[split.labels[image]])
         for method, row in rows.items():
-            heatmap = _heatmap(evaluation, found.maps[method][0, :, -1], pixels)
+            maps = found.maps[method][0, :, -1]
+            heatmap = _heatmap(evaluation, maps, pixels)
             box = np.array(loose_and_tight(heatmap, protocol)[which])
             row.append((caption, panel(pixels, heatmap, box, split.true_boxes(image))))
     white = Image.new("RGB", (1, 1), "white")
@@ -252,9 +250,8 @@ def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
         strongest = excitement.argsort(kind="stable")[::-1][:COLUMNS]
         for rank, number in enumerate(strongest.tolist()):
             pixels = split.read(pool[number])
-            heatmap = _heatmap(evaluation, maps[number, :, place], pixels)
             caption = f"unit {unit}, w = {weights[unit]:.3f}" if rank == 0 else ""
-            cells.append((caption, _overlaid(pixels, heatmap)))
+            cells.append(_cell(evaluation, caption, maps[number, :, place], pixels))
     return cells
 
 
@@ -319,5 +316,6 @@ def _heatmap(evaluation: Evaluation, maps: torch.Tensor, pixels: np.ndarray) -> 
     return place(maps.cpu().numpy(), (width, height), _input_size(evaluation), protocol.resize)
 
 
-def _overlaid(pixels: np.ndarray, heatmap: np.ndarray) -> Image.Image:
-    return Image.fromarray(overlay(pixels, heatmap))
+def _cell(evaluation: Evaluation, caption: str, maps: torch.Tensor, pixels: np.ndarray) -> Cell:
+    """An image under a class's maps (crops,h,w), without a box."""
+    return caption, Image.fromarray(overlay(pixels, _heatmap(evaluation, maps, pixels)))

@@ -92,7 +92,7 @@ def distinctions(runs: Sequence[Result]) -> dict[Path, str]:
         usual_weights = mode(other.provenance["weights"] for other in of_same_name)
         filters = {other.interpolation for other in of_same_name}  # by which images were shrunk
         unlike = []
-        if run.name != run.model or (run.model in paper.CAFFE and not run.has_papers_weights):
+        if run.name != run.model or (run.model in paper.CAFFE and not has_papers_weights(run)):
             unlike.append(run.name)
         if run.provenance["weights"] != usual_weights:  # other weights than most of its run's
             unlike.append(f"weights {run.provenance['weights'][:8]}")
@@ -104,6 +104,11 @@ def distinctions(runs: Sequence[Result]) -> dict[Path, str]:
             unlike.append(so_far)
         found[run.path] = f" ({', '.join(unlike)})" if unlike else ""
     return found
+
+
+def has_papers_weights(run: Result) -> bool:
+    """Whether it is a network of the paper not trained here, which only Caffe's files give."""
+    return run.model in paper.CAFFE and not run.provenance.get("training")
 
 
 def rows_of(
@@ -122,7 +127,7 @@ def rows_of(
         groups.setdefault(names_of(run), []).append(run)
     rows = []
     for names, group in groups.items():
-        own = [run for run in group if published and run.has_papers_weights]
+        own = [run for run in group if published and has_papers_weights(run)]
         others = [run for run in group if run not in own]
         for run, of_own_weights in list(zip_longest(others, own)) or [(None, None)]:
             rows.append(Row(names, run, of_own_weights, published.get(names, {})))

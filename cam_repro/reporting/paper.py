@@ -1,12 +1,26 @@
-"""What Zhou et al. published (CVPR 2016, arXiv 1512.04150): Tables 1 to 3, and claims to be tested.
+"""What Zhou et al. published (CVPR 2016, arXiv 1512.04150), and whether their claims hold here.
 
 All numbers are percentages. Tables 1 and 2 are keyed by this project's names, (model) and (model,
 method), so that a result finds its row; `row_title` turns a key into the paper's wording.
+
+A claim names two subjects and the range in which the second's metric minus the first's must lie.
+Both must be of one recipe; several runs of a network by it, of other seeds, stand for it by their
+mean. A claim holds where the 95 % interval of the difference, paired over images and, where there
+are several runs, redrawn over them, lies in that range; is contradicted where it lies wholly
+outside; else undecided. One run of each speaks of these two networks as they were trained, not of
+all such.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import NamedTuple
+from statistics import mean, mode
+from typing import Any, NamedTuple
+
+from cam_repro.evaluation.record import read_correctness
+from cam_repro.localization.errors import summarise
+from cam_repro.localization.intervals import differences
+from cam_repro.reporting.results import Result
 
 VAL_IMAGES = 50_000  # of ILSVRC val
 # Those that count for localization: all, or all but the devkit's 1,762 blacklisted ones.
@@ -171,24 +185,113 @@ CLAIMS = (
     Claim(CROPS, "–", LOC_TOP1, GAP, RELEASE, BETTER),
 )
 
-# Which networks take the places of GoogLeNet, or of AlexNet, in the claims.
+# Of a training: what two runs by one recipe may differ in.
+NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile"}
+
+# Which networks take the places of GoogLeNet, or of AlexNet, in the claims; –: none.
 FAMILIES = {
-    "GoogLeNet": {
-        "googlenet": "googlenet",
-        "googlenet_gap": "googlenet_gap",
-        "googlenet_gmp": "googlenet_gmp",
-    },
-    "EfficientNet-Lite0": {
-        "googlenet": "efficientnet_lite0",
-        "googlenet_gap": "efficientnet_lite0_gap",
-        "googlenet_gmp": "efficientnet_lite0_gmp",
-    },
-    "SqueezeNet": {"googlenet": "squeezenet", "googlenet_gap": "squeezenet_gap"},
-    "AlexNet": {"alexnet_gap": "alexnet_gap", "alexnet_star_gap": "alexnet_star_gap"},
-    "Caffe's GoogLeNet": {
-        "googlenet": "googlenet_caffe",
-        "googlenet_gap": "googlenet_cam_caffe",
-        "googlenet_gmp": "googlenet_gmp_caffe",
-    },
-    "Caffe's AlexNet": {"alexnet_gap": "caffenet_gap", "alexnet_star_gap": "alexnetplus_cam_caffe"},
+    family: {"googlenet": original, "googlenet_gap": gap, "googlenet_gmp": gmp}
+    for family, original, gap, gmp in _rows("""
+    family              original            GAP                     GMP
+    GoogLeNet           googlenet           googlenet_gap           googlenet_gmp
+    EfficientNet-Lite0  efficientnet_lite0  efficientnet_lite0_gap  efficientnet_lite0_gmp
+    SqueezeNet          squeezenet          squeezenet_gap          –
+    Caffe's GoogLeNet   googlenet_caffe     googlenet_cam_caffe     googlenet_gmp_caffe
+    """)
+} | {
+    family: {"alexnet_gap": gap, "alexnet_star_gap": star}
+    for family, gap, star in _rows("""
+    family              GAP                 two layers more, GAP
+    AlexNet             alexnet_gap         alexnet_star_gap
+    Caffe's AlexNet     caffenet_gap        alexnetplus_cam_caffe
+    """)
 }
+
+
+def judged_claims(runs: Sequence[Result]) -> list[dict[str, Any]]:
+    """Each claim of each family and recipe that has two results of the same images."""
+    judged = []
+    for family, networks in FAMILIES.items():
+        by_recipe = _by_recipe([run for run in runs if run.model in networks.values()])
+        for recipe in sorted(by_recipe):
+            for claim in CLAIMS:
+                ones = _runs_of(claim.one, by_recipe[recipe], networks)
+                twos = _runs_of(claim.two, by_recipe[recipe], networks)
+                data = {run.provenance["data"] for run in (*ones, *twos)}
+                if ones and twos and len(data) == 1:
+                    found = _judged(claim, family, recipe, ones, twos)
+                    if found is not None:
+                        judged.append(found)
+    return judged
+
+
+def _by_recipe(runs: Sequence[Result]) -> dict[str, list[Result]]:
+    """Recipe -> its results: its name and, where those of a name differ, what they do unlike."""
+    recipes = [{"name": "–"} | (run.provenance.get("training") or {}) for run in runs]
+    found: dict[str, list[Result]] = {}
+    for run, recipe in zip(runs, recipes, strict=True):
+        others = [other for other in recipes if other["name"] == recipe["name"]]
+        parts = [recipe["name"]]
+        for key in sorted(recipe.keys() - NOT_OF_THE_RECIPE):
+            if any(other.get(key) != recipe[key] for other in others):
+                parts.append(f"{key}={recipe[key]}")
+        found.setdefault(" ".join(parts), []).append(run)
+    return found
+
+
+def _runs_of(subject: Subject, runs: Sequence[Result], networks: Mapping[str, str]) -> list[Result]:
+    """Those with per-image correctness beside them, of the settings that most of them have."""
+    found = []
+    for run in runs:
+        of_subject = (
+            run.model == networks.get(subject.network)
+            and run.kind == "localization"
+            and run.method == subject.method
+            and run.protocol["name"] == subject.protocol
+        )
+        if of_subject and run.path.with_suffix(".npz").is_file():
+            found.append(run)
+    if not found:
+        return []
+    usual = mode(run.provenance.get("network") for run in found)
+    return [run for run in found if run.provenance.get("network") == usual]
+
+
+def _judged(
+    claim: Claim, family: str, recipe: str, ones: Sequence[Result], twos: Sequence[Result]
+) -> dict[str, Any] | None:
+    """The claim by the runs of both subjects; None for a top-5 error of fewer than five classes."""
+    metric = claim.metric
+    of_ones = [read_correctness(run.path) for run in ones]
+    of_twos = [read_correctness(run.path) for run in twos]
+    shares_of_ones = [run.shares() for run in of_ones]
+    shares_of_twos = [run.shares() for run in of_twos]
+    found = differences(shares_of_ones, shares_of_twos, [metric])
+    if metric not in found:
+        return None
+    difference, low, high = found[metric]
+    return {
+        "claim": claim.says,
+        "section": claim.section,
+        "family": family,
+        "recipe": recipe,
+        "metric": metric,
+        "paper_one": claim.published(claim.one),
+        "paper_two": claim.published(claim.two),
+        "one": mean(summarise(run)[metric] for run in of_ones),
+        "two": mean(summarise(run)[metric] for run in of_twos),
+        "runs_one": len(ones),
+        "runs_two": len(twos),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "verdict": verdict(low, high, claim.range),
+    }
+
+
+def verdict(low: float, high: float, within: tuple[float, float]) -> str:
+    """Of the interval [low, high] of a difference and the range in which the claim wants it."""
+    least, most = within
+    if least < low and high < most:
+        return "holds"
+    return "contradicted" if high < least or low > most else "undecided"

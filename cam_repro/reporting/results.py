@@ -1,35 +1,21 @@
-"""Results of evaluations: read back from records, compared, held against the paper's claims.
-
-A claim of the paper names two subjects and the range in which the second's metric minus the first's
-must lie. Both must be of one recipe; several runs of a network by it, of other seeds, stand for it
-by their mean. A claim holds where the 95 % interval of the difference, paired over images and,
-where there are several runs, redrawn over them, lies in that range; is contradicted where it lies
-wholly outside; else undecided. One run of each speaks of these two networks as they were trained,
-not of all such.
-"""
+"""Results of evaluations: read back from records, compared, and what they say of each image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, mode
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from cam_repro import UserError
 from cam_repro.config import Config
-from cam_repro.evaluation.record import (
-    kind_of,
-    read_correctness,
-    read_record,
-    read_shares,
-    record_files,
-)
-from cam_repro.localization.errors import summarise
+from cam_repro.data import Split
+from cam_repro.data.split import load_arrays
+from cam_repro.evaluation.record import kind_of, read_record, read_shares, record_files
 from cam_repro.localization.intervals import differences, percentages
-from cam_repro.reporting import paper
-from cam_repro.reporting.paper import Claim, Subject
 
-# Of a training: what two runs by one recipe may differ in.
-NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile"}
+MATRIX_CLASSES = 30  # more do not fit beside each other on a page
+PAIRS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -57,11 +43,6 @@ class Result:
         """The ends of a metric's 95 % interval, where it has one."""
         return tuple(self.confidence.get(metric) or (None, None))
 
-    @property
-    def has_papers_weights(self) -> bool:
-        """Whether it is a network of the paper not trained here, which only Caffe's files give."""
-        return self.model in paper.CAFFE and not self.provenance.get("training")
-
 
 def read_results(folder: Path, split: str = "val") -> list[Result]:
     """Every result of `results/<data>/` on a split, classifications first.
@@ -79,7 +60,8 @@ def read_results(folder: Path, split: str = "val") -> list[Result]:
 def _result(path: Path) -> Result:
     record = read_record(path)
     usual = {"thresholds": {}, "loc_images": record["images"], "name": record["model"]}
-    given = {key: value for key, value in (usual | record).items() if key in Result.__annotations__}
+    known = usual | record
+    given = {key: known[key] for key in Result.__annotations__ if key in known}
     return Result(path=path, kind=kind_of(path, record), **given)
 
 
@@ -168,113 +150,99 @@ def compare(config: Config) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-# Results beside the paper's claims.
+# What a classification answered for each image.
 
 
-class JudgedClaim(NamedTuple):
-    """A claim, and what was measured of its two subjects by one recipe; a line of claims.csv."""
+@dataclass(frozen=True)
+class Answers:
+    """What a network said of N images.
 
-    claim: str
-    section: str
-    family: str
-    recipe: str
-    metric: str
-    paper_one: float | None
-    paper_two: float | None
-    one: float
-    two: float
-    runs_one: int
-    runs_two: int
-    difference: float
-    low: float
-    high: float
-    verdict: str
+    labels (N,) and guesses (N,G), the best first, in the network's numbers of classes; names (C,)
+    of these, no two the same.
+    """
+
+    labels: np.ndarray
+    guesses: np.ndarray
+    names: list[str]
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,): whether the best guess is the image's class."""
+        return self.guesses[:, 0] == self.labels
 
 
-def judged_claims(runs: Sequence[Result]) -> list[JudgedClaim]:
-    """Each claim of each family and recipe that has two results of the same images."""
-    judged = []
-    for family, networks in paper.FAMILIES.items():
-        by_recipe = _by_recipe([run for run in runs if run.model in networks.values()])
-        for recipe in sorted(by_recipe):
-            for claim in paper.CLAIMS:
-                ones = _runs_of(claim.one, by_recipe[recipe], networks)
-                twos = _runs_of(claim.two, by_recipe[recipe], networks)
-                data = {run.provenance["data"] for run in (*ones, *twos)}
-                if ones and twos and len(data) == 1:
-                    found = _judged(claim, family, recipe, ones, twos)
-                    if found is not None:
-                        judged.append(found)
-    return judged
+def read_answers(result: Result, split: Split, words: Sequence[str]) -> Answers:
+    """What a classification of the split's images found, from the .npz beside its JSON.
 
-
-def _by_recipe(runs: Sequence[Result]) -> dict[str, list[Result]]:
-    """Recipe -> its results: its name and, where those of a name differ, what they do unlike."""
-    recipes = [{"name": "–"} | (run.provenance.get("training") or {}) for run in runs]
-    found: dict[str, list[Result]] = {}
-    for run, recipe in zip(runs, recipes, strict=True):
-        others = [other for other in recipes if other["name"] == recipe["name"]]
-        parts = [recipe["name"]]
-        for key in sorted(recipe.keys() - NOT_OF_THE_RECIPE):
-            if any(other.get(key) != recipe[key] for other in others):
-                parts.append(f"{key}={recipe[key]}")
-        found.setdefault(" ".join(parts), []).append(run)
-    return found
-
-
-def _runs_of(subject: Subject, runs: Sequence[Result], networks: Mapping[str, str]) -> list[Result]:
-    """Those with per-image correctness beside them, of the settings that most of them have."""
-    found = []
-    for run in runs:
-        of_subject = (
-            run.model == networks.get(subject.network)
-            and run.kind == "localization"
-            and run.method == subject.method
-            and run.protocol["name"] == subject.protocol
+    The split has the network's classes, whose words (C,) are given. Raises UserError where the file
+    is not there, or of other images.
+    """
+    path = result.path.with_suffix(".npz")
+    arrays = load_arrays(path)
+    same_files = np.array_equal(arrays.get("files"), split.files)
+    same_labels = np.array_equal(arrays.get("labels"), split.labels)
+    if not (same_files and same_labels and "classes" in arrays):
+        raise UserError(
+            f"{path}, which class each image was taken for, is not there, damaged or of other "
+            "images; evaluate again with force=true"
         )
-        if of_subject and run.path.with_suffix(".npz").is_file():
-            found.append(run)
-    if not found:
-        return []
-    usual = mode(run.provenance.get("network") for run in found)
-    return [run for run in found if run.provenance.get("network") == usual]
+    return Answers(arrays["labels"], arrays["classes"], class_names(words, split.wnids))
 
 
-def _judged(
-    claim: Claim, family: str, recipe: str, ones: Sequence[Result], twos: Sequence[Result]
-) -> JudgedClaim | None:
-    """The claim by the runs of both subjects; None for a top-5 error of fewer than five classes."""
-    metric = claim.metric
-    of_ones = [read_correctness(run.path) for run in ones]
-    of_twos = [read_correctness(run.path) for run in twos]
-    shares_of_ones = [run.shares() for run in of_ones]
-    shares_of_twos = [run.shares() for run in of_twos]
-    found = differences(shares_of_ones, shares_of_twos, [metric])
-    if metric not in found:
+def class_names(words: Sequence[str], wnids: Sequence[str]) -> list[str]:
+    """The first name of each class, with its wnid where another has the same, as ILSVRC's crane."""
+    firsts = [first_name(of_class) for of_class in words]
+    names = []
+    for name, wnid in zip(firsts, wnids, strict=True):
+        names.append(f"{name} ({wnid})" if firsts.count(name) > 1 else name)
+    return names
+
+
+def first_name(words: str) -> str:
+    """Of a class: the first of its names, as "ladybird" of "ladybird, ladybug"."""
+    return words.split(",")[0]
+
+
+class ConfusionMatrix(NamedTuple):
+    """columns: classes; rows: a class, and how many of its images were taken for each column's."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[int]]]
+
+
+def confusion_matrix(answers: Answers) -> ConfusionMatrix | None:
+    """Of the images' classes, a row and a column each; None where they do not fit on a page.
+
+    A last column is for any other answer, such as a network of 1000 classes has to images of ten.
+    """
+    classes = np.unique(answers.labels)
+    if len(classes) > MATRIX_CLASSES:
         return None
-    difference, low, high = found[metric]
-    return JudgedClaim(
-        claim=claim.says,
-        section=claim.section,
-        family=family,
-        recipe=recipe,
-        metric=metric,
-        paper_one=claim.published(claim.one),
-        paper_two=claim.published(claim.two),
-        one=mean(summarise(run)[metric] for run in of_ones),
-        two=mean(summarise(run)[metric] for run in of_twos),
-        runs_one=len(ones),
-        runs_two=len(twos),
-        difference=difference,
-        low=low,
-        high=high,
-        verdict=verdict(low, high, claim.range),
-    )
+    counts = np.zeros((len(classes), len(classes) + 1), int)
+    for row, label in enumerate(classes):
+        guesses = answers.guesses[answers.labels == label, 0]
+        counts[row, :-1] = (guesses[:, None] == classes).sum(0)
+        counts[row, -1] = len(guesses) - counts[row].sum()
+    names = [answers.names[label] for label in classes]
+    columns = [*names, "any other class"]
+    if not counts[:, -1].any():
+        columns.pop()
+        counts = counts[:, :-1]
+    return ConfusionMatrix(columns, list(zip(names, counts.tolist(), strict=True)))
 
 
-def verdict(low: float, high: float, within: tuple[float, float]) -> str:
-    """Of the interval [low, high] of a difference and the range in which the claim wants it."""
-    least, most = within
-    if least < low and high < most:
-        return "holds"
-    return "contradicted" if high < least or low > most else "undecided"
+def confused_pairs(answers: Answers) -> list[list[str]]:
+    """Which class was taken for which other how often, most frequent first, below a heading."""
+    wrong = ~answers.right
+    if not wrong.any():
+        return []
+    labels = answers.labels[wrong]
+    wrong_answers = np.stack([labels, answers.guesses[wrong, 0]], axis=1)
+    pairs, counts = np.unique(wrong_answers, axis=0, return_counts=True)
+    cells = [["true class", "taken for", "images", "of the class’s images"]]
+    for place in np.argsort(-counts, kind="stable")[:PAIRS_SHOWN]:
+        label, guess = pairs[place]
+        share = 100 * counts[place] / (answers.labels == label).sum()
+        names = [answers.names[label], answers.names[guess]]
+        cells.append([*names, str(counts[place]), f"{share:.1f} %"])
+    return cells

@@ -6,6 +6,7 @@ A new table is a function that makes a `Table` of the results, and a line in TAB
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cam_repro import UserError
 from cam_repro.files import write_text
@@ -24,17 +25,12 @@ from cam_repro.reporting.layout import (
     csv_of,
     csv_text,
     distinctions,
+    has_papers_weights,
     in_papers_order,
     markdown,
     rows_of,
 )
-from cam_repro.reporting.results import (
-    JudgedClaim,
-    Result,
-    judged_claims,
-    read_results,
-    refuse_mixtures,
-)
+from cam_repro.reporting.results import Result, read_results, refuse_mixtures
 
 INPUT = Column("input (px)", fact=lambda run: run.input_size)
 CLASSIFICATION = (
@@ -219,7 +215,7 @@ def _ending(protocol: str) -> str:
 def _way(run: Result) -> tuple[str, ...]:
     """The names of a row in a table of every method and protocol."""
     title = paper.row_title(run.model)
-    if run.has_papers_weights:
+    if has_papers_weights(run):
         title += f", {OWN}"
     return title, run.method, run.protocol["name"]
 
@@ -264,8 +260,9 @@ def _marked(row: Row, marks: dict[Path, str]) -> Row:
     """The row, with what tells its result from others behind its first name."""
     if not row.results:
         return row
+    mark = marks[row.results[0].path]
     network, *others = row.names
-    return replace(row, names=(network + marks[row.results[0].path], *others))
+    return replace(row, names=(network + mark, *others))
 
 
 # The tables as files.
@@ -306,7 +303,7 @@ def write_tables(
 def _texts_of_claims(runs: Sequence[Result], title: str) -> dict[str, str]:
     """claims.md and claims.csv, both empty where no claim could be judged."""
     finished = [run for run in runs if not unfinished(run.provenance.get("training"))]
-    claims = judged_claims(finished)
+    claims = paper.judged_claims(finished)
     if not claims:
         return {"claims.md": "", "claims.csv": ""}
     notes = [*CLAIM_NOTES, GENERATED]
@@ -316,32 +313,24 @@ def _texts_of_claims(runs: Sequence[Result], title: str) -> dict[str, str]:
     lines = [f"# {title}", "", *aligned(_claims_cells(claims)), "", *bullets(notes), ""]
     return {
         "claims.md": "\n".join(lines),
-        "claims.csv": csv_text([claim._asdict() for claim in claims]),
+        "claims.csv": csv_text(claims),
     }
 
 
-def _claims_cells(claims: Sequence[JudgedClaim]) -> list[list[str]]:
+def _claims_cells(claims: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table of claims.md, its heading first."""
     cells = [CLAIM_HEADINGS]
     for claim in claims:
         theirs = []
-        for value in (claim.paper_one, claim.paper_two):
+        for value in (claim["paper_one"], claim["paper_two"]):
             theirs.append(DASH if value is None else f"{value:.1f}")
-        family = claim.family
-        if max(claim.runs_one, claim.runs_two) > 1:
-            family += f" ({claim.runs_one} and {claim.runs_two} runs)"
-        cells.append(
-            [
-                claim.claim,
-                claim.section,
-                family,
-                claim.recipe,
-                claim.metric.removesuffix("_error").replace("_", " "),
-                " → ".join(theirs),
-                f"{claim.one:.1f} → {claim.two:.1f}",
-                f"{claim.difference:+.1f}",
-                f"{claim.low:+.1f} … {claim.high:+.1f}",
-                claim.verdict,
-            ]
-        )
+        family = claim["family"]
+        if max(claim["runs_one"], claim["runs_two"]) > 1:
+            family += f" ({claim['runs_one']} and {claim['runs_two']} runs)"
+        error = claim["metric"].removesuffix("_error").replace("_", " ")
+        line = [claim["claim"], claim["section"], family, claim["recipe"], error]
+        here = f"{claim['one']:.1f} → {claim['two']:.1f}"
+        interval = f"{claim['low']:+.1f} … {claim['high']:+.1f}"
+        line += [" → ".join(theirs), here, f"{claim['difference']:+.1f}", interval]
+        cells.append([*line, claim["verdict"]])
     return cells
