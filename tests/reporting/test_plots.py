@@ -39,9 +39,8 @@ def test_each_curve_marks_its_best_and_the_fixed_threshold_beside_the_baselines(
             expected.add((threshold, round(curve[round(threshold * 1000)], 3)))
     assert points == expected
     levels = {line.get_label(): set(line.get_ydata()) for line in lines}
-    assert levels["48.2 %, the whole image (V1)"] == {48.2} and levels[
-        "61.5 %, a centred box (V1)"
-    ] == {61.5}
+    assert levels["48.2 %, the whole image (V1)"] == {48.2}
+    assert levels["61.5 %, a centred box (V1)"] == {61.5}
 
 
 def test_the_same_curves_give_the_same_bytes_whatever_matplotlib_is_set_to(
@@ -73,5 +72,7 @@ def test_a_caption_stays_over_its_own_image_and_a_long_one_is_wrapped(tmp_path: 
 
 def test_an_image_at_its_own_size_is_drawn_pixel_by_pixel(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (211, 307, 3), dtype=np.uint8)
-    sheet = write_sheet(tmp_path / "sheet.png", [("cat $5$", Image.fromarray(pixels))], 1, side=0)
-    assert np.array_equal(np.array(Image.open(sheet).convert("RGB"))[-211:], pixels)
+    no_formula = r"a class named $\price$"
+    cells = [(no_formula, Image.fromarray(pixels))]
+    sheet = Image.open(write_sheet(tmp_path / "sheet.png", cells, columns=1, side=0))
+    assert np.array_equal(np.array(sheet.convert("RGB"))[-211:], pixels)

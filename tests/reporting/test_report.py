@@ -1,6 +1,4 @@
-"""The report page: in a real browser without a network, with the evaluations' boxes; what it
-refuses.
-"""
+"""The report page, in a real browser without a network, and what it refuses."""
 
 from __future__ import annotations
 
@@ -109,9 +107,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def shown(browser: Any, page: Path) -> Any:
-    """The page in a window of a desk's size, as it is when opened; no test may leave a message
-    behind.
-    """
+    """The page in a window of a desk's size, as opened; no test may leave a message behind."""
     look(browser, 1280, "light")
     browser.get(page.as_uri())
     yield browser
@@ -147,10 +143,9 @@ def text(browser: Any, selector: str) -> str:
 
 
 def judged(stored: dict[str, Any], run: dict[str, Any], threshold: int) -> list[tuple[float, str]]:
-    """Of each image the IoU of the true class's box at a threshold in percent, and the guess's
-    kind.
-    """
-    rule, said = run["rules"]["paper"], []
+    """Of each image the IoU of the true class's box at a threshold in percent, and the kind."""
+    rule = run["rules"]["paper"]
+    said = []
     stop = threshold // stored["step"]
     for image, known in enumerate(known_boxes(rule, stop)):
         truth = stored["images"][image]["boxes"]
