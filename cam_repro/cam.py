@@ -22,7 +22,9 @@ from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_cam
 from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.option_errors import shown
-from cam_repro.reporting.figures import first_name, panel, write_sheet
+from cam_repro.reporting.figures import panel
+from cam_repro.reporting.plots import write_sheet
+from cam_repro.reporting.results import first_name
 
 CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
