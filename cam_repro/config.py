@@ -114,6 +114,7 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
+    lists: str | None = word(FOLDER, None)  # of layout=wsol: the benchmark's metadata/<data set>
     boxes: str | None = word(PATH, None)  # boxes from elsewhere, in any format of data.annotations
     box_corners: str | None = choice_or_none(  # of XMLs and CSVs in boxes=; none: 0-inclusive
         "0-inclusive", "1-inclusive", "0-exclusive", "1-exclusive"
@@ -173,7 +174,7 @@ class ProtocolConfig:
     name: str = word(NAME)
     view: str = "squash"  # what the network sees of a picture: a key of the views
     metric: str = choice(
-        "localization", "max_box_acc"
+        "localization", "max_box_acc", "px_ap"
     )  # the devkit's errors | MaxBoxAcc, which tries every threshold
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
@@ -213,6 +214,7 @@ DATA = (
     "name",
     "root",
     "layout",
+    "lists",
     "boxes",
     "box_corners",
     "split",
@@ -685,7 +687,8 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
             f"protocol.thresholds_from= is of protocol.metric=max_box_acc, not {protocol.metric}: "
             "choose protocol=wsol"
         )
-    if protocol.metric == "max_box_acc" and protocol.view != "squash":
+    if protocol.metric != "localization" and protocol.view != "squash":
         raise UserError(
-            f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}"
+            f"protocol.metric={protocol.metric} is defined on protocol.view=squash, "
+            f"not {protocol.view}"
         )

@@ -20,6 +20,7 @@ from cam_repro.data.ground_truth import Annotations, assemble
 from cam_repro.data.ilsvrc import imagenet_classes
 from cam_repro.data.images import MAY_BE_DEEP, is_deep
 from cam_repro.data.layout import Layout, Sources, check_command
+from cam_repro.data.masks import Masks
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split, load_arrays, save_arrays
 from cam_repro.data.storage import from_arrays, to_arrays
@@ -38,8 +39,11 @@ LAYOUTS = {
     "stanford40": benchmarks.stanford40,
     "scene15": benchmarks.scene15,
     "caltech101": benchmarks.caltech101,
+    "cub200": benchmarks.cub200,
+    "wsol": benchmarks.wsol,
 }
-_INDEX_FORMAT = "5"  # of the cached index: another one, or other rules of reading, make it anew
+MASK_ARRAYS = ("files", "starts", "ignored")
+_INDEX_FORMAT = "6"  # of the cached index: another one, or other rules of reading, make it anew
 
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
@@ -92,10 +96,19 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
             "remarks": remarks,
             "left_out": left_out,
         }
-        arrays = {**to_arrays(listing.images), **truths, "facts": np.array(json.dumps(facts))}
+        arrays = {**to_arrays(listing.images), **truths}
+        if listing.masks is not None:
+            facts["mask_folder"] = os.fspath(listing.masks.folder)
+            for part in MASK_ARRAYS:
+                arrays[f"mask_{part}"] = getattr(listing.masks, part)
+        arrays["facts"] = np.array(json.dumps(facts))
         if signature:
             save_arrays(index, signature=np.array(signature), **arrays)
     facts = json.loads(str(arrays["facts"]))
+    masks = None
+    if "mask_folder" in facts:
+        parts = {part: arrays[f"mask_{part}"] for part in MASK_ARRAYS}
+        masks = Masks(Path(facts.pop("mask_folder")), **parts)
     return Split(
         from_arrays(Path(facts.pop("folder")), arrays),
         labels=arrays["labels"],
@@ -104,6 +117,7 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         wnids=layout.wnids,
         words=layout.words,
         hashes=cache / "index" / f"{key}-hashes.npz",
+        masks=masks,
         **facts,
     )
 

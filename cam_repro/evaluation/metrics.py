@@ -18,6 +18,7 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
+from cam_repro.data.masks import MaskFiles, read_mask
 from cam_repro.data.views import VIEWS, resize_map
 from cam_repro.evaluation.predictions import guesses_of
 from cam_repro.files import read_text
@@ -40,6 +41,12 @@ from cam_repro.localization.max_box_acc import (
     normalised,
     right_by_threshold,
 )
+from cam_repro.localization.px_ap import (
+    precision_and_recall,
+    px_ap,
+    px_ap_interval,
+    score_histograms,
+)
 
 Rows = dict[str, np.ndarray]
 
@@ -49,6 +56,7 @@ class ImageFacts(NamedTuple):
 
     size: tuple[int, int]  # width and height
     true_boxes: np.ndarray  # (M,4) of its class, inclusive corners
+    masks: MaskFiles | None = None  # of its class
 
 
 @dataclass
@@ -77,6 +85,9 @@ class Metric(Protocol):
 
     names: tuple[str, ...]
 
+    def lacks(self, split: Split) -> str:
+        """What the split would need and does not have; empty where it can be scored."""
+
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         """One image's rows, from its maps of V crops and M classes, of which the last is true."""
 
@@ -89,6 +100,9 @@ class ClassificationErrors:
     """Top-1 to top-5 error of the network's classes, whatever its maps."""
 
     names = ("cls_top1_error", "cls_top5_error")
+
+    def lacks(self, split: Split) -> str:
+        return ""
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         return {}
@@ -122,6 +136,9 @@ class LocalizationErrors:
     jpeg: bool
     resize: str
     guesses: str = field(compare=False, repr=False)  # a key of RESULT_SETS: these share their boxes
+
+    def lacks(self, split: Split) -> str:
+        return "" if len(split.boxes) else "boxes"
 
     def heatmap(self, maps_vhw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A class's maps of all crops -> (height, width), over the image of this size."""
@@ -190,6 +207,9 @@ class MaxBoxAcc:
     resize: str
     thresholds: tuple[tuple[str, float], ...] = ()
 
+    def lacks(self, split: Split) -> str:
+        return "" if len(split.boxes) else "boxes"
+
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         """right (4,125): `right_by_threshold` in bits, an eighth of the memory."""
         enlarged = resize_map(maps_vmhw[0, -1], MAP_SIDE, MAP_SIDE, self.resize)
@@ -251,6 +271,47 @@ class MaxBoxAcc:
         return found
 
 
+@dataclass(frozen=True)
+class PxAP:
+    """PxAP of the WSOL benchmark (Choe et al. 2020), of the true class's map, held against masks."""
+
+    names = ("px_ap", "baseline_whole_image")
+
+    resize: str
+
+    def lacks(self, split: Split) -> str:
+        return "masks" if split.masks is None else ""
+
+    def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
+        """histograms (2,1002): `score_histograms` of the map at the benchmark's size."""
+        enlarged = resize_map(maps_vmhw[0, -1], MAP_SIDE, MAP_SIDE, self.resize)
+        mask = read_mask(image.masks, MAP_SIDE)
+        return {"histograms": score_histograms(normalised(enlarged), mask).astype(np.int32)}
+
+    def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
+        counted = ~np.isin(split.devkit_numbers(), list(blacklist))
+        histograms = rows["histograms"][counted].astype(np.int64)
+        of_all = histograms.sum(axis=0)
+        precision, recall = precision_and_recall(of_all)
+        of_object, of_the_rest = of_all.sum(axis=1)
+        metrics = {
+            "px_ap": float(px_ap(of_all)),
+            "baseline_whole_image": 100.0 * float(of_object / (of_object + of_the_rest)),
+        }
+        counts = {
+            "images": len(split),
+            "loc_images": int(counted.sum()),
+            "blacklisted": int((~counted).sum()),
+        }
+        return Scores(
+            counts,
+            metrics,
+            confidence={"px_ap": px_ap_interval(histograms)},
+            per_image={"counted": counted, "histograms": rows["histograms"]},
+            curves={"precision": 100 * precision[:1:-1], "recall": 100 * recall[:1:-1]},
+        )
+
+
 def localization_metric(protocol: ProtocolConfig, size: int) -> LocalizationErrors:
     return LocalizationErrors(
         view=protocol.view,
@@ -290,13 +351,22 @@ def thresholds_chosen(path: Path, weights: str, method: str) -> tuple[tuple[str,
     return tuple(sorted(thresholds.items()))
 
 
+def px_ap_metric(protocol: ProtocolConfig, size: int) -> PxAP:
+    return PxAP(protocol.resize)
+
+
 # protocol.metric= -> the metric of a protocol, for crops of `size` pixels
-METRICS = {"localization": localization_metric, "max_box_acc": max_box_acc_metric}
+METRICS = {
+    "localization": localization_metric,
+    "max_box_acc": max_box_acc_metric,
+    "px_ap": px_ap_metric,
+}
 # kind of record -> the metrics that each has
 METRIC_NAMES = {
     "classification": ClassificationErrors.names,
     "localization": LocalizationErrors.names,
     "max_box_acc": MaxBoxAcc.names,
+    "px_ap": PxAP.names,
 }
 
 

@@ -374,7 +374,15 @@ def _max_box_acc_shares(counted: np.ndarray, **per_image: np.ndarray) -> Shares:
     return {name: (added, everything) for name, added in per_image.items()}
 
 
-SHARES = {"classification": _classification_shares, "max_box_acc": _max_box_acc_shares}
+def _no_shares(**_: np.ndarray) -> Shares:
+    raise UserError("PxAP is of the pixels of all images: no image has a share of it to compare")
+
+
+SHARES = {
+    "px_ap": _no_shares,
+    "classification": _classification_shares,
+    "max_box_acc": _max_box_acc_shares,
+}
 
 
 def _per_image(path: Path, made_of: Callable[..., Any]) -> Any:

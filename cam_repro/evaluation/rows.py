@@ -95,7 +95,8 @@ class RowPool:
         for piece in batch.pieces(IMAGES_A_TASK):
             facts = []
             for image, size in zip(piece.images, piece.sizes.tolist(), strict=True):
-                facts.append(ImageFacts(tuple(size), self.split.true_boxes(image)))
+                masks = None if self.split.masks is None else self.split.masks.of(image)
+                facts.append(ImageFacts(tuple(size), self.split.true_boxes(image), masks))
             tasks.append(self.pool.submit(rows_of_images, piece, facts, wanted))
         self.waiting.append(tasks)
         while sum(map(len, self.waiting)) > TASKS_AHEAD * self.processes:

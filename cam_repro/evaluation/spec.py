@@ -106,9 +106,6 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     """
     config = evaluation.config
     network = evaluation.trained.network
-    if len(evaluation.split.boxes) == 0:
-        has = f"{config.data.name} has no boxes, so nothing can be localized"
-        raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     methods = [config.method or "cam"]
     if config.method is None and config.protocol.name == "all":
         in_all = [name for name, method in METHODS.items() if method.in_all]
@@ -119,9 +116,18 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
         evaluation.world.say(f"{evaluation.trained.name} is left out: {reason}")
         return []
     specs = []
+    lacking = []
     for method in methods:
         for protocol in protocols_of(config.protocol):
-            specs.append(_spec(evaluation, protocol, method))
+            spec = _spec(evaluation, protocol, method)
+            lacks = spec.metric.lacks(evaluation.split)
+            if lacks:
+                lacking.append(lacks)
+            else:
+                specs.append(spec)
+    if not specs:
+        has = f"{config.data.name} has no {lacking[0]}, so nothing can be localized"
+        raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     return specs
 
 

@@ -31,7 +31,7 @@ from cam_repro.localization.boxes import LOOSE, TIGHT, loose_and_tight
 from cam_repro.localization.methods import Prediction, predict, unsupported_reason
 from cam_repro.localization.overlay import overlay
 from cam_repro.option_errors import shown
-from cam_repro.reporting.plots import Cell, draw_max_box_acc, write_sheet
+from cam_repro.reporting.plots import Cell, draw_max_box_acc, draw_px_ap, write_sheet
 from cam_repro.reporting.results import first_name
 
 TRUE = (60, 230, 90)
@@ -55,7 +55,7 @@ def panel(
 
 
 def draw_result(evaluation: Evaluation, result: Result) -> Path:
-    """The figure beside a record: MaxBoxAcc's curves, or example images with maps and boxes.
+    """The figure beside a record: the curves of its metric, or example images with maps and boxes.
 
     Of an image there are the true class's map and its box, and what was guessed.
     """
@@ -64,6 +64,8 @@ def draw_result(evaluation: Evaluation, result: Result) -> Path:
     if result.scores.curves:
         record = result.record
         title = f"{record['model']}, {spec.method}, {record['data']}, {record['images']:,} images"
+        if spec.kind == "px_ap":
+            return draw_px_ap(path, result.scores, title)
         return draw_max_box_acc(path, result.scores, title)
     split = evaluation.split
     cells = []

@@ -137,6 +137,24 @@ def draw_max_box_acc(path: Path, scores: Scores, title: str) -> Path:
         return save_figure(path, figure)
 
 
+def draw_px_ap(path: Path, scores: Scores, title: str) -> Path:
+    """A PNG of precision over recall, whose area is PxAP; the same bytes each time."""
+    with style.context(STYLE):
+        figure = Figure(figsize=(5.4, 4.6), dpi=110, layout="constrained")
+        axes = figure.add_subplot()
+        area = f"PxAP {scores.metrics['px_ap']:.1f} %"
+        axes.plot(scores.curves["recall"], scores.curves["precision"], label=area)
+        height = scores.metrics["baseline_whole_image"]
+        label = f"{height:.1f} %, every pixel alike"
+        axes.axhline(height, color="black", linewidth=1, linestyle="--", label=label)
+        axes.set(xlim=(0, 100), xlabel="recall of the objects’ pixels (%)")
+        axes.set(ylim=(0, 100), ylabel="precision (%)")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+        return save_figure(path, figure)
+
+
 def draw_curves(config: Config) -> Path:
     """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`.
 

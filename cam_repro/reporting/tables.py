@@ -85,6 +85,10 @@ MAX_BOX_ACC_NOTE = (
     "one threshold: one for all three. Thresholds are the best ones for these very images; 0.2 is "
     "the paper's."
 )
+PX_AP_NOTE = (
+    "PxAP (Choe et al. 2020): the area under precision over recall of the pixels of all images, "
+    "the true class's map at 224×224 against the objects' masks."
+)
 WHY = (
     "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; "
     "of those of the right class, several: half of each of two true boxes is covered; too small: "
@@ -186,6 +190,16 @@ def max_box_acc_table(runs: Sequence[Result], protocol: str) -> Table:
     return Table("maxboxacc", "MaxBoxAcc (%) by method", WAY, columns, rows, (MAX_BOX_ACC_NOTE,))
 
 
+def px_ap_table(runs: Sequence[Result], protocol: str) -> Table:
+    columns = (
+        Column("PxAP ↑", "px_ap"),
+        Column("every pixel alike ↑", "baseline_whole_image"),
+        INPUT,
+    )
+    rows = rows_of(_chosen(runs, "px_ap"), _way)
+    return Table("pxap", "PxAP (%) by method", WAY, columns, rows, (PX_AP_NOTE,))
+
+
 TABLES = (
     classification_table,
     localization_table,
@@ -193,6 +207,7 @@ TABLES = (
     protocols_table,
     failures_table,
     max_box_acc_table,
+    px_ap_table,
 )
 
 
