@@ -231,7 +231,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
     ).given
     (unnamed,) = run(*words, name="curves").given
     without_boxes = SimpleNamespace(config=config, trained=SimpleNamespace(model=None, network=None),
-                                    split=SimpleNamespace(boxes=[]))  # fmt: skip
+                                    split=SimpleNamespace(boxes=[], masks=None))  # fmt: skip
     cpu = torch.device("cpu")
     for refused, target in (
         (lambda: trained_runs(unnamed), "train"),

@@ -1,6 +1,6 @@
 """Images and annotations brought together: each image's class and boxes, and where the two disagree.
 
-A finding is a kind and what was found of which file. Some kinds make every score wrong: such data is
+A finding is a kind and what was found of which file. Some kinds make all scores wrong: such data is
 refused before an image is decoded. All others are only worth knowing.
 """
 

@@ -106,6 +106,9 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     """
     config = evaluation.config
     network = evaluation.trained.network
+    if len(evaluation.split.boxes) == 0 and evaluation.split.masks is None:
+        has = f"{config.data.name} has no boxes, so nothing can be localized"
+        raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     methods = [config.method or "cam"]
     if config.method is None and config.protocol.name == "all":
         in_all = [name for name, method in METHODS.items() if method.in_all]
@@ -116,18 +119,17 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
         evaluation.world.say(f"{evaluation.trained.name} is left out: {reason}")
         return []
     specs = []
-    lacking = []
     for method in methods:
         for protocol in protocols_of(config.protocol):
             spec = _spec(evaluation, protocol, method)
             lacks = spec.metric.lacks(evaluation.split)
-            if lacks:
-                lacking.append(lacks)
-            else:
+            if lacks and config.protocol.name != "all":
+                raise UserError(
+                    f"{config.data.name} has no {lacks}, which protocol={protocol.name} needs; "
+                    "choose another protocol="
+                )
+            if not lacks:
                 specs.append(spec)
-    if not specs:
-        has = f"{config.data.name} has no {lacking[0]}, so nothing can be localized"
-        raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     return specs
 
 
