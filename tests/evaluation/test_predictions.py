@@ -69,8 +69,7 @@ def test_predictions_are_read_back_as_they_were_written_fractions_of_a_pixel_too
 
 
 def test_guesses_may_vary_be_padded_and_be_more_than_five(path: Path) -> None:
-    """As the devkit's readme has it. A label 0 is no guess wherever it stands, and what follows
-    keeps its place."""
+    """As the devkit's readme has it; a label 0 is no guess, and what follows keeps its place."""
     six = "3 0 0 9 9 4 1 1 9 9 5 2 2 9 9 6 3 3 9 9 7 4 4 9 9 99 nonsense 5 9 9"
     padded = "2 1 2 3 4 0 0 0 0 0 0 0 0 0 0"
     path.write_text(f"2 1 2 3 4\n{padded}\n0 7 7 7 7 2 1 2 3 4\n\n{six}\n\n")
