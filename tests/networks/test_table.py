@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cam_repro.config import CONFIGS, model_config, names_in
-from cam_repro.networks.sizes import maps_of, without_numbers
+from cam_repro.networks.sizes import on_meta_device, shape_of_maps
 from cam_repro.networks.trunks import backbone
 from cam_repro.reporting.paper import TABLE1
 
@@ -26,8 +26,8 @@ def table() -> str:
         title = first_line.removeprefix("# ").partition(":")[
             0
         ]  # each file opens with "# <title>: <what it is>"
-        network = without_numbers(config)
-        maps = "×".join(map(str, maps_of(network, config.input_size)))
+        network = on_meta_device(config)
+        maps = "×".join(map(str, shape_of_maps(network, config.input_size)))
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
         interpolation = backbone(config.backbone).interpolation()
