@@ -36,7 +36,7 @@ from cam_repro.networks import check_size
 from cam_repro.networks.trunks import backbone
 from cam_repro.provenance import device_name
 from cam_repro.training import checkpoint
-from cam_repro.training.loop import data_parallel, run_folder, starting_network, take_step, train
+from cam_repro.training.loop import data_parallel, run_folder, starting_network, train, train_step
 from cam_repro.training.solver import build_optimizer
 from cam_repro.training.state import Progress, restore, snapshot
 
@@ -156,7 +156,7 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
     def seconds(batches: Iterator[Batch], steps: int) -> float:
         began = time.perf_counter()
         for batch in islice(batches, steps):
-            progress.add(take_step(forward, optimizer, batch, recipe, len(many), world))
+            progress.add(train_step(forward, optimizer, batch, recipe, len(many), world))
         progress.sums.tolist()  # waits for the device
         return max(world.gather([time.perf_counter() - began]))
 

@@ -20,7 +20,7 @@ from cam_repro.data.loaders import training_batches
 from cam_repro.distributed import World, float32
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.networks import build_network
-from cam_repro.training.loop import starting_network, take_step, train
+from cam_repro.training.loop import starting_network, train, train_step
 from cam_repro.training.solver import build_optimizer
 
 pytestmark = pytest.mark.skipif(
@@ -60,7 +60,7 @@ def test_a_step_in_bfloat16_has_the_processors_loss_and_gradient(
         network, _ = starting_network(settings, 10, world, resumes=False)
         optimizer = build_optimizer(network, settings.recipe, fused=world is GPU)
         losses.append(
-            take_step(network, optimizer, batch.to(world.device), settings.recipe, 60, world)[
+            train_step(network, optimizer, batch.to(world.device), settings.recipe, 60, world)[
                 0
             ].item()
         )

@@ -9,7 +9,7 @@ from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, Decoders, training_batches
 from cam_repro.distributed import join_world
-from cam_repro.training.loop import starting_network, take_step
+from cam_repro.training.loop import starting_network, train_step
 from cam_repro.training.solver import build_optimizer
 
 STEPS = {112: 12, 224: 5}  # pixels a side: steps a round
@@ -34,7 +34,7 @@ def _row(work: Path, size: int, steps: int) -> Row:
         optimizer = build_optimizer(network, config.recipe, fused=False)
 
         def step(batches: Iterator[Batch]) -> None:
-            take_step(network, optimizer, next(batches), config.recipe, len(split), world)
+            train_step(network, optimizer, next(batches), config.recipe, len(split), world)
 
         def stepping(batches: Iterator[Batch], first: int) -> float:
             took = [seconds(lambda: step(batches)) for _ in range(first + steps)]

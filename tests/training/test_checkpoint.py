@@ -288,7 +288,7 @@ def test_a_file_system_without_locks_is_named(
 
 
 def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
-    before, folder = checkpoint.what_matters(config(seed=1)), tmp_path / "my runs"
+    before, folder = checkpoint.settings_that_matter(config(seed=1)), tmp_path / "my runs"
     advice = f"set them back, or train another run, from its weights if you like: name=another 'weights={folder}/chec"
     changes = {
         "seed": 2,
@@ -318,4 +318,4 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
         now.data, download=DownloadConfig(images="http://here", images_checksum="md5:0"), workers=3
     )
     now.protocol.name, now.recipe.compile = "release", not now.recipe.compile
-    checkpoint.refuse_other_settings(tmp_path, checkpoint.what_matters(config(seed=1)), now)
+    checkpoint.refuse_other_settings(tmp_path, checkpoint.settings_that_matter(config(seed=1)), now)

@@ -25,9 +25,9 @@ from cam_repro.data.ilsvrc import open_split
 from cam_repro.data.loaders import epoch_order, training_batches
 from cam_repro.distributed import World
 from cam_repro.networks import build_network
-from cam_repro.training.loop import is_as_a_guess, take_step, train
+from cam_repro.training.loop import is_like_guessing, train, train_step
+from cam_repro.training.preemption import Preemption
 from cam_repro.training.solver import build_optimizer
-from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate
 
 
@@ -67,7 +67,7 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     batch = next(training_batches(split, settings.recipe, 64, seed=0, epoch=0, workers=0))
     assert len(batch) == 0 and len(batch.corrupt) == 8
     optimizer = build_optimizer(network, settings.recipe, fused=False)
-    assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [
+    assert train_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [
         0,
         0,
         0,
@@ -85,7 +85,7 @@ def test_a_batch_of_which_one_image_can_be_read_is_a_step(broken: Path, tmp_path
     batch = next(training_batches(split, settings.recipe, 32, seed=0, epoch=0, workers=0))
     assert len(batch) == 1 and len(batch.corrupt) == 7
     optimizer = build_optimizer(network, settings.recipe, fused=False)
-    sums = take_step(network, optimizer, batch, settings.recipe, len(split), ALONE)
+    sums = train_step(network, optimizer, batch, settings.recipe, len(split), ALONE)
     loss, _, shown, corrupt = sums.tolist()
     assert loss > 0 and (shown, corrupt) == (1, 7)
 
@@ -311,19 +311,19 @@ def test_fewer_than_five_classes_have_no_top_5_error(
     split = open_split(settings.data, "val", tmp_path)
     network = build_network(settings.model, classes)
     few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
-    found = validate(network, few, settings, 64, ALONE, Stopping(ALONE))
+    found = validate(network, few, settings, 64, ALONE, Preemption(ALONE))
     assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
 
 
 def test_an_error_far_below_a_guess_is_no_sign_that_nothing_is_learnt() -> None:
     labels = np.repeat(np.arange(6), 4)  # a guess is wrong on 83 %, with a standard error of 8
     assert (
-        is_as_a_guess(83.0, labels)
-        and is_as_a_guess(62.5, labels)
-        and not is_as_a_guess(58.3, labels)
+        is_like_guessing(83.0, labels)
+        and is_like_guessing(62.5, labels)
+        and not is_like_guessing(58.3, labels)
     )
     of_one_class = np.array([0] * 90 + [1] * 10)
-    assert is_as_a_guess(10.0, of_one_class) and not is_as_a_guess(0.0, of_one_class)
+    assert is_like_guessing(10.0, of_one_class) and not is_like_guessing(0.0, of_one_class)
 
 
 def test_few_images_are_learnt_in_small_batches_and_the_classes_are_named(
@@ -352,7 +352,7 @@ def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_pa
     settings.eval_batch_size = 16  # of 20 images: the second batch is short
     split, network = open_split(settings.data, "val", tmp_path), build_network(settings.model, 10)
     network.compile(backend=counter)
-    validate(network, split, settings, 64, ALONE, Stopping(ALONE))
+    validate(network, split, settings, 64, ALONE, Preemption(ALONE))
     assert counter.frame_count == 0
     network(torch.zeros(2, 3, 64, 64))
     assert counter.frame_count == 1
