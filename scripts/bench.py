@@ -26,7 +26,7 @@ from cam_repro.cores import cores_of_this_process
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 from cam_repro.reporting.table import aligned
-from cam_repro.throughput import write_pictures
+from cam_repro.throughput import write_images
 
 PARTS: dict[
     str, Callable[[Path, Path], Iterator[Row]]
@@ -50,7 +50,7 @@ def main(parts: list[str]) -> int:
         return 2
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        write_pictures(tree := Path(work) / "tree", 10, PICTURES)
+        write_images(tree := Path(work) / "tree", 10, PICTURES)
         for row in chain.from_iterable(PARTS[part](tree, Path(work)) for part in parts or PARTS):
             rows.append(row)
             print(_line(row), flush=True)

@@ -62,6 +62,6 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
 
 
 def test_its_pictures_are_of_as_many_bytes_as_photographs(tmp_path: Path) -> None:
-    throughput.write_pictures(tmp_path / "tree", 8, 2)
+    throughput.write_images(tmp_path / "tree", 8, 2)
     sizes = [path.stat().st_size for path in tmp_path.glob("**/*.JPEG")]
     assert len(sizes) == 10 and 60_000 < sum(sizes) / len(sizes) < 250_000

@@ -46,16 +46,18 @@ def validate(
     )
     counts = torch.zeros(3, dtype=torch.float64)  # loss, top-1 right, top-5 right
     most = math.ceil(len(split) / (config.eval_batch_size * world.size))  # some may have one less
-    for _ in tqdm(range(most), "validate", leave=False, disable=None if world.is_main else True):
+    hidden = None if world.is_main else True
+    for _ in tqdm(range(most), "validate", leave=False, disable=hidden):
         batch = next(batches, None)
         if batch is not None:
             counts += _counts_of(network, batch.to(world.device))
         preemption.after_step()
     loss, top1, top5 = (world.sum(counts) / len(split)).tolist()
+    val_top5_error = 100 * (1 - top5) if network.num_classes >= 5 else None
     return {
         "val_loss": loss,
         "val_top1_error": 100 * (1 - top1),
-        "val_top5_error": 100 * (1 - top5) if network.num_classes >= 5 else None,
+        "val_top5_error": val_top5_error,
     }
 
 

@@ -17,7 +17,7 @@ from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import Evaluation, localization_specs, open_evaluations
 from cam_repro.networks import build_network
 from cam_repro.reporting.figures import draw_result
-from cam_repro.throughput import write_pictures
+from cam_repro.throughput import write_images
 from cam_repro.training.checkpoint import CHECKPOINT
 
 FEW = 64  # images of the network that takes longest
@@ -66,7 +66,7 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
 
 def _from_kept_maps(work: Path) -> Row:
     """Of the paper's main network."""
-    write_pictures(work / "few", 10, FEW)
+    write_images(work / "few", 10, FEW)
     config = configured(work / "few", work, "model=vgg_gap", "data.name=few")
     _checkpoint(config)
     (evaluation,) = open_evaluations(config)
