@@ -1,6 +1,4 @@
-"""The paper's tables beside what was reproduced, and methods by protocols, of one data set, as
-markdown and CSV.
-"""
+"""The paper's tables beside what was reproduced, of one data set, as markdown and CSV."""
 
 from pathlib import Path
 
