@@ -1,4 +1,4 @@
-"""One of two gloo processes: what one without any picture does must match the other's."""
+"""One of two gloo processes: what one without any image does must match the other's."""
 
 from __future__ import annotations
 

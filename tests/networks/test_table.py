@@ -14,18 +14,16 @@ HEADINGS = ("model=", "network", "maps K×h×w", "at input", "filter", "paramete
 
 @pytest.fixture(scope="module")
 def table() -> str:
-    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own
-    input size.
+    """Every network of configs/model/ as a row of a Markdown table.
+
+    For 1000 classes at its own input size.
     """
     rows = [HEADINGS, ["---"] * len(HEADINGS)]
     for name in names_in("model"):
-        config, first_line = (
-            model_config(name),
-            (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0],
-        )
-        title = first_line.removeprefix("# ").partition(":")[
-            0
-        ]  # each file opens with "# <title>: <what it is>"
+        config = model_config(name)
+        first_line, *_ = (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()
+        # Each file opens with "# <title>: <what it is>"
+        title, _, _ = first_line.removeprefix("# ").partition(":")
         network = on_meta_device(config)
         maps = "×".join(map(str, shape_of_maps(network, config.input_size)))
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6

@@ -29,14 +29,12 @@ def test_the_batch_is_halved_until_an_epoch_has_the_least_steps(
     images: int, shares: int, steps: int, processes: int
 ) -> None:
     recipe = RecipeConfig(batch_size=shares * processes, min_steps=steps)
-    assert fit_batch_size(replace(recipe, min_steps=None), images, processes) == replace(
-        recipe, min_steps=None
-    )
+    free = replace(recipe, min_steps=None)
+    assert fit_batch_size(free, images, processes) == free
     batch_size = fit_batch_size(recipe, images, processes).batch_size
     halvings = recipe.batch_size // batch_size
-    assert (
-        halvings * batch_size == recipe.batch_size and halvings.bit_count() == 1
-    )  # a power of two
+    assert halvings * batch_size == recipe.batch_size
+    assert halvings.bit_count() == 1  # a power of two
     assert batch_size % processes == 0
     assert images >= steps * batch_size or batch_size % (2 * processes)
     assert halvings == 1 or images < steps * 2 * batch_size
