@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, names_in
+from cam_repro.option_errors import as_typed
 
 
 def typed_data(data: DataConfig) -> str:
@@ -23,7 +24,8 @@ def typed_data(data: DataConfig) -> str:
         choice = data.name
     elif alike:
         choice = alike[0]
-    words, written = [f"data={choice}"], _settings(files[choice])
+    words = [f"data={choice}"]
+    written = _settings(files[choice])
     for key, value in _settings(data).items():
         if value != written.get(key):
             words.append(typed(f"data.{key}", value))
@@ -47,16 +49,11 @@ def train_command(config: Config) -> str:
 
 def typed(key: str, value: Any) -> str:
     """An option, quoted for the shell where that is needed."""
-    text = (
-        str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
-    )
-    return shlex.quote(f"{key}={text}")
+    return shlex.quote(f"{key}={as_typed(value)}")
 
 
 def _of_file(name: str, root: str | None) -> DataConfig:
-    """The data set of `configs/data/<name>.yaml`, but for its address; named as it would be at
-    `root`.
-    """
+    """The data set of `configs/data/<name>.yaml`, named as it would be at `root`."""
     content = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     data = content.get("data", content)
     usual_root = data.root and str(Path(data.root).expanduser())
@@ -78,6 +75,7 @@ def _kind(data: DataConfig) -> tuple[str, bool, bool]:
 def _settings(data: DataConfig) -> dict[str, Any]:
     """Dotted key → value of what tells one data set from others."""
     settings = {"name": data.name, "root": data.root, "layout": data.layout}
-    for key, value in asdict(data.generate).items() if data.generate else ():
-        settings[f"generate.{key}"] = value
+    if data.generate is not None:
+        for key, value in asdict(data.generate).items():
+            settings[f"generate.{key}"] = value
     return settings

@@ -34,21 +34,20 @@ LONGEST_STEM = 80  # and of the image's file
 
 @dataclass(frozen=True)
 class FoundClass:
-    """A class that a network was asked for in an image (H,W,3): its number among the network's,
-    its probability in percent, its heatmap (H,W), and its box (4,) on that heatmap."""
+    """A class that a network was asked for in an image (H,W,3)."""
 
-    label: int
-    percent: float
-    heatmap: np.ndarray
-    box: np.ndarray
+    label: int  # its number among the network's
+    percent: float  # its probability
+    heatmap: np.ndarray  # (H,W)
+    box: np.ndarray  # (4,), on the heatmap
 
 
 def show_images(config: Config) -> list[Path]:
-    """Print the five best classes of each image with their boxes in its own pixels, and draw the
-    best ones' maps.
+    """Print the five best classes of each image with their boxes, and draw the best ones' maps.
 
     config.image is an image, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or
-    number) is drawn in place of the config.top best. The drawings go to config.out. Raises
+    number) is drawn in place of the config.top best. Boxes are printed in the image's own pixels;
+    the drawings go to config.out. Raises
     UserError before any image is looked at; one of several that cannot be read is passed over, and
     the UserError comes after the last.
     """
@@ -77,18 +76,15 @@ def show_images(config: Config) -> list[Path]:
                 unreadable.append(str(error))
                 continue
             found = classes_in(image, trained, config, asked, world.device)
-            height, width = image.shape[:2]
             tqdm.write(str(path))
             for one in found:
-                corners = " ".join(map(str, resized_boxes(one.box, (width, height), own_size)))
-                words = f"{trained.wnids[one.label]}  {trained.words[one.label]:32.32}"
-                tqdm.write(f"  {one.percent:5.1f} %  {words}  box {corners}")
+                tqdm.write(line_of(one, image, own_size, trained))
             drawn = found[: config.top] if asked is None else found[-1:]
             panels = []
             for one in drawn:
                 caption = f"{first_name(trained.words[one.label])}  {one.percent:.1f} %"
-                no_true_boxes = np.empty((0, 4))
-                panels.append((caption, panel(image, one.heatmap, one.box, no_true_boxes)))
+                no_ground_truth = np.empty((0, 4))
+                panels.append((caption, panel(image, one.heatmap, one.box, no_ground_truth)))
             name = drawing_name(path, trained, [one.label for one in drawn], config)
             file = free_path(Path(config.out), name, written)
             written.append(write_sheet(file, panels, len(panels), side=0))
@@ -145,7 +141,8 @@ def classes_in(
     device: torch.device,
 ) -> list[FoundClass]:
     """The five best classes of an image (H,W,3) uint8, best first, and then the class `asked`."""
-    protocol, method = config.protocol, config.method or "cam"
+    protocol = config.protocol
+    method = config.method or "cam"
     view = VIEWS[protocol.view]
     size = protocol.size or trained.model.input_size
     interpolation = protocol.interpolation or trained.network.interpolation
@@ -153,9 +150,13 @@ def classes_in(
     crops = torch.from_numpy(taken).permute(0, 3, 1, 2)
     labels = None if asked is None else torch.tensor([asked], device=device)
     predicted = predict(
-        trained.network, normalise(crops.to(device)), labels,
-        methods=[method], crops=view.crops, count=CLASSES,
-    )  # fmt: skip
+        trained.network,
+        normalise(crops.to(device)),
+        labels,
+        methods=[method],
+        crops=view.crops,
+        count=CLASSES,
+    )
     classes = predicted.classes[0].tolist()
     maps = list(predicted.maps[method][0].swapaxes(0, 1))  # a class's maps of all crops
     if asked is not None:
@@ -170,6 +171,17 @@ def classes_in(
     return found
 
 
+def line_of(
+    found: FoundClass, image: np.ndarray, own_size: tuple[int, int], trained: TrainedNetwork
+) -> str:
+    """A class with its probability and its box in the pixels of the image's file."""
+    height, width = image.shape[:2]
+    box = resized_boxes(found.box, (width, height), own_size)
+    corners = " ".join(map(str, box))
+    words = f"{trained.wnids[found.label]}  {trained.words[found.label]:32.32}"
+    return f"  {found.percent:5.1f} %  {words}  box {corners}"
+
+
 def drawing_name(path: Path, trained: TrainedNetwork, labels: list[int], config: Config) -> str:
     """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: all that another call may change.
 
@@ -177,13 +189,15 @@ def drawing_name(path: Path, trained: TrainedNetwork, labels: list[int], config:
     is told by its wnid too.
     """
     name = first_name(trained.words[labels[0]])
-    if len(labels_by_name(trained.words)[name.strip().lower()]) > 1:
+    alike = labels_by_name(trained.words)[name.strip().lower()]
+    if len(alike) > 1:
         name = f"{name} {trained.wnids[labels[0]]}"
     name = re.sub(r"[^\w+]+", "-", name[:LONGEST_NAME]).strip("-") or f"class-{labels[0]}"
     if len(labels) > 1:
         name = f"{name}-top{len(labels)}"
-    method, protocol = config.method or "cam", protocol_name(config.protocol)
-    return f"{path.stem[:LONGEST_STEM]}.{name}.{trained.name}.{method}.{protocol}"
+    stem = path.stem[:LONGEST_STEM]
+    method = config.method or "cam"
+    return f"{stem}.{name}.{trained.name}.{method}.{protocol_name(config.protocol)}"
 
 
 def free_path(folder: Path, name: str, taken: list[Path]) -> Path:
@@ -192,7 +206,8 @@ def free_path(folder: Path, name: str, taken: list[Path]) -> Path:
     Names that differ in case alone are one file to macOS.
     """
     used = {path.name.lower() for path in taken}
-    candidate, number = f"{name}.png", 1
+    candidate = f"{name}.png"
+    number = 1
     while candidate.lower() in used:
         number += 1
         candidate = f"{name}-{number}.png"

@@ -13,19 +13,20 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TypeVar
 
-CPU_MAX = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # a container's quota: "<microseconds> <of so many>", or "max <of so many>"
+# A container's quota: "<microseconds> <of so many>", or "max <of so many>"
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 CHUNK = 64  # items a thread takes at a time: a million futures would take a gigabyte
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 PRELOADED = "cam_repro.forkserver"  # the module that the server imports
 WRITE_STACKS = signal.SIGUSR1  # asks a worker where each of its threads is
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Of this process: those it may run on, within the container's quota, shared among the
-    machine's ranks; 1 to 24.
+    """How many cores this process may use, 1 to 24.
+
+    Those it may run on, within the container's quota, divided by the machine's ranks.
     """
     cores = cores_of_this_process()
     try:
@@ -33,7 +34,8 @@ def available_cores() -> int:
         cores = min(cores, int(quota) // int(period))
     except (OSError, ValueError):  # no such file, or no limit
         pass
-    return max(1, min(24, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(24, cores // ranks))
 
 
 def cores_of_this_process() -> int:
@@ -44,15 +46,17 @@ def cores_of_this_process() -> int:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """function(item) of every item, in order: for work that leaves Python's lock, as decoding and
-    hashing do.
+    """function(item) of every item, in order.
+
+    For work that leaves Python's lock, as decoding and hashing do.
     """
+
+    def of_chunk(start: int) -> list[Result]:
+        return [function(item) for item in items[start : start + CHUNK]]
+
     pool = ThreadPoolExecutor(available_cores())
     try:
-        starts = range(0, len(items), CHUNK)
-        for results in pool.map(
-            lambda start: [function(item) for item in items[start : start + CHUNK]], starts
-        ):
+        for results in pool.map(of_chunk, range(0, len(items), CHUNK)):
             yield from results
     finally:
         pool.shutdown(cancel_futures=True)
@@ -83,10 +87,14 @@ def prepare_worker(*_: object) -> None:
     """
     os.setpgid(0, 0)
     if sys.stderr is not None:  # else it was closed
-        faulthandler.register(
-            WRITE_STACKS, all_threads=False
-        )  # to read a running thread's can crash
+        # Of this thread alone: to read a running thread's stack can crash
+        faulthandler.register(WRITE_STACKS, all_threads=False)
     parent = multiprocessing.parent_process()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, os.sched_getaffinity(parent.pid))  # the server's may be others
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -18,10 +18,9 @@ from tqdm import tqdm
 from cam_repro import UserError
 
 STEP_TIMEOUT = timedelta(minutes=15)  # for NCCL, which runs within a training step alone
+# For a rank that works alone: rank 0's index of 1.28 million files takes a while
+TIMEOUT = timedelta(hours=2)
 WORLDS = count()  # of this process, one after the other
-TIMEOUT = timedelta(
-    hours=2
-)  # for a rank that works alone: rank 0's index of 1.28 million files takes a while
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,8 @@ class World:
 
     def sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on the CPU, in float64 so that counts stay exact."""
-        total = (
-            numbers.detach().cpu().to(torch.float64, copy=True)
-        )  # on the CPU: Apple's GPUs have no float64
+        # On the CPU first: Apple's GPUs have no float64
+        total = numbers.detach().cpu().to(torch.float64, copy=True)
         if self.size > 1:
             dist.all_reduce(total, group=self.group)
         return total
@@ -76,10 +74,11 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
 
     Where one process fails, the others end with a UserError that points at its message.
-    deterministic: only algorithms that give the same bits twice on one machine; one that cannot
-    raises.
+    deterministic: only algorithms that give the same bits twice on one machine; an operation that
+    has none raises.
     """
-    chosen, benchmark = _device(device), torch.backends.cudnn.benchmark
+    chosen = _device(device)
+    benchmark = torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         torch.backends.cudnn.benchmark = False
@@ -93,33 +92,35 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         # that died or left
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"restart {restart} world {next(WORLDS)}", store)
-        backend, timeout = ("nccl", STEP_TIMEOUT) if chosen.type == "cuda" else ("gloo", TIMEOUT)
+        backend, timeout = "gloo", TIMEOUT
+        if chosen.type == "cuda":
+            backend, timeout = "nccl", STEP_TIMEOUT
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         yield World(rank, size, chosen, dist.new_group(backend="gloo", timeout=TIMEOUT))
-        dist.destroy_process_group()  # not after a failure: it could wait for processes that no longer answer
+        # Not after a failure: it could wait for processes that no longer answer
+        dist.destroy_process_group()
     except RuntimeError as error:
-        # of a collective, and not of the work between them; gloo has no type of its own for that
-        if (
-            isinstance(error, dist.DistError)
-            or "gloo/" in str(error)
-            or "Connection closed by peer" in str(error)
-        ):
+        if _is_of_a_collective(error):
             raise UserError(
                 "another process of this job failed, which ends it; its own message says why"
             ) from None
         raise
     finally:
-        if (
-            deterministic
-        ):  # else left alone: the mere call imports torch's compiler, for a second and a half
+        # Nothing asks where nobody did: the call imports torch's compiler, for a second and a half
+        if deterministic:
             torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = benchmark
 
 
+def _is_of_a_collective(error: RuntimeError) -> bool:
+    """And not of the work between two of them. gloo has no type of its own for that."""
+    said = str(error)
+    is_gloos = "gloo/" in said or "Connection closed by peer" in said
+    return is_gloos or isinstance(error, dist.DistError)
+
+
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for training on a GPU that has it; float32 elsewhere, also where bfloat16 would be
-    emulated.
-    """
+    """bfloat16 for training on a GPU that has it, not emulated; float32 elsewhere."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
@@ -127,10 +128,12 @@ def autocast(device: torch.device) -> torch.autocast:
 @contextmanager
 def float32() -> Iterator[None]:
     """Products in whole float32: without CUDA's TF32, whose ten bits of precision move boxes."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    cudnn = torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        matmul.allow_tf32 = False
+        cudnn.allow_tf32 = False
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
@@ -151,30 +154,29 @@ def _device(asked: str) -> torch.device:
                 "device=mps serves one process: start it without torchrun, or choose device=cpu"
             )
         return torch.device("mps")
-    with warnings.catch_warnings(
-        record=True
-    ) as said:  # why a driver that is there does not serve this torch
+    # A driver that is there and does not serve this torch says why in a warning
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = (
-        f"this machine has {gpus} GPU(s)"
-        if gpus or torch.version.cuda
-        else "this torch was built without CUDA"
-    )
+    found = f"this machine has {gpus} GPU(s)"
+    if not gpus and not torch.version.cuda:
+        found = "this torch was built without CUDA"
     if said and not gpus:
-        there = str(said[0].message).partition(". ")[0]
+        found = str(said[0].message).partition(". ")[0]
         if asked == "auto" and os.environ.get("RANK", "0") == "0":
-            print(f"device=auto is the CPU: {there}", flush=True)
-    device = torch.device(asked if asked != "auto" else "cuda" if gpus else "cpu")
+            print(f"device=auto is the CPU: {found}", flush=True)
+    name = asked
+    if asked == "auto":
+        name = "cuda" if gpus else "cpu"
+    device = torch.device(name)
     if device.type != "cuda":
         return device
-    index, ranks = (
-        int(os.environ.get("LOCAL_RANK", device.index or 0)),
-        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-    )
+    index = int(os.environ.get("LOCAL_RANK", device.index or 0))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if max(index + 1, ranks) > gpus:
         raise UserError(
-            f"device={asked} for {ranks} process(es): {there}; choose device=cpu, a lower number or fewer"
+            f"device={asked} for {ranks} process(es): {found}; "
+            "choose device=cpu, a lower number or fewer"
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

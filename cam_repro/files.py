@@ -20,12 +20,11 @@ Found = TypeVar("Found")
 
 def reason(error: OSError) -> str:
     """What the system refused, of which file, and what to do."""
-    advice = (
-        "free space or choose another folder"
-        if error.errno in (None, *FULL)
-        else "allow it, or choose another"
-    )
-    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; {advice}"
+    advice = "allow it, or choose another"
+    if error.errno in (None, *FULL):
+        advice = "free space or choose another folder"
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}; {advice}"
 
 
 @contextmanager
@@ -100,17 +99,15 @@ def patiently(path: Path | bytes, look: Callable[[], Found]) -> Found:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
         except OSError as error:
             if not waits or error.errno == errno.EISDIR:
-                reason = error.strerror or error
                 raise UserError(
-                    f"cannot read {name}: {reason}; it is left as it is, run again when it can be read"
+                    f"cannot read {name}: {error.strerror or error}; it is left as it is, "
+                    "run again when it can be read"
                 ) from error
             time.sleep(waits.pop(0))
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporaries of processes that were killed; only for who alone writes to the
-    folder.
-    """
+    """Delete the temporaries of killed processes; only for who alone writes to the folder."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
@@ -122,7 +119,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A list that somebody else wrote, UTF-8 with or without a byte-order mark. Raises UserError."""
+    """A UTF-8 list of somebody else's, with or without a byte-order mark. Raises UserError."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -134,11 +131,11 @@ def read_text(path: Path) -> str:
 
 
 def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path], None]) -> None:
-    """A folder that is whole or not there: filled beside `root`, then renamed, unless it is made
-    already.
+    """Fill a folder beside `root` and rename it, so that it is whole or not there.
 
-    `check_made` raises UserError where something else is at `root`. Of several processes one makes
-    it and the others wait. Raises UserError where the disk does not take it.
+    Nothing is done where it is made already; `check_made` raises UserError where something else is
+    at `root`. Of several processes one makes it and the others wait. Raises UserError where the
+    disk does not take it.
     """
 
     def is_made() -> bool:
@@ -153,14 +150,12 @@ def make_folder(root: Path, check_made: Callable[[], None], fill: Callable[[Path
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         with root.with_name(f"{root.name}.lock").open("w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # the system frees it with the process, so the file may stay
+            # The system frees it with the process, so the file may stay
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if is_made():
                 return
-            shutil.rmtree(
-                making, ignore_errors=True
-            )  # left by one that was killed: the lock is ours
+            # What lies there was left by a process that was killed: the lock is ours
+            shutil.rmtree(making, ignore_errors=True)
             try:
                 making.mkdir()
                 fill(making)

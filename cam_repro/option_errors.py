@@ -1,4 +1,4 @@
-"""A mistake in a setting, said in one line, with the nearest thing that would be right."""
+"""A mistake in a setting, said in one line, with the nearest value that would be right."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ LONGEST = 80  # characters of a value that are repeated
 
 
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:
-    """UserError where the value of an option is none of the known ones, such as a registry's keys."""
+    """UserError where an option's value is none of the known ones, such as a registry's keys."""
     known = list(known)
     if value not in known:
         near = did_you_mean(value, known)
@@ -20,19 +20,34 @@ def check_choice(option: str, value: str, known: Iterable[str]) -> None:
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """Asks for the nearest of the known words, or of the dotted ones that end alike; empty where
-    none is near.
+    """A question that proposes the known word most like this one; empty where none is like it.
+
+    Of dotted words the last parts are compared too: `lr` is near `recipe.lr`.
     """
-    last = {key.rpartition(".")[2]: key for key in sorted(known, key=len, reverse=True)}
-    alike = [last[name] for name in get_close_matches(word.rpartition(".")[2], last, 1)]
-    close = get_close_matches(word, known, 1, cutoff=0.8) or alike
+    close = get_close_matches(word, known, 1, cutoff=0.8)
+    if not close:
+        # Of several with the same last part the shortest is meant
+        by_last_part = {}
+        for key in sorted(known, key=len, reverse=True):
+            by_last_part[key.rpartition(".")[2]] = key
+        last_part = word.rpartition(".")[2]
+        close = [by_last_part[name] for name in get_close_matches(last_part, by_last_part, 1)]
     return f"did you mean {close[0]}? " if close else ""
+
+
+def as_typed(value: Any) -> str:
+    """The value as it would be typed on a command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def shown(value: Any) -> str:
     """The value as it would be typed, in one line, cut where it is long."""
-    text = (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-    text = text.replace(", ", ",") if isinstance(value, list | tuple) else text.replace("\n", "\\n")
+    text = as_typed(value)
+    if isinstance(value, list | tuple):
+        text = text.replace(", ", ",")
+    text = text.replace("\n", "\\n")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -15,33 +15,41 @@ from typing import Any
 from cam_repro.config import REPOSITORY
 
 PACKAGES = (  # whose versions may move a number
-    "torch", "torchvision", "timm", "numpy", "scipy", "simplejpeg", "pillow", "opencv-python-headless", "hydra-core",
-)  # fmt: skip
-SOURCES = (
-    "cam_repro",
-    "configs",
-    "scripts",
-)  # a new file in them takes part, whether git knows it or not
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "simplejpeg",
+    "pillow",
+    "opencv-python-headless",
+    "hydra-core",
+)
+# A new file in these folders takes part, whether git knows it or not
+SOURCES = ("cam_repro", "configs", "scripts")
 
 
 @cache  # the code at work is that of the program's start, whatever is committed while it runs
 def git_state() -> tuple[str, bool]:
-    """The commit of this repository, and whether its files differ from it; ("unknown", True)
-    outside git.
+    """The commit of this repository, and whether its files differ from it.
+
+    ("unknown", True) outside git.
     """
     commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return "unknown", True
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
     new = _git("status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
-    return (commit, bool(changed or new)) if commit else ("unknown", True)
+    return commit, bool(changed or new)
 
 
 def _git(*arguments: str) -> str:
-    """What git says of this very repository, whichever one the environment or a folder above names."""
-    here = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    """What git says of this very repository, whichever one the environment names."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", f"--git-dir={REPOSITORY / '.git'}", f"--work-tree={REPOSITORY}", *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=here
+            command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -50,10 +58,10 @@ def _git(*arguments: str) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        found[package] = version(package)
+    return found
 
 
 def unfinished(training: dict[str, Any] | None) -> str:
@@ -63,7 +71,8 @@ def unfinished(training: dict[str, Any] | None) -> str:
     """
     if not training or "epochs" not in training or "epochs_done" not in training:
         return ""
-    epochs, done = training["epochs"], training["epochs_done"]
+    epochs = training["epochs"]
+    done = training["epochs_done"]
     return f"{done} of {epochs} epochs" if done < epochs else ""
 
 
@@ -79,9 +88,9 @@ def device_name(device: str) -> str:
 def code_of(places: Iterable[str]) -> str:
     """sha256 of the package's sources in these files and folders."""
     package = Path(__file__).resolve().parent
-    found = [
-        path
-        for place in places
-        for path in sorted((package / place).rglob("*.py")) or [package / place]
-    ]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in found)).hexdigest()
+    sources = []
+    for place in places:
+        path = package / place
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        sources += [file.read_bytes() for file in files]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()

@@ -1,5 +1,4 @@
-"""What each part costs beside its peer or its limit on the same work in the same run: one table,
-and a JSON of it.
+"""What each part costs beside its peer or its limit on the same work, as a table and a JSON.
 
 `make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training,
 scale.
@@ -8,12 +7,12 @@ scale.
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
@@ -26,11 +25,10 @@ from cam_repro.cores import cores_of_this_process
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
 from cam_repro.reporting.layout import aligned
-from cam_repro.throughput import write_pictures
+from cam_repro.throughput import write_images
 
-PARTS: dict[
-    str, Callable[[Path, Path], Iterator[Row]]
-] = {  # each of a tree of PICTURES and a folder to work in
+# Each takes a tree of IMAGES val images and a folder to work in
+PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {
     "input": lambda tree, work: input_rows.rows(tree),
     "maps": lambda tree, work: map_rows.rows(),
     "boxes": lambda tree, work: box_rows.rows(),
@@ -38,24 +36,26 @@ PARTS: dict[
     "training": lambda tree, work: training_rows.rows(work),
     "scale": lambda tree, work: scale_rows.rows(work),
 }
-PICTURES = 512
+IMAGES = 512
 
 
 def main(parts: list[str]) -> int:
-    if unknown := [part for part in parts if part not in PARTS]:
-        print(
-            f"error: unknown part {unknown[0]!r}; choose some of: {', '.join(PARTS)}",
-            file=sys.stderr,
-        )
-        return 2
+    for part in parts:
+        if part not in PARTS:
+            choices = ", ".join(PARTS)
+            print(f"error: unknown part {part!r}; choose some of: {choices}", file=sys.stderr)
+            return 2
     rows = []
-    with tempfile.TemporaryDirectory() as work:
-        write_pictures(tree := Path(work) / "tree", 10, PICTURES)
-        for row in chain.from_iterable(PARTS[part](tree, Path(work)) for part in parts or PARTS):
-            rows.append(row)
-            print(_line(row), flush=True)
-    missed = [row for row in rows if not row.met]
-    print(f"{len(rows) - len(missed)} of {len(rows)} as wanted; {_machine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        tree = work / "tree"
+        write_images(tree, 10, IMAGES)
+        for part in parts or PARTS:
+            for row in PARTS[part](tree, work):
+                rows.append(row)
+                print(_line(row), flush=True)
+    met = sum(row.met for row in rows)
+    print(f"{met} of {len(rows)} as wanted; {_machine()}")
     if not parts:
         print(_write(rows))
     return 0
@@ -64,45 +64,57 @@ def main(parts: list[str]) -> int:
 def _line(row: Row) -> str:
     verdict = "" if row.met else "   NOT MET"
     low, high = row.spread
-    return (
-        f"{row.part:10} {row.what:66} {row.rate:9.1f} {row.unit:9} "
-        f"{row.peer:62} {row.peer_rate:9.1f}   {row.ratio:6.2f} [{low:.2f} … {high:.2f}] wanted {row.wanted}{verdict}"
-    )
+    ours = f"{row.what:66} {row.rate:9.1f} {row.unit:9}"
+    theirs = f"{row.peer:62} {row.peer_rate:9.1f}"
+    ratio = f"{row.ratio:6.2f} [{low:.2f} … {high:.2f}] wanted {row.wanted}{verdict}"
+    return f"{row.part:10} {ours} {theirs}   {ratio}"
 
 
 def _machine() -> str:
     """The processor, and what of it this process may use."""
-    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    names = [
-        line.partition(":")[2].strip()
-        for line in said.splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{[*names, platform.machine()][0]}, {cores_of_this_process()} cores"
+    name = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"^model name\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE)
+        if found is not None:
+            name = found[1].strip()
+    return f"{name}, {cores_of_this_process()} cores"
 
 
 def _write(rows: list[Row]) -> Path:
     """results/bench/<machine>.json with everything, and a table of it beside."""
     commit, dirty = git_state()
+    machine = _machine()
     record = {
-        "machine": _machine(), "commit": commit, "dirty": dirty, "versions": versions(),
-        "threads": torch.get_num_threads(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine,
+        "commit": commit,
+        "dirty": dirty,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": [asdict(row) | {"met": row.met} for row in rows],
-    }  # fmt: skip
-    name = "".join(letter if letter.isalnum() else "-" for letter in _machine().lower())
-    path = REPOSITORY / "results/bench" / f"{name}.json"
+    }
     cells = [
         ["part", "what", "rate", "beside", "its rate", "ratio", "smallest … largest", "wanted"]
     ]
     for row in rows:
         low, high = row.spread
-        rates = [f"{rate:,.1f} {row.unit}" for rate in (row.rate, row.peer_rate)]
-        wanted = row.wanted if row.met else f"{row.wanted}, **not met**"
-        spread = f"{low:.2f} … {high:.2f}" if low < high else ""
         cells.append(
-            [row.part, row.what, rates[0], row.peer, rates[1], f"{row.ratio:.2f}", spread, wanted]
+            [
+                row.part,
+                row.what,
+                f"{row.rate:,.1f} {row.unit}",
+                row.peer,
+                f"{row.peer_rate:,.1f} {row.unit}",
+                f"{row.ratio:.2f}",
+                f"{low:.2f} … {high:.2f}" if low < high else "",
+                row.wanted if row.met else f"{row.wanted}, **not met**",
+            ]
         )
-    heading = f"# `make bench` on {_machine()}, commit `{commit[:10]}{'*' * dirty}`, {record['date'][:10]}"
+    mark = "*" if dirty else ""
+    heading = f"# `make bench` on {machine}, commit `{commit[:10]}{mark}`, {record['date'][:10]}"
+    name = "".join(letter if letter.isalnum() else "-" for letter in machine.lower())
+    path = REPOSITORY / "results/bench" / f"{name}.json"
     write_text(path.with_suffix(".md"), "\n".join([heading, "", *aligned(cells), ""]))
     return write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

@@ -1,6 +1,4 @@
-"""Read every file of a data set and say what is wrong with it: `python scripts/check_data.py
-data=ilsvrc`.
-"""
+"""Read a data set and say what is wrong with it: `python scripts/check_data.py data=ilsvrc`."""
 
 from cam_repro.command import command
 

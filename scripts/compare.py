@@ -1,6 +1,4 @@
-"""Two results on the same images, a= and b=: the differences of their metrics, with paired
-intervals.
-"""
+"""Two results on the same images, a= and b=: their metrics' differences, with intervals."""
 
 from cam_repro.command import command
 

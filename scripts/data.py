@@ -1,6 +1,4 @@
-"""Get a data set: `python scripts/data.py data=imagenette`; what is there already is not fetched
-again.
-"""
+"""Get a data set that is not there yet: `python scripts/data.py data=imagenette`."""
 
 from pathlib import Path
 
@@ -18,9 +16,8 @@ def main(config: Config) -> None:
     elif data.generate is not None and data.root is not None:
         from cam_repro.data.shapes import make_shapes
 
-        root = make_shapes(
-            Path(data.root), data.generate.seed, data.generate.train, data.generate.val
-        )
+        made = data.generate
+        root = make_shapes(Path(data.root), made.seed, made.train, made.val)
         print(f"data={data.name} is there: {root}")
     else:
         raise UserError(f"data={data.name} cannot be downloaded here: {data.get}")

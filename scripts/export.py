@@ -13,11 +13,10 @@ def main(config: Config) -> None:
     from cam_repro.networks.export import export
     from cam_repro.training.checkpoint import CHECKPOINT
 
-    data, folder = config.data.name, run_folder(config)
-    source, path = (
-        Path(config.weights or folder / CHECKPOINT),
-        folder / f"{folder.name}-{data}.safetensors",
-    )
+    data = config.data.name
+    folder = run_folder(config)
+    source = Path(config.weights or folder / CHECKPOINT)
+    path = folder / f"{folder.name}-{data}.safetensors"
     if not source.is_file():
         model = config.model.name
         raise UserError(

@@ -1,6 +1,4 @@
-"""This machine before a long training: what it gives, what limits, how many hours: `make rehearse
-model=vgg_gap`.
-"""
+"""Measure this machine before a long training: `python scripts/rehearse.py model=vgg_gap`."""
 
 from cam_repro.command import command
 

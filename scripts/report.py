@@ -1,6 +1,4 @@
-"""One page to look at: pictures with maps, boxes and a threshold to move, why guesses fail, and all
-errors.
-"""
+"""One page: images with maps, boxes and a threshold to move, why guesses fail, all errors."""
 
 from cam_repro.command import command
 

@@ -1,6 +1,4 @@
-"""What `make reproduce` is asked for, checked before the first of its scripts begins; the Makefile
-runs them.
-"""
+"""Check what `make reproduce` is asked for; the Makefile runs its scripts afterwards."""
 
 from cam_repro.command import command
 from cam_repro.config import Config

@@ -1,6 +1,4 @@
-"""The paper's tables beside what was reproduced, and methods by protocols, of one data set, as
-markdown and CSV.
-"""
+"""The paper's tables beside what was reproduced, of one data set, as markdown and CSV."""
 
 from pathlib import Path
 
@@ -13,14 +11,14 @@ from cam_repro.config import Config
 def main(config: Config) -> None:
     from cam_repro.reporting.tables import write_tables
 
-    folder = Path(config.results) / config.data.name
+    data = config.data
+    results = Path(config.results)
+    folder = results / data.name
     if not any(folder.glob("*/*.json")):
         raise UserError(
-            f"no results in {folder}; first: make eval-classification {typed_data(config.data)}"
+            f"no results in {folder}; first: make eval-classification {typed_data(data)}"
         )
-    paths = write_tables(
-        Path(config.results), config.data.name, config.protocol.name, config.data.split
-    )
+    paths = write_tables(results, data.name, config.protocol.name, data.split)
     for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))

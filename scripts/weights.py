@@ -1,6 +1,4 @@
-"""Fetch the published weights of one network, for machines without internet: `make weights
-model=vgg_gap`.
-"""
+"""Fetch the published weights of one network: `python scripts/weights.py model=vgg_gap`."""
 
 from cam_repro.command import command
 from cam_repro.config import Config
@@ -10,9 +8,8 @@ def main(config: Config) -> None:
     from cam_repro.networks import read_weights
 
     weights = read_weights(config.weights or "DEFAULT", config.model.backbone)
-    print(
-        f"{weights.source}: {weights.path}, {weights.path.stat().st_size / 1e6:.1f} MB, sha256 {weights.sha256}"
-    )
+    megabytes = weights.path.stat().st_size / 1e6
+    print(f"{weights.source}: {weights.path}, {megabytes:.1f} MB, sha256 {weights.sha256}")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ from typing import Self
 
 
 class ArchiveServer(ThreadingHTTPServer):
-    """Serves `files` by path, 404 for others; of one in `cut` only half, once, and then the
-    connection ends.
+    """Serves `files` by path, 404 for others.
+
+    Of a file in `cut` only half, once, and then the connection ends.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cut, self.asked = files, set[str](), list[str]()
+        self.files = files
+        self.cut: set[str] = set()
+        self.asked: list[str] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()

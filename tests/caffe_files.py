@@ -1,5 +1,7 @@
-"""Caffe's networks as others have them: prototxts written anew from their descriptions, and
-.caffemodel files, byte by byte, in both formats."""
+"""Caffe's networks as others have them, written from their descriptions.
+
+Prototxts, and .caffemodel files, byte by byte, in both formats.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ def blob(array: np.ndarray, old: bool, data: bytes | None = None) -> bytes:
 
 
 def caffemodel(blobs: Blobs, old: bool) -> bytes:
-    """NetParameter with V1LayerParameters and old blobs, or with LayerParameters and new ones; with
-    layers of no weights around them, as in every file."""
+    """NetParameter, in the older or the newer format.
+
+    With layers of no weights around the others, as in every file.
+    """
 
     def layer(name: str, arrays: Iterable[np.ndarray]) -> bytes:
         number_of_name, number_of_blobs, number = (4, 6, 2) if old else (1, 7, 100)
@@ -112,33 +116,46 @@ def _vgg(net: Prototxt) -> str:
 
 
 def _alexnet(net: Prototxt, conv5: int) -> str:
-    net.conv("conv1", 96, 11, stride=4), net.pool("pool1"), net.norm("norm1")
-    net.conv("conv2", 256, 5, pad=2, group=2), net.pool("pool2"), net.norm("norm2")
-    net.conv("conv3", 384, 3, pad=1), net.conv("conv4", 384, 3, pad=1, group=2)
+    net.conv("conv1", 96, 11, stride=4)
+    net.pool("pool1")
+    net.norm("norm1")
+    net.conv("conv2", 256, 5, pad=2, group=2)
+    net.pool("pool2")
+    net.norm("norm2")
+    net.conv("conv3", 384, 3, pad=1)
+    net.conv("conv4", 384, 3, pad=1, group=2)
     return net.conv("conv5", conv5, 3, pad=1, group=2)
 
 
+INCEPTION = """\
+3a 64 96 128 16 32 32
+3b 128 128 192 32 96 64
+4a 192 96 208 16 48 64
+4b 160 112 224 24 64 64
+4c 128 128 256 24 64 64
+4d 112 144 288 32 64 64
+4e 256 160 320 32 128 128
+5a 256 160 320 32 128 128
+5b 384 192 384 48 128 128"""
+
+
 def _googlenet(net: Prototxt, modules: str) -> str:
-    (
-        net.conv("conv1/7x7_s2", 64, 7, stride=2, pad=3),
-        net.pool("pool1/3x3_s2"),
-        net.norm("pool1/norm1"),
-    )
-    net.conv("conv2/3x3_reduce", 64), net.conv("conv2/3x3", 192, 3, pad=1), net.norm("conv2/norm2")
+    net.conv("conv1/7x7_s2", 64, 7, stride=2, pad=3)
+    net.pool("pool1/3x3_s2")
+    net.norm("pool1/norm1")
+    net.conv("conv2/3x3_reduce", 64)
+    net.conv("conv2/3x3", 192, 3, pad=1)
+    net.norm("conv2/norm2")
     net.pool("pool2/3x3_s2")
-    table = """3a 64 96 128 16 32 32 | 3b 128 128 192 32 96 64 | 4a 192 96 208 16 48 64 | 4b 160 112 224 24 64 64 |
-        4c 128 128 256 24 64 64 | 4d 112 144 288 32 64 64 | 4e 256 160 320 32 128 128 | 5a 256 160 320 32 128 128 |
-        5b 384 192 384 48 128 128"""
-    for name, *units in (row.split() for row in table.split("|")):
+    for row in INCEPTION.splitlines():
+        name, *units = row.split()
         if name not in modules.split():
             continue
         if name in ("4a", "5a"):
             net.pool(f"pool{int(name[0]) - 1}/3x3_s2")
-        module, below, (one, three_in, three, five_in, five, pooled) = (
-            f"inception_{name}",
-            net.top,
-            map(int, units),
-        )
+        one, three_in, three, five_in, five, pooled = map(int, units)
+        module = f"inception_{name}"
+        below = net.top
         tops = [net.conv(f"{module}/1x1", one, 1, 1, 0, 1, below)]
         net.conv(f"{module}/3x3_reduce", three_in, 1, 1, 0, 1, below)
         tops.append(net.conv(f"{module}/3x3", three, 3, pad=1))
@@ -152,13 +169,15 @@ def _googlenet(net: Prototxt, modules: str) -> str:
 
 def _cam(net: Prototxt) -> str:
     maps = net.conv("CAM_conv", 1024, 3, pad=1, group=2)
-    net.average("CAM_pool"), net.linear("CAM_fc")
+    net.average("CAM_pool")
+    net.linear("CAM_fc")
     return maps
 
 
 def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
-    """The network of Caffe that `name` is here, and the name of its last maps; its last top is the
-    class scores.
+    """The network of Caffe that `name` is here, and the name of its last maps.
+
+    Its last top is the class scores.
     """
     net = Prototxt(height, width)
     if name == "googlenet_cam_caffe":
@@ -168,42 +187,39 @@ def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
         _vgg(net)
         maps = _cam(net)
     elif name == "alexnetplus_cam_caffe":
-        _alexnet(net, 384), net.pool("pool5", stride=1), net.conv("conv6", 512, 3, pad=1, group=2)
+        _alexnet(net, 384)
+        net.pool("pool5", stride=1)
+        net.conv("conv6", 512, 3, pad=1, group=2)
         maps = net.conv("conv7", 512, 3, pad=1, group=2)
-        net.average("pool8"), net.linear("fc9")
+        net.average("pool8")
+        net.linear("fc9")
     elif name == "googlenet_caffe":
         maps = _googlenet(net, "3a 3b 4a 4b 4c 4d 4e 5a 5b")
-        net.average("pool5/7x7_s1"), net.linear("loss3/classifier")
+        net.average("pool5/7x7_s1")
+        net.linear("loss3/classifier")
     elif name == "caffenet":
         maps = _alexnet(net, 256)
-        (
-            net.pool("pool5"),
-            net.linear("fc6", 4096),
-            net.relu("relu6"),
-            net.linear("fc7", 4096),
-            net.relu("relu7"),
-        )
+        net.pool("pool5")
+        net.linear("fc6", 4096)
+        net.relu("relu6")
+        net.linear("fc7", 4096)
+        net.relu("relu7")
         net.linear("fc8")
     else:
-        (
-            net.conv("conv1", 96, 11, stride=4),
-            net.conv("cccp1", 96),
-            net.conv("cccp2", 96),
-            net.pool("pool0"),
-        )
-        (
-            net.conv("conv2", 256, 5, pad=2),
-            net.conv("cccp3", 256),
-            net.conv("cccp4", 256),
-            net.pool("pool2"),
-        )
-        (
-            net.conv("conv3", 384, 3, pad=1),
-            net.conv("cccp5", 384),
-            net.conv("cccp6", 384),
-            net.pool("pool3"),
-        )
-        net.conv("conv4-1024", 1024, 3, pad=1), net.conv("cccp7-1024", 1024)
+        net.conv("conv1", 96, 11, stride=4)
+        net.conv("cccp1", 96)
+        net.conv("cccp2", 96)
+        net.pool("pool0")
+        net.conv("conv2", 256, 5, pad=2)
+        net.conv("cccp3", 256)
+        net.conv("cccp4", 256)
+        net.pool("pool2")
+        net.conv("conv3", 384, 3, pad=1)
+        net.conv("cccp5", 384)
+        net.conv("cccp6", 384)
+        net.pool("pool3")
+        net.conv("conv4-1024", 1024, 3, pad=1)
+        net.conv("cccp7-1024", 1024)
         maps = net.conv("cccp8-1024", 1000)
         net.average("pool4")
     return net, maps
@@ -212,22 +228,26 @@ def describe(name: str, height: int, width: int) -> tuple[Prototxt, str]:
 def write_network(
     folder: Path, net: Prototxt, shapes: Mapping[str, tuple[int, ...]], old: bool
 ) -> tuple[Path, Path]:
-    """Its deploy.prototxt, and a .caffemodel with random weights, whose signals neither grow nor
-    vanish.
+    """Its deploy.prototxt, and a .caffemodel with random weights.
 
-    shapes: of "<layer>.weight" and "<layer>.bias", with a dot for a slash.
+    Its signals neither grow nor vanish. shapes: of "<layer>.weight" and "<layer>.bias", with a dot
+    for a slash.
     """
-    rng, blobs = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    blobs = {}
     for name in net.weighted:
-        weight, bias = (shapes[f"{name.replace('/', '.')}.{part}"] for part in ("weight", "bias"))
-        scale = np.sqrt(24 / np.prod(weight[1:])) / (
-            1 if blobs else 60
-        )  # the first sees pixels, spread by 60
+        path = name.replace("/", ".")
+        weight = shapes[f"{path}.weight"]
+        bias = shapes[f"{path}.bias"]
+        scale = np.sqrt(24 / np.prod(weight[1:]))
+        if not blobs:  # the first sees pixels, spread by 60
+            scale /= 60
         blobs[name] = [
             (rng.random(weight, np.float32) - 0.5) * np.float32(scale),
             rng.random(bias, np.float32) - 0.3,
         ]
-    prototxt, model = folder / "deploy.prototxt", folder / "weights.caffemodel"
+    prototxt = folder / "deploy.prototxt"
+    model = folder / "weights.caffemodel"
     prototxt.write_text(net.text)
     model.write_bytes(caffemodel(blobs, old))
     return prototxt, model

@@ -48,8 +48,7 @@ def run(
 
 
 def target_and_options(line: str) -> tuple[str, list[str]]:
-    """A `make …` as it stands: the target, or the first of several without options, and the
-    options.
+    """The target of a `make …`, or the first of several without options, and the options.
 
     Raises AssertionError where there is no such target, or it does not have an option or a choice.
     """
@@ -72,8 +71,9 @@ def target_and_options(line: str) -> tuple[str, list[str]]:
 
 
 def asked_by(line: str) -> Config:
-    """What a `make …`, typed as it stands, asks of the script. Raises AssertionError where that
-    refuses it.
+    """What a `make …`, typed as it stands, asks of the script.
+
+    Raises AssertionError where that refuses it.
     """
     target, options = target_and_options(line)
     done = run(*options, name=target)

@@ -42,15 +42,13 @@ Settings = Callable[..., Config]
 
 @pytest.fixture(scope="session", autouse=True)
 def server() -> None:
-    """Of all processes of the tests: before one asks `worker_context` for a server, which then is
-    this one.
-    """
+    """The server of all processes of the tests, before one asks `worker_context` for its own."""
     forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")
 def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in data set with 60 train and 20 val pictures; tests must not change it."""
+    """The built-in data set with 60 train and 20 val images; tests must not change it."""
     return make_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=60, val=20)
 
 

@@ -21,14 +21,12 @@ IMPATIENT = REPOSITORY / "tests/impatient_train.py"
 
 
 def start(folder: Path, *options: str, file: Path = IMPATIENT, **environment: str) -> Program:
-    """Train in `folder` on the time scale of a test; output goes to files there, since a pipe may
-    fill up.
-    """
-    said = [
-        folder / f"{stream}{environment.get('RANK', '0').removeprefix('0')}"
-        for stream in ("out", "err")
-    ]
-    return Program(file, _words(folder, options, file), *said, settings(**environment), REPOSITORY)
+    """Train in `folder` on the time scale of a test; output goes to files, for a pipe may fill."""
+    rank = environment.get("RANK", "0").removeprefix("0")
+    out = folder / f"out{rank}"
+    err = folder / f"err{rank}"
+    words = _words(folder, options, file)
+    return Program(file, words, out, err, settings(**environment), REPOSITORY)
 
 
 def start_two(folder: Path, *options: str, **more: Any) -> list[Program]:
@@ -45,11 +43,11 @@ def start_torchrun(folder: Path, *options: str, **environment: str) -> Program:
         "--run-path",
         "--start-method=fork",
     ]
-    words, said = (
-        [*several, str(IMPATIENT), *_words(folder, options)],
-        (folder / "out", folder / "err"),
-    )
-    return Program(Path(torchrun.__file__), words, *said, settings(**environment), REPOSITORY)
+    words = [*several, str(IMPATIENT), *_words(folder, options)]
+    out = folder / "out"
+    err = folder / "err"
+    file = Path(torchrun.__file__)
+    return Program(file, words, out, err, settings(**environment), REPOSITORY)
 
 
 def places() -> list[dict[str, str]]:
@@ -92,28 +90,26 @@ def begun(folder: Path) -> int:
 def result(folder: Path) -> dict[str, Any]:
     """All of a run that must not depend on what happened to it: weights, metrics and curves."""
     run = folder / RUN
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "weights": torch.load(run / "checkpoint.pt", weights_only=True)["network"],
-        "metrics": [
-            {key: value for key, value in record.items() if key != OF_THE_CLOCK}
-            for record in records
-        ],
-        "curves": curves(run),
-    }
+    metrics = []
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        record.pop(OF_THE_CLOCK)
+        metrics.append(record)
+    weights = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
+    return {"weights": weights, "metrics": metrics, "curves": curves(run)}
 
 
 def curves(run: Path) -> dict[str, list[tuple]]:
     """Steps and values of each curve, as TensorBoard reads a run begun several times."""
     board = EventAccumulator(str(run), size_guidance={SCALARS: 0, IMAGES: 0}).Reload()
-    found = {
-        tag: [(e.step, e.encoded_image_string) for e in board.Images(tag)]
-        for tag in board.Tags()[IMAGES]
-    }
+    found = {}
+    for tag in board.Tags()[IMAGES]:
+        found[tag] = [(event.step, event.encoded_image_string) for event in board.Images(tag)]
     for tag in board.Tags()[SCALARS]:
-        found[tag] = [
-            (e.step, None if tag == OF_THE_CLOCK else e.value) for e in board.Scalars(tag)
-        ]
+        found[tag] = []
+        for event in board.Scalars(tag):
+            value = None if tag == OF_THE_CLOCK else event.value
+            found[tag].append((event.step, value))
     return found
 
 

@@ -1,7 +1,8 @@
-"""scripts/train.py on the time scale of a test, with a harm to itself where the environment names
-one.
+"""scripts/train.py on the time scale of a test, which harms itself where it is told to.
 
-SAVE_EVERY: seconds between saves within an epoch. STEP_TAKES: seconds by which a step is slower.
+The environment tells it:
+SAVE_EVERY: seconds between saves within an epoch.
+STEP_TAKES: seconds by which a step is slower.
 FAIL_AT_STEP: the step of torchrun's first attempt, counted from 0, at which the last rank raises.
 STOP_IN_VALIDATION: the validation of an attempt, counted from 0 (the one before the first step), in
 which the last rank, and it alone, gets a SIGTERM.
@@ -24,20 +25,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cam_repro import UserError
 from cam_repro.config import REPOSITORY
-from cam_repro.training import loop, stopping
+from cam_repro.training import loop, preemption
 
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 loop.LOG_EVERY = 3
-stopping.SAVE_EVERY = float(os.environ.get("SAVE_EVERY", "600"))
-whole_step, whole_validation, steps, validations = loop.take_step, loop.validate, count(), count()
+preemption.SAVE_EVERY = float(os.environ.get("SAVE_EVERY", "600"))
+whole_step = loop.train_step
+whole_validation = loop.validate
+steps = count()
+validations = count()
 
 
 def asked(name: str, number: int) -> bool:
     return LAST and os.environ.get(name) == str(number)
 
 
-def take_step(*arguments: Any) -> torch.Tensor:
+def train_step(*arguments: Any) -> torch.Tensor:
     time.sleep(float(os.environ.get("STEP_TAKES", "0")))
     if asked("FAIL_AT_STEP", next(steps)) and not RESTARTED:
         raise UserError("this process fails, as asked")
@@ -50,5 +54,6 @@ def validate(*arguments: Any, **options: Any) -> dict[str, float]:
     return whole_validation(*arguments, **options)
 
 
-loop.take_step, loop.validate = take_step, validate
+loop.train_step = train_step
+loop.validate = validate
 runpy.run_path(str(REPOSITORY / "scripts/train.py"), run_name="__main__")

@@ -1,5 +1,6 @@
-"""The real programs in processes of their own, forked from one that has imported torch: five
-seconds less for each.
+"""The real programs in processes of their own, forked from one that has imported torch.
+
+That takes five seconds less for each.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def settings(**changes: str) -> dict[str, str]:
 
 
 class Program:
-    """A Python file as a process, with as much of `Popen` as the tests need; what it prints goes to
-    files.
+    """A Python file as a process, with as much of `Popen` as the tests need.
+
+    What it prints goes to files.
     """
 
     def __init__(

@@ -11,16 +11,27 @@ from cam_repro.evaluation.record import file_name
 METRICS = {
     "classification": {"cls_top1_error": 41.2, "cls_top5_error": 7.4},
     "localization": {
-        "cls_top1_error": 41.2, "cls_top5_error": 7.4, "loc_top1_error": 58.0, "loc_top5_error": 33.6,
-        "gt_known_loc": 63.4, "loc_given_cls": 71.43, "baseline_whole_image": 8.8, "baseline_centre_box": 21.6,
+        "cls_top1_error": 41.2,
+        "cls_top5_error": 7.4,
+        "loc_top1_error": 58.0,
+        "loc_top5_error": 33.6,
+        "gt_known_loc": 63.4,
+        "loc_given_cls": 71.43,
+        "baseline_whole_image": 8.8,
+        "baseline_centre_box": 21.6,
     },
     "max_box_acc": {
-        "max_box_acc_v1": 66.0, "max_box_acc_v2": 60.5, "max_box_acc_v2_one_threshold": 59.1,
-        "max_box_acc_v1_at_20": 62.2, "max_box_acc_v2_at_20": 57.7,
-        "baseline_whole_image": 8.6, "baseline_centre_box": 21.4,
-        "baseline_whole_image_v2": 9.1, "baseline_centre_box_v2": 24.3,
+        "max_box_acc_v1": 66.0,
+        "max_box_acc_v2": 60.5,
+        "max_box_acc_v2_one_threshold": 59.1,
+        "max_box_acc_v1_at_20": 62.2,
+        "max_box_acc_v2_at_20": 57.7,
+        "baseline_whole_image": 8.6,
+        "baseline_centre_box": 21.4,
+        "baseline_whole_image_v2": 9.1,
+        "baseline_centre_box_v2": 24.3,
     },
-}  # fmt: skip
+}
 PROTOCOL = {"name": "paper", "view": "squash", "boxes": "paper", "threshold": 0.2}
 RELEASE = {
     "name": "release",
@@ -39,15 +50,19 @@ THRESHOLDS = {
     "v2_one_threshold": 0.301,
 }
 PROVENANCE = {
-    "commit": "0123456789abcdef", "dirty": False, "date": "2026-11-22T10:00:00Z", "weights": "77aa", "data": "d00d",
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "date": "2026-11-22T10:00:00Z",
+    "weights": "77aa",
+    "data": "d00d",
     "blacklist": None,
-}  # fmt: skip
+}
 
 Writer = Callable[..., Path]
 
 
 def writer(results: Path) -> Writer:
-    """Writes one result file at its place; keywords replace whole keys, `metrics` only those named."""
+    """Writes one result file; keywords replace whole keys, `metrics` only those named."""
 
     def write(
         model: str, method: str | None = None, data: str = "shapes", file: str = "", **changes: Any

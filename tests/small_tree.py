@@ -16,7 +16,7 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bnd
 
 
 def write_small_tree(root: Path) -> Path:
-    """Two classes, two train and three val images of 40×30; XMLs with one box, three boxes, none."""
+    """Two classes, two train and three val images of 40×30; XMLs with one, three, no boxes."""
     for file in (
         "train/n1/n1_7.JPEG",
         "train/n2/n2_3.JPEG",

@@ -25,14 +25,8 @@ from cam_repro.reporting.results import read_record
 from scripts.export import main as export_weights
 from scripts.tables import main as make_tables
 
-FILES = (
-    "a",
-    "b",
-    "predictions",
-    "devkit",
-    "blacklist",
-    "weights",
-)  # options whose value must be a file
+# Options whose value must be a file
+FILES = ("a", "b", "predictions", "devkit", "blacklist", "weights")
 # A command ends where its options do, each of which may be quoted, whole or in part.
 PART = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s'"`<])"""
 COMMAND = re.compile(rf"\bmake [a-z][a-z-]*(?: (?='?[\w.]+=){PART}+)*")
@@ -61,8 +55,9 @@ def commands_in(text: str) -> Iterator[str]:
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """Every text of a source file; of an f-string the code in its braces, as an example's value
-    where there is one.
+    """Every text of a source file.
+
+    Of an f-string the code in its braces, as an example's value where there is one.
     """
     tree = ast.parse(path.read_text())
     within = {
@@ -95,8 +90,9 @@ SOURCES = [*REPOSITORY.glob("cam_repro/**/*.py"), *REPOSITORY.glob("scripts/*.py
 def test_every_command_in_the_code_can_be_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where this fails for a new message: a value in braces needs an example above, a data set
-    `typed_data`.
+    """Where it fails for a new message: a value in braces needs an example above.
+
+    A data set needs `typed_data`.
     """
     monkeypatch.chdir(tmp_path)
     lines = {line for path in SOURCES for text in texts_of(path) for line in commands_in(text)}
@@ -219,7 +215,7 @@ def advice_of(refused: Callable[[], object]) -> str:
 
 
 def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path) -> None:
-    """Of a folder of one's own, whose data set is none of configs/data, and of a run with a name."""
+    """Of a folder of one's own, which is none of configs/data, and of a run with a name."""
     words = [
         "data=folder",
         f"data.root={tmp_path / 'my pets'}",
@@ -230,8 +226,11 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
         *words, f"results={tmp_path / 'results'}", "model=resnet18", "name=second"
     ).given
     (unnamed,) = run(*words, name="curves").given
-    without_boxes = SimpleNamespace(config=config, trained=SimpleNamespace(model=None, network=None),
-                                    split=SimpleNamespace(boxes=[], masks=None))  # fmt: skip
+    without_boxes = SimpleNamespace(
+        config=config,
+        trained=SimpleNamespace(model=None, network=None),
+        split=SimpleNamespace(boxes=[], masks=None),
+    )
     cpu = torch.device("cpu")
     for refused, target in (
         (lambda: trained_runs(unnamed), "train"),

@@ -28,24 +28,22 @@ from cam_repro.training.loop import train
 
 
 def write_uneven_shapes(root: Path) -> Path:
-    """13 train pictures, fewer than a batch, of which one process's whole share is corrupt; 7 val
-    pictures.
+    """13 train images, fewer than a batch, and 7 val images.
+
+    Of the batch one process's whole share is corrupt.
     """
     make_shapes(root, seed=0, train=13, val=7)
     (shown,) = epoch_order(13, 16, seed=0, epoch=0)
     lists = (root / "ILSVRC/ImageSets/CLS-LOC/train_cls.txt").read_text().splitlines()
     for image in shown[1::2]:
-        (picture,) = (root / "ILSVRC/Data/CLS-LOC/train").glob(
-            f"*/{Path(lists[image].split()[0]).name}.JPEG"
-        )
-        picture.write_bytes(b"\xff\xd8")
+        name = Path(lists[image].split()[0]).name
+        (file,) = (root / "ILSVRC/Data/CLS-LOC/train").glob(f"*/{name}.JPEG")
+        file.write_bytes(b"\xff\xd8")
     return root
 
 
 def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
-    """Though no number divides by two, and one process has no picture at all to learn from in the
-    first step.
-    """
+    """No number divides by two, and one process has no image to learn from in the first step."""
     root = write_uneven_shapes(tmp_path / "shapes")
     sizes = (
         "data.generate.train=13",
@@ -72,7 +70,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path: Path) -> None:
     assert alone["metrics"] == together["metrics"] and alone["images"] == together["images"] == 7
 
 
-def test_a_process_without_pictures_neither_waits_nor_miscounts(
+def test_a_process_without_images_neither_waits_nor_miscounts(
     tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, its = places()
@@ -93,8 +91,16 @@ def test_two_processes_that_fail_or_stop_end_as_undisturbed_ones(
     A process fails, torchrun starts both again, one of them alone is stopped within a validation,
     then within an epoch.
     """
-    options = (f"data.root={tiny_shapes}", *TINY, "recipe.epochs=3", "recipe.batch_size=8", "deterministic=true",
-               "model=squeezenet_gap", "model.units=8", "model.dropout=0.5")  # fmt: skip
+    options = (
+        f"data.root={tiny_shapes}",
+        *TINY,
+        "recipe.epochs=3",
+        "recipe.batch_size=8",
+        "deterministic=true",
+        "model=squeezenet_gap",
+        "model.units=8",
+        "model.dropout=0.5",
+    )
     one, two = tmp_path / "one", tmp_path / "two"
     finish(one, *start_two(one, *options))
     assert "2 process(es) × 4 on cpu" in (one / "out").read_text()

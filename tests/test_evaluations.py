@@ -40,9 +40,7 @@ PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
 
 @pytest.fixture(scope="session")
 def trained(tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose runs/ holds SqueezeNet-GAP after an epoch on the tiny data set; tests must not
-    change it.
-    """
+    """A folder with SqueezeNet-GAP after an epoch on the tiny data; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained")
     train(
         tiny_config(
@@ -66,8 +64,9 @@ def config(here: Path, tiny_shapes: Path) -> Settings:
 
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
-    """The forward pass, watched; and the commit is a clean one, so that results may be taken as
-    they are.
+    """The forward pass, watched.
+
+    The commit is a clean one, so that results may be taken as they are.
     """
     monkeypatch.setattr(record, "git_state", lambda: ("c0ffee", False))
     monkeypatch.setattr(maps, "predict", watched := mock.Mock(wraps=maps.predict))
@@ -78,7 +77,7 @@ def crops_seen(predict: mock.Mock) -> int:
     return sum(len(call.args[1]) for call in predict.call_args_list)
 
 
-def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
+def test_all_protocols_see_each_image_once_a_view_and_nothing_is_done_twice(
     config: Settings, here: Path, predict: mock.Mock
 ) -> None:
     few = ["data.generate.val=6", f"data.root={make_shapes(here / 'few', train=60, val=6)}"]
@@ -92,9 +91,8 @@ def test_all_protocols_see_each_picture_once_a_view_and_nothing_is_done_twice(
         for record in records
     ]
     assert sorted(folder.glob("localization-*.json")) == sorted(files)
-    assert (
-        crops_seen(predict) == 6 + 10 * 6
-    )  # squash for paper and wsol, ten crops for the three of the release
+    # squash for paper and wsol, ten crops for the three of the release
+    assert crops_seen(predict) == 6 + 10 * 6
     again = evaluated(config("protocol=all", *few))
     assert crops_seen(predict) == 66 and again == records == [
         json.loads(file.read_text()) for file in files
@@ -150,9 +148,7 @@ def test_maps_kept_in_batches_of_other_lengths_are_read_together(
 def test_an_evaluation_that_was_killed_goes_on_to_the_same_numbers(
     config: Settings, here: Path, predict: mock.Mock, methods: tuple[str, ...]
 ) -> None:
-    """At any batch: what was computed is read, and the rest is cut into the batches it would have
-    had.
-    """
+    """At any batch: what was computed is read, and the rest is cut into the same batches."""
     small = ("eval_batch_size=3",)
     undisturbed = boxes_of(config, *methods, options=small)
     batches = predict.call_count

@@ -12,7 +12,8 @@ from cam_repro.localization.methods import unsupported_reason
 from cam_repro.networks import build_network
 from cam_repro.training.loop import train
 
-SMALLEST = {  # pixels a side; of the paper's surgery and of networks as they are, of every pool, of timm and of Caffe
+# Pixels a side: of the surgery and of networks as they are, of every pool, of timm and of Caffe
+SMALLEST = {
     "alexnet": 64,
     "googlenet_gmp": 32,
     "nin": 48,

@@ -20,7 +20,7 @@ from cam_repro.data.loaders import training_batches
 from cam_repro.distributed import World, float32
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.networks import build_network
-from cam_repro.training.loop import starting_network, take_step, train
+from cam_repro.training.loop import starting_network, train, train_step
 from cam_repro.training.solver import build_optimizer
 
 pytestmark = pytest.mark.skipif(
@@ -59,11 +59,9 @@ def test_a_step_in_bfloat16_has_the_processors_loss_and_gradient(
     for world in (CPU, GPU):
         network, _ = starting_network(settings, 10, world, resumes=False)
         optimizer = build_optimizer(network, settings.recipe, fused=world is GPU)
-        losses.append(
-            take_step(network, optimizer, batch.to(world.device), settings.recipe, 60, world)[
-                0
-            ].item()
-        )
+        batch = batch.to(world.device)
+        sums = train_step(network, optimizer, batch, settings.recipe, 60, world)
+        losses.append(sums[0].item())
         gradients.append(network.classifier.weight.grad.flatten().cpu())
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99
@@ -129,15 +127,14 @@ def test_products_are_whole_float32_where_maps_are_made() -> None:
 @pytest.mark.parametrize("model", ["alexnet_gap", "googlenet", "efficientnet_lite0"])
 @pytest.mark.parametrize("view", ["squash", "ten_crop"])
 def test_maps_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str, view: str) -> None:
-    """To 1e-4 of the split's largest value; the pixels' gradient, which jumps where a ReLU opens,
-    in its direction.
+    """To 1e-4 of the split's largest value.
+
+    The pixels' gradient, which jumps where a ReLU opens, in its direction.
     """
     torch.manual_seed(0)
     settings = config(tmp_path, tiny_shapes, f"model={model}")
-    split, network = (
-        load_split(settings.data, "val", tmp_path, CPU),
-        build_network(settings.model, 10),
-    )
+    split = load_split(settings.data, "val", tmp_path, CPU)
+    network = build_network(settings.model, 10)
     methods = ["cam", "gradcam", "layercam", "backprop"]
     there, here = (
         [
@@ -146,7 +143,7 @@ def test_maps_are_the_processors(tiny_shapes: Path, tmp_path: Path, model: str, 
         ]
         for world in (GPU, CPU)
     )
-    for method in methods:  # of all pictures: of a few, a ReLU may leave next to nothing
+    for method in methods:  # of all images: of a few, a ReLU may leave next to nothing
         of_gpu, of_cpu = (
             np.concatenate([maps[method].ravel() for maps in of_all]) for of_all in (there, here)
         )
@@ -161,11 +158,9 @@ def test_an_evaluation_gives_the_processors_boxes(tiny_shapes: Path, tmp_path: P
     settings.weights = str(train(settings) / "checkpoint.pt")
     boxes = []
     for device in ("cpu", "cuda"):
-        settings.device, settings.results, settings.cache = (
-            device,
-            str(tmp_path / device),
-            str(tmp_path / device),
-        )
+        settings.device = device
+        settings.results = str(tmp_path / device)
+        settings.cache = str(tmp_path / device)
         evaluated(settings)
         boxes.append(np.loadtxt(tmp_path / device / "shapes/alexnet_gap/predictions.txt"))
     assert np.isclose(*boxes, atol=1).mean() > 0.98

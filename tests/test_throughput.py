@@ -50,8 +50,15 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
     )
     rehearse(composed(["data=ilsvrc", "data.workers=1", *tiny, *under(tmp_path)]))
     out = capsys.readouterr().out
-    for part in ("decoding, one core", "decoding, all cores", "steps, images in memory", "steps with data",
-                 "protocol=paper", "protocol=release"):  # fmt: skip
+    measured = (
+        "decoding, one core",
+        "decoding, all cores",
+        "steps, images in memory",
+        "steps with data",
+        "protocol=paper",
+        "protocol=release",
+    )
+    for part in measured:
         assert re.search(rf"{part} +[\d,]+\.\d images/s", out), out
     assert re.search(r"to write, [\d.]+ s to read, \d+ MB", out)
     assert re.search(
@@ -61,7 +68,7 @@ def test_a_rehearsal_needs_no_data_and_leaves_nothing(
     assert not any((tmp_path / "cache").iterdir()) and not (tmp_path / "runs").exists()
 
 
-def test_its_pictures_are_of_as_many_bytes_as_photographs(tmp_path: Path) -> None:
-    throughput.write_pictures(tmp_path / "tree", 8, 2)
+def test_its_images_are_of_as_many_bytes_as_photographs(tmp_path: Path) -> None:
+    throughput.write_images(tmp_path / "tree", 8, 2)
     sizes = [path.stat().st_size for path in tmp_path.glob("**/*.JPEG")]
     assert len(sizes) == 10 and 60_000 < sum(sizes) / len(sizes) < 250_000

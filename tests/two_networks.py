@@ -39,9 +39,8 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
         "".join(f"{wnid} {of_class}\n" for wnid, of_class in zip(wnids, words, strict=True))
     )
     (root / IMAGE_SETS["val"]).unlink()
-    for annotation in (
-        root / ANNOTATIONS
-    ).iterdir():  # most pictures are of the class that network one guesses
+    # Most images are of the class that network one guesses
+    for annotation in (root / ANNOTATIONS).iterdir():
         annotation.write_text(re.sub("n9000000[1-6]", wnids[0], annotation.read_text()))
     first = min((root / IMAGES / "val").iterdir())
     (root / ANNOTATIONS / f"{first.stem}.xml").rename(root / ANNOTATIONS / f"{ODD_FILE}.xml")
@@ -61,7 +60,7 @@ def evaluate_two_networks(tiny_shapes: Path, folder: Path) -> Settings:
         torch.manual_seed(number)
         model = model_config("squeezenet_gap", units=64, input_size=96)
         network = build_network(model, len(wnids))
-        network.classifier.bias.data[number] += 10  # the best guess of every picture
+        network.classifier.bias.data[number] += 10  # the best guess of every image
         checkpoint = folder / f"runs/tree/{name}/checkpoint.pt"
         write_checkpoint(checkpoint, model, network, [*wnids], training={"epochs_done": 1})
         import_module("scripts.eval_localization").main(settings(f"name={name}"))
@@ -77,8 +76,10 @@ PETS = {
 
 
 def evaluate_on_a_folder(folder: Path) -> Settings:
-    """Leaves runs/ and results/ of `own`, a random network, which was asked for the classes of a
-    folder of noise in three colours; returns settings("name=own", …)."""
+    """Leaves runs/ and results/ of `own`, a random network, evaluated on a folder without boxes.
+
+    The folder's classes are noise in three colours. Returns settings("name=own", …).
+    """
     rng = np.random.default_rng(0)
     for name, colour in PETS.items():
         for split, count in (("train", 1), ("val", 6)):

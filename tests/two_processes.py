@@ -1,4 +1,4 @@
-"""One of two gloo processes: what one without any picture does must match the other's."""
+"""One of two gloo processes: what one without any image does must match the other's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import open_split
 from cam_repro.distributed import World, join_world
-from cam_repro.training.stopping import Stopping
+from cam_repro.training.preemption import Preemption
 from cam_repro.training.validation import validate
 
 
@@ -34,7 +34,7 @@ def agree(root: Path, cache: Path, place: dict[str, str]) -> None:
         for images in (1, 2, 3, len(val)):
             some = val.subset(list(range(images)))
             one, two = (
-                validate(Brightness(), some, config, 32, who, Stopping(who))
+                validate(Brightness(), some, config, 32, who, Preemption(who))
                 for who in (alone, world)
             )
             assert two == pytest.approx(one, rel=1e-6)

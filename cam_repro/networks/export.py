@@ -1,6 +1,6 @@
 """From a run's checkpoint, or another program's file, to the one that is published.
 
-It holds the tensors, and in its metadata all that is needed to use them without this program.
+The published file holds the tensors, and in its metadata all that another program needs for them.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from cam_repro.provenance import unfinished
 
 
 def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
-    """The weights at `source`, of the network `config`, as safetensors at `path`; prints their size
-    and sha256.
+    """Write the weights at `source`, of the network `config`, as safetensors to `path`.
 
     data: the name of the data set that it was trained on. What another program wrote must be the
-    whole network, of ILSVRC's 1000 classes. Raises UserError for what is no such file.
+    whole network, of ILSVRC's 1000 classes. The size and sha256 are printed. Raises UserError for
+    what is no such file.
     """
     model = config.name
     if not source.is_file():
@@ -37,62 +37,68 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
             raise UserError(
                 f"{weights.source} does not say its classes, so they are ILSVRC's; type data=ilsvrc"
             )
-        wnids = imagenet_classes()[0]
-        network = build_network(config, len(wnids), weights)
-        if network.untrained:
-            raise UserError(
-                f"{weights.source} has nothing for {network.untrained} of {model}; train it first"
-            )
-        weights = replace(
-            weights,
-            tensors=network.state_dict(),
-            model=config,
-            wnids=wnids,
-            interpolation=network.interpolation,
-            starting_weights=network.starting_weights,
-        )
+        weights = _of_another_program(weights, config)
     if weights.model.name != model:
         raise UserError(
             f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}"
         )
     weights.check_finite()
-    sha256, size = publish(weights, path, data), path.stat().st_size / 1e6
-    print(
-        f"{model}, {len(weights.wnids)} classes of {data}, {size:.1f} MB; use it with weights={path}"
-    )
+    sha256 = publish(weights, path, data)
+    classes = f"{len(weights.wnids)} classes of {data}"
+    megabytes = path.stat().st_size / 1e6
+    print(f"{model}, {classes}, {megabytes:.1f} MB; use it with weights={path}")
     print(f"sha256 {sha256}  {path}")
-    if so_far := unfinished(weights.training):
+    so_far = unfinished(weights.training)
+    if so_far:
         print(f"its training is unfinished: {so_far}; make train goes on with it")
     return path
 
 
-def publish(weights: Weights, path: Path, data: str) -> str:
-    """Write a network trained here to `path`; returns the file's sha256. The same weights give the
-    same bytes.
+def _of_another_program(weights: Weights, config: ModelConfig) -> Weights:
+    """A state dict of ILSVRC's classes as if the network had been trained here."""
+    wnids, _ = imagenet_classes()
+    network = build_network(config, len(wnids), weights)
+    if network.untrained:
+        raise UserError(
+            f"{weights.source} has nothing for {network.untrained} of {config.name}; train it first"
+        )
+    return replace(
+        weights,
+        tensors=network.state_dict(),
+        model=config,
+        wnids=wnids,
+        interpolation=network.interpolation,
+        starting_weights=network.starting_weights,
+    )
 
-    data: the name of the data set that it was trained on. docs/networks.md explains the metadata.
+
+def publish(weights: Weights, path: Path, data: str) -> str:
+    """Write a network trained here to `path`; returns the file's sha256.
+
+    data: the name of the data set that it was trained on. The same weights give the same bytes.
+    docs/networks.md explains the metadata.
     """
-    known = dict(zip(*imagenet_classes(), strict=True))
-    words = weights.words or [known.get(wnid, wnid) for wnid in weights.wnids]
+    words = weights.words
+    if not words:
+        known = dict(zip(*imagenet_classes(), strict=True))
+        words = [known.get(wnid, wnid) for wnid in weights.wnids]
     pixels = backbone(weights.model.backbone).pixels or IMAGENET
+    order = "BGR" if pixels.bgr else "RGB"
     about = {
         "model": asdict(weights.model),
         "data": data,
         "wnids": weights.wnids,
         "words": words,
-        "pixels": {
-            "mean": pixels.mean,
-            "std": pixels.std,
-            "order": "BGR" if pixels.bgr else "RGB",
-        },
+        "pixels": {"mean": pixels.mean, "std": pixels.std, "order": order},
         "input_size": weights.model.input_size,
         "interpolation": weights.interpolation,
         "starting_weights": weights.starting_weights,
         "training": weights.training,
     }
     tensors = {key: tensor.contiguous() for key, tensor in weights.tensors.items()}
-    # one entry: the library writes several in an order that changes from run to run
-    content = safetensors.torch.save(tensors, {ABOUT: json.dumps(about, sort_keys=True)})
+    # One entry: the library writes several in an order that changes from run to run
+    metadata = {ABOUT: json.dumps(about, sort_keys=True)}
+    content = safetensors.torch.save(tensors, metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

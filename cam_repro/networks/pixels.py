@@ -1,6 +1,4 @@
-"""What a network wants its pixels normalised with, where that is not what everything here is
-normalised with.
-"""
+"""The normalisation of the pixels that a network was trained with, where it is not ImageNet's."""
 
 from typing import NamedTuple
 
@@ -11,9 +9,7 @@ from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Pixels(NamedTuple):
-    """Of red, green, blue, in 0…1: what is taken from it, and what the rest is divided by; and
-    their order.
-    """
+    """The mean and deviation of red, green and blue, in 0…1, and whether blue comes first."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -22,10 +18,11 @@ class Pixels(NamedTuple):
 
 IMAGENET = Pixels(IMAGENET_MEAN, IMAGENET_STD)
 HALF_RANGE = Pixels((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-# Caffe's 0…255 less a mean, undivided: of GoogLeNet and VGG, and the average of ILSVRC's mean
-# image, of AlexNet and NIN
-CAFFE = Pixels((123 / 255, 117 / 255, 104 / 255), 3 * (1 / 255,), bgr=True)
-CAFFE_MEAN_IMAGE = Pixels((122.679 / 255, 116.669 / 255, 104.007 / 255), 3 * (1 / 255,), bgr=True)
+# Caffe takes a mean from pixels of 0…255 and does not divide. GoogLeNet and VGG have one number a
+# channel; AlexNet and NIN have ILSVRC's mean image, of which these are the averages.
+CAFFE_STD = (1 / 255, 1 / 255, 1 / 255)
+CAFFE = Pixels((123 / 255, 117 / 255, 104 / 255), CAFFE_STD, bgr=True)
+CAFFE_MEAN_IMAGE = Pixels((122.679 / 255, 116.669 / 255, 104.007 / 255), CAFFE_STD, bgr=True)
 
 
 class ToPixels(nn.Module):
@@ -36,10 +33,10 @@ class ToPixels(nn.Module):
 
     def __init__(self, wanted: Pixels) -> None:
         super().__init__()
-        of_each = (IMAGENET.mean, IMAGENET.std, wanted.mean, wanted.std)
-        mean, std, wanted_mean, wanted_std = (
-            torch.tensor(colours)[:, None, None] for colours in of_each
-        )
+        mean = _by_channel(IMAGENET.mean)
+        std = _by_channel(IMAGENET.std)
+        wanted_mean = _by_channel(wanted.mean)
+        wanted_std = _by_channel(wanted.std)
         self.register_buffer("scale", std / wanted_std, persistent=False)
         self.register_buffer("shift", (mean - wanted_mean) / wanted_std, persistent=False)
         self.bgr = wanted.bgr
@@ -47,3 +44,8 @@ class ToPixels(nn.Module):
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
         pixels = x_nchw * self.scale + self.shift
         return pixels.flip(1) if self.bgr else pixels
+
+
+def _by_channel(colours: tuple[float, ...]) -> torch.Tensor:
+    """(3,1,1), to be used with (N,3,H,W)."""
+    return torch.tensor(colours)[:, None, None]

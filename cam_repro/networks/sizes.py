@@ -1,4 +1,4 @@
-"""What maps a network gives of images of some size, found on the network without any weight."""
+"""Which image sizes a network takes, found on a copy of it that has no weights."""
 
 from collections.abc import Sequence
 
@@ -13,44 +13,51 @@ from cam_repro.option_errors import shown
 LARGEST = 2039  # pixels a side that a network is tried with: a prime, which no window divides
 
 
-def without_numbers(model: ModelConfig) -> CamNetwork:
-    """The network on torch's meta device: VGG16 costs no more than SqueezeNet. Raises UserError as
-    `assemble` does.
+def on_meta_device(model: ModelConfig) -> CamNetwork:
+    """The network without numbers, so that VGG16 costs no more than SqueezeNet.
+
+    Raises UserError as `assemble` does.
     """
     with torch.device("meta"):
         return assemble(model, backbone(model.backbone).build(), 1000).eval()
 
 
-def maps_of(network: CamNetwork, size: int) -> tuple[int, int, int] | None:
-    """(K, h, w) of the maps of a network without numbers at `size` pixels a side; None where it
-    does not take them."""
+def shape_of_maps(network: CamNetwork, size: int) -> tuple[int, int, int] | None:
+    """(K, h, w) of the maps of a network on the meta device at `size` pixels a side.
+
+    None where it does not take images of that size.
+    """
+    images = torch.zeros(1, 3, size, size, device="meta")
     try:
         with torch.no_grad():
-            return tuple(
-                network.forward_with_maps(torch.zeros(1, 3, size, size, device="meta"))[1].shape[1:]
-            )
+            _, maps = network.forward_with_maps(images)
     except (RuntimeError, AssertionError):  # too little is left of the image, or its size is fixed
         return None
+    return tuple(maps.shape[1:])
 
 
 def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) -> None:
     """UserError where a network does not take images of `sizes` pixels a side, the value of `key`.
 
     A convolutional network takes any size from its smallest on. One with attention or position
-    embeddings, as timm has them, may take but the size that it was made for.
+    embeddings, as timm has them, may take only the size that it was made for.
     """
     asked = [sizes] if isinstance(sizes, int) else list(sizes or [])
-    network = without_numbers(model)
-    if all(maps_of(network, size) for size in asked):
+    network = on_meta_device(model)
+    if all(shape_of_maps(network, size) for size in asked):
         return
     found = f"{key}={shown(sizes)}"
-    takes = f"model={model.name}: {model.backbone}{' as it is' * model.native} takes"
-    if maps_of(network, LARGEST):
-        larger = range(min(*asked, LARGEST), LARGEST + 1)
-        smallest = next(size for size in larger if maps_of(network, size))
+    as_it_is = " as it is" if model.native else ""
+    takes = f"model={model.name}: {model.backbone}{as_it_is} takes"
+    if shape_of_maps(network, LARGEST):
+        smallest = min(*asked, LARGEST)
+        while not shape_of_maps(network, smallest):
+            smallest += 1
         raise UserError(f"{found} is too small for {takes} {smallest} pixels a side or more")
     own = backbone(model.backbone).input_size
-    right = f"{key}=[{own}] recipe.size_starts=[0]" if key == "recipe.sizes" else f"{key}={own}"
+    right = f"{key}={own}"
+    if key == "recipe.sizes":
+        right = f"{key}=[{own}] recipe.size_starts=[0]"
     made_for = f"{own} pixels a side, the size it was made for"
     raise UserError(f"{found} does not fit {takes} {made_for}; type {right}")
 
@@ -58,11 +65,11 @@ def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) 
 def check_batch_norm(model: ModelConfig, recipe: RecipeConfig, images: int) -> None:
     """UserError where a step, of `images` a process, would leave batch norm one value a channel.
 
-    Of one value there is no variance: it happens to one image alone whose maps have shrunk to 1×1.
+    One value has no variance. This happens to a single image whose maps have shrunk to 1×1.
     """
     if recipe.batch_norm == "frozen":
         return
-    network = without_numbers(model).train()
+    network = on_meta_device(model).train()
     for size in recipe.sizes:
         try:
             network(torch.zeros(images, 3, size, size, device="meta"))

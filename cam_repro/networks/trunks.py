@@ -1,5 +1,4 @@
-"""The backbones, and where each is cut: the trunk that gives the maps, and the classifier that it
-came with.
+"""The backbones, and where each is cut into the trunk that gives the maps and what follows it.
 
 Zhou et al. 2016, §3: AlexNet is kept to conv5 (13×13 maps at 224), VGG16 to conv5_3 (14×14),
 GoogLeNet to inception4e (14×14); a backbone that is not in the paper is cut where its maps are
@@ -7,6 +6,7 @@ about as large. The *native* cut keeps every layer: the trunk ends in the backbo
 what follows them is its classifier.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +17,29 @@ import torch
 from torch import nn
 
 from cam_repro.networks import caffe
-from cam_repro.networks.caffe import Layers, sequential
 from cam_repro.networks.pixels import CAFFE, CAFFE_MEAN_IMAGE, HALF_RANGE, Pixels
 from cam_repro.option_errors import check_choice
 
+Layers = dict[str, nn.Module]  # by name, in their order
 POOL5 = "3×3 max pooling, stride 1"
+
+
+def sequential(layers: Layers) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The layers of a network that give its maps, and, of a network as it is, what follows them.
+
+    `linear` reads the averages of the maps (GoogLeNet, ResNet), `fully_connected` the maps
+    themselves (AlexNet, VGG16). With neither the maps are the classes' own (SqueezeNet, NIN), or a
+    new head is to follow.
+    """
+
+    trunk: Layers
+    linear: nn.Linear | None = None
+    fully_connected: nn.Sequential | None = None
 
 
 @dataclass(frozen=True)
@@ -39,58 +57,64 @@ class Published:
 class Backbone:
     """A whole network, its two cuts, and where its published weights are.
 
-    `cut` takes the whole network, and whether it stays as it is (native) or is cut for a new head.
-    It gives the layers of the trunk and what follows them in the native cut: a linear layer on the
-    averaged maps, several layers on the maps themselves (AlexNet, VGG16), or None where the maps
-    are the classes' own (SqueezeNet, NIN). `extension` lists what a new head has before its one
-    configured convolution: units of a 3×3 convolution, or POOL5.
+    cut: takes the whole network, and whether it stays as it is (native) or gets a new head.
+    published: the weights by name, those of DEFAULT first.
+    interpolation: the filter that is usual for it; Caffe has only the bilinear one.
+    by_order: whether a published file has the network's layers in their order, under other names.
+    pixels: what it wants, where that is not IMAGENET; its trunk then begins with the conversion.
+    extension: what a new head has before its one configured convolution: the units of a 3×3
+    convolution, or POOL5.
+    input_size: pixels a side of the images that the whole network was made for.
     """
 
     build: Callable[[], nn.Module]
-    cut: Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]
-    published: Callable[[], dict[str, Published]] = dict  # by name, that of DEFAULT first
-    interpolation: Callable[[], str] = lambda: "bilinear"  # usual for it; Caffe has no other
-    by_order: bool = (
-        False  # a published file has the network's layers in their order, under names of its own
-    )
-    pixels: Pixels | None = (
-        None  # if not IMAGENET; a network that says so converts at the start of its trunk
-    )
+    cut: Callable[[nn.Module, bool], Cut]
+    published: Callable[[], dict[str, Published]] = dict
+    interpolation: Callable[[], str] = lambda: "bilinear"
+    by_order: bool = False
+    pixels: Pixels | None = None
     extension: tuple[int | str, ...] = ()
-    input_size: int = 224  # pixels a side of the images that the whole network was made for
+    input_size: int = 224
 
 
-def after(
-    surgery: str, native: str
-) -> Callable[[nn.Module, bool], tuple[Layers, nn.Module | None]]:
-    """The cuts after the named layers ("features.29") of a network whose layers run in their order."""
+def after(surgery: str, native: str) -> Callable[[nn.Module, bool], Cut]:
+    """The two cuts of a network whose layers run in order, each after the layer of that name."""
 
-    def cut(whole: nn.Module, as_it_is: bool) -> tuple[Layers, nn.Module | None]:
-        kept, left = _split(whole, native if as_it_is else surgery)
-        linear = [layer for layer in sequential(left).modules() if isinstance(layer, nn.Linear)]
-        if len(linear) < 2:
-            return kept, linear[0] if linear else None
-        if "flatten" in left:  # Caffe's networks are all their layers
-            return kept, sequential(left)
-        *pools, (name, classifier) = (
-            left.items()
-        )  # torchvision averages to fit fc6 and flattens without a layer
-        return kept, sequential({**dict(pools), "flatten": nn.Flatten(), name: classifier})
+    def cut(whole: nn.Module, as_it_is: bool) -> Cut:
+        if not as_it_is:
+            kept, _ = _split(whole, surgery)
+            return Cut(kept)
+        kept, rest = _split(whole, native)
+        linear = [layer for layer in sequential(rest).modules() if isinstance(layer, nn.Linear)]
+        if not linear:
+            return Cut(kept)
+        if len(linear) == 1:
+            return Cut(kept, linear=linear[0])
+        if "flatten" not in rest:
+            # torchvision flattens in its forward, before the last of its children
+            name, layers = rest.popitem()
+            rest["flatten"] = nn.Flatten()
+            rest[name] = layers
+        return Cut(kept, fully_connected=sequential(rest))
 
     return cut
 
 
 def _split(model: nn.Module, last: str) -> tuple[Layers, Layers]:
     """A network's layers up to and with the one at the path `last`, and those after it."""
-    name, _, inner = last.partition(".")
-    children = list(model.named_children())
-    at = [child for child, _ in children].index(name)
-    kept, left = dict(children[: at + 1]), dict(children[at + 1 :])
+    last_child, _, inner = last.partition(".")
+    kept: Layers = {}
+    rest: Layers = {}
+    for name, child in model.named_children():
+        if last_child not in kept:
+            kept[name] = child
+        else:
+            rest[name] = child
     if inner:
-        kept_inside, left_inside = _split(kept[name], inner)
-        kept[name] = sequential(kept_inside)
-        left = {name: sequential(left_inside), **left}
-    return kept, left
+        kept_inside, rest_inside = _split(kept[last_child], inner)
+        kept[last_child] = sequential(kept_inside)
+        rest = {last_child: sequential(rest_inside), **rest}
+    return kept, rest
 
 
 def torchvision(
@@ -107,10 +131,10 @@ def torchvision(
         from torchvision.models import get_model_weights
 
         found = {}
-        for version, of in get_model_weights(name).__members__.items():
+        for version, weights in get_model_weights(name).__members__.items():
             if version.startswith("IMAGENET1K_V"):  # not DEFAULT, nor VGG's made for other pixels
-                interpolation = of.transforms().interpolation.value
-                found[version] = Published(partial(_downloaded, of.url), interpolation)
+                fetch = partial(_downloaded, weights.url)
+                found[version] = Published(fetch, weights.transforms().interpolation.value)
         return found
 
     def interpolation() -> str:
@@ -121,9 +145,7 @@ def torchvision(
 
 
 def _downloaded(url: str) -> Path:
-    """The file in torch's own cache of downloads; its name ends in the hash that it is checked
-    against.
-    """
+    """The file in torch's cache of downloads, checked against the hash that its name ends in."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,42 +154,52 @@ def _downloaded(url: str) -> Path:
 
 
 ALEXNET = torchvision("alexnet", surgery="features.11", native="features.11")
+# AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
+ALEXNET_STAR = replace(
+    ALEXNET, cut=after(surgery="features.9", native="features.11"), extension=(384, POOL5, 512)
+)
+VGG16 = torchvision(
+    "vgg16", surgery="features.29", native="features.29", build={"init_weights": False}
+)
+GOOGLENET = torchvision(
+    "googlenet",
+    surgery="inception4e",
+    native="inception5b",
+    build={"aux_logits": False, "init_weights": False},
+    pixels=HALF_RANGE,
+)
 NIN = Backbone(caffe.nin, after(surgery="cccp6_relu", native="cccp8-1024_relu"))
 BACKBONES = {
     "alexnet": ALEXNET,
-    # AlexNet* keeps conv1 to conv4; conv5 with the release's 384 units, pool5 and conv6 are new
-    "alexnet_star": replace(
-        ALEXNET, cut=after("features.9", "features.11"), extension=(384, POOL5, 512)
-    ),
-    "vgg16": torchvision("vgg16", "features.29", "features.29", {"init_weights": False}),
-    "googlenet": torchvision(
-        "googlenet",
-        "inception4e",
-        "inception5b",
-        {"aux_logits": False, "init_weights": False},
-        pixels=HALF_RANGE,
-    ),
+    "alexnet_star": ALEXNET_STAR,
+    "vgg16": VGG16,
+    "googlenet": GOOGLENET,
     "resnet18": torchvision("resnet18", surgery="layer3", native="layer4"),
     "resnet50": torchvision("resnet50", surgery="layer3", native="layer4"),
     "squeezenet1_0": torchvision("squeezenet1_0", surgery="features.12", native="classifier.2"),
     "nin": NIN,
-    # The paper's own, in Caffe; those of its release are native with the release's head
+    # The paper's own, in Caffe
     "nin_caffe": replace(NIN, pixels=CAFFE_MEAN_IMAGE),
     "googlenet_caffe": Backbone(
-        caffe.googlenet, after("inception_4e", "inception_5b"), pixels=CAFFE
+        caffe.googlenet, after(surgery="inception_4e", native="inception_5b"), pixels=CAFFE
     ),
-    "googlenet_cam_caffe": Backbone(
-        caffe.googlenet_cam, after("inception_4e", "CAM_conv_relu"), pixels=CAFFE
-    ),
-    "vgg16_caffe": Backbone(caffe.vgg16, after("conv5_3_relu", "conv5_3_relu"), pixels=CAFFE),
-    "vgg16_cam_caffe": Backbone(
-        caffe.vgg16_cam, after("conv5_3_relu", "CAM_conv_relu"), pixels=CAFFE
+    "vgg16_caffe": Backbone(
+        caffe.vgg16, after(surgery="conv5_3_relu", native="conv5_3_relu"), pixels=CAFFE
     ),
     "caffenet": Backbone(
-        caffe.caffenet, after("conv5_relu", "conv5_relu"), pixels=CAFFE_MEAN_IMAGE
+        caffe.caffenet, after(surgery="conv5_relu", native="conv5_relu"), pixels=CAFFE_MEAN_IMAGE
+    ),
+    # The release's, native with the release's head
+    "googlenet_cam_caffe": Backbone(
+        caffe.googlenet_cam, after(surgery="inception_4e", native="CAM_conv_relu"), pixels=CAFFE
+    ),
+    "vgg16_cam_caffe": Backbone(
+        caffe.vgg16_cam, after(surgery="conv5_3_relu", native="CAM_conv_relu"), pixels=CAFFE
     ),
     "alexnetplus_cam_caffe": Backbone(
-        caffe.alexnetplus_cam, after("conv5_relu", "conv7_relu"), pixels=CAFFE_MEAN_IMAGE
+        caffe.alexnetplus_cam,
+        after(surgery="conv5_relu", native="conv7_relu"),
+        pixels=CAFFE_MEAN_IMAGE,
     ),
 }
 
@@ -175,9 +207,10 @@ BACKBONES = {
 def backbone(name: str) -> Backbone:
     """The backbone of this name. Raises UserError with the nearest one."""
     if name.startswith("timm/"):
-        from cam_repro.networks.timm_backbones import of_timm  # timm takes a second to import
+        # timm takes a second to import
+        from cam_repro.networks.timm_backbones import timm_backbone
 
-        return of_timm(name.removeprefix("timm/"))
+        return timm_backbone(name.removeprefix("timm/"))
     check_choice("model.backbone", name, [*BACKBONES, "timm/<name>"])
     return BACKBONES[name]
 
@@ -185,17 +218,18 @@ def backbone(name: str) -> Backbone:
 def layer_names(name: str) -> list[str]:
     """The names of a backbone's state dict, in its order."""
     with torch.device("meta"):
-        return [*backbone(name).build().state_dict()]
+        return list(backbone(name).build().state_dict())
 
 
 def kept_names(name: str, native: bool) -> set[str]:
-    """Those of a backbone's state dict that are left after its cut."""
+    """The names in a backbone's state dict of what is left after its cut."""
     chosen = backbone(name)
     with torch.device("meta"):
         whole = chosen.build()
-        names = {id(tensor): key for key, tensor in whole.state_dict(keep_vars=True).items()}
-        layers, classifier = chosen.cut(whole, native)
-    kept = nn.ModuleList(layers.values())
-    if classifier is not None:
-        kept.append(classifier)
-    return {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values()}
+    name_of = {id(tensor): key for key, tensor in whole.state_dict(keep_vars=True).items()}
+    cut = chosen.cut(whole, native)
+    kept = nn.ModuleList(cut.trunk.values())
+    for layer in (cut.linear, cut.fully_connected):
+        if layer is not None:
+            kept.append(layer)
+    return {name_of[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values()}

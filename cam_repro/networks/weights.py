@@ -1,6 +1,4 @@
-"""Weights: published ones by name, a state dict on disk, or one of our own checkpoints, as trained
-or as exported.
-"""
+"""Weights: published ones by name, a state dict on disk, or a checkpoint of ours."""
 
 import hashlib
 import io
@@ -23,46 +21,51 @@ from cam_repro.files import is_there, read_bytes
 from cam_repro.networks.caffemodel import LARGEST, read_caffemodel
 from cam_repro.networks.network import CamNetwork, class_count, last_layer, replace_last_layer
 from cam_repro.networks.trunks import backbone, kept_names, layer_names
-from cam_repro.networks.wrapped import State, bare, unwrapped
+from cam_repro.networks.wrapped import State, unwrapped, without_prefix
 from cam_repro.option_errors import check_choice
 
-ABOUT = "cam_repro"  # what an exported file's metadata has the network, its classes and its training under
+ABOUT = "cam_repro"  # the key of an exported file's metadata that holds all it says
 AUXILIARY = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
-KINDS = "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt, or DEFAULT (the published ones)"
+KINDS = (
+    "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt, "
+    "or DEFAULT (the published ones)"
+)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What one file of weights holds: a backbone's state dict, or a whole network that was trained
-    here.
+    """What one file of weights holds: a backbone's state dict, or a network that was trained here.
+
+    model, wnids, training: of a network trained here its settings, its classes in its order, and
+    its recipe, how far it is, from what and by which commit; else None.
+    source: the file, or the published name and of what. sha256: of the very bytes that were read.
+    interpolation: the filter of its images; None: the file does not say.
+    trained_on: of a checkpoint `checkpoint.images_of` its data.
+    words: its classes in a language; None: the file has only wnids.
+    starting_weights: source and sha256 of what its training began with.
     """
 
     tensors: dict[str, torch.Tensor]
-    model: ModelConfig | None  # of a network trained here
-    wnids: list[str] | None  # its classes, in its order
-    source: str  # the file, or the published name and of what
-    sha256: str  # of the very bytes that were read
-    training: dict[str, Any] | None = (
-        None  # of a network trained here: its recipe, how far, from what, by which commit
-    )
-    path: Path | None = None  # the file that was read
-    interpolation: str | None = None  # the filter of its images; None: the file does not say
-    trained_on: dict[str, Any] | None = None  # of a checkpoint: `checkpoint.images_of` its data
-    words: list[str] | None = None  # of its classes, in a language; None: the file has only wnids
-    starting_weights: dict[str, str] | None = None  # what its training began with: source, sha256
+    model: ModelConfig | None
+    wnids: list[str] | None
+    source: str
+    sha256: str
+    training: dict[str, Any] | None = None
+    path: Path | None = None
+    interpolation: str | None = None
+    trained_on: dict[str, Any] | None = None
+    words: list[str] | None = None
+    starting_weights: dict[str, str] | None = None
 
     def check_finite(self) -> None:
         for key, tensor in self.tensors.items():
             if not tensor.isfinite().all():
-                raise UserError(
-                    f"{self.source} holds NaN or infinity in {key}: its training failed or it is damaged"
-                )
+                why = "its training failed or it is damaged"
+                raise UserError(f"{self.source} holds NaN or infinity in {key}: {why}")
 
 
 def published(backbone_name: str) -> tuple[str, ...]:
-    """The names of a backbone's published weights, that of weights=DEFAULT first; empty: there are
-    none.
-    """
+    """The names of a backbone's published weights, that of weights=DEFAULT first; perhaps none."""
     return tuple(backbone(backbone_name).published())
 
 
@@ -73,14 +76,20 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
     without the prefix of their names; a printed line says so. backbone_name may be empty where the
     file is one of ours. Raises UserError for what is not there, damaged, or no weights.
     """
-    if not str(weights).startswith(("DEFAULT", "IMAGENET")):
-        return _read(Path(weights), f"weights={weights}", backbone_name)
+    if str(weights).startswith(("DEFAULT", "IMAGENET")):
+        return _read_published(str(weights), backbone_name)
+    return _read(Path(weights), f"weights={weights}", backbone_name)
+
+
+def _read_published(asked: str, backbone_name: str) -> Weights:
     chosen = backbone(backbone_name)
-    if not (known := chosen.published()):
+    known = chosen.published()
+    if not known:
         raise UserError(
-            f"weights={weights}: there are no published weights of {backbone_name}; give a file, or none"
+            f"weights={asked}: there are no published weights of {backbone_name}; "
+            "give a file, or none"
         )
-    name = next(iter(known)) if weights == "DEFAULT" else str(weights)
+    name = next(iter(known)) if asked == "DEFAULT" else asked
     check_choice("weights", name, known)
     what = f"weights={name} of {backbone_name}"
     try:
@@ -90,25 +99,33 @@ def read_weights(weights: str | Path, backbone_name: str) -> Weights:
         raise UserError(
             f"{what} could not be fetched ({said}); give a downloaded file: weights=<path>"
         ) from None
-    read = _read(path, f"{what} ({path.name})", "" if chosen.by_order else backbone_name)
-    if chosen.by_order:
-        names = layer_names(backbone_name)
-        read = replace(read, tensors=dict(zip(names, read.tensors.values(), strict=True)))
-    return replace(read, interpolation=known[name].interpolation)
+    source = f"{what} ({path.name})"
+    interpolation = known[name].interpolation
+    if not chosen.by_order:
+        return replace(_read(path, source, backbone_name), interpolation=interpolation)
+    read = _read(path, source, "")
+    tensors = dict(zip(layer_names(backbone_name), read.tensors.values(), strict=True))
+    return replace(read, tensors=tensors, interpolation=interpolation)
 
 
 def _read(path: Path, source: str, backbone_name: str) -> Weights:
     if not is_there(path) or not path.is_file():
         raise UserError(f"{source} is not a file; {KINDS}")
-    if path.suffix == ".caffemodel" and (size := path.stat().st_size) > LARGEST:
+    size = path.stat().st_size
+    if path.suffix == ".caffemodel" and size > LARGEST:
         raise UserError(
-            f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here at most {LARGEST / 1e9} GB"
+            f"{source} has {size / 1e9:.1f} GB, a .caffemodel of a network here "
+            f"at most {LARGEST / 1e9} GB"
         )
     content = read_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
-    readers = {".safetensors": _safetensors, ".caffemodel": read_caffemodel}
     try:
-        state = readers.get(path.suffix, _pickled)(content)
+        if path.suffix == ".safetensors":
+            state = _safetensors(content)
+        elif path.suffix == ".caffemodel":
+            state = read_caffemodel(content)
+        else:
+            state = _pickled(content)
         if isinstance(state, dict) and "network" in state and "wnids" in state:
             return _trained_here(state, source, sha256, path)
         tensors, under = unwrapped(state)
@@ -121,9 +138,9 @@ def _read(path: Path, source: str, backbone_name: str) -> Weights:
             f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}"
         ) from None
     wanted = layer_names(backbone_name) if backbone_name else []
-    tensors, taken_off = bare(tensors, under, wanted)
-    if taken_off:
-        print(f"{source}: {taken_off}", flush=True)
+    tensors, removed = without_prefix(tensors, under, wanted)
+    if removed:
+        print(f"{source}: {removed}", flush=True)
     return Weights(tensors, None, None, source, sha256, path=path)
 
 
@@ -166,11 +183,10 @@ def _pickled(content: bytes) -> Any:
 
 
 def _safetensors(content: bytes) -> dict[str, Any]:
-    """A file of `export` as the checkpoint it was made from; another program's as a bare state
-    dict.
-    """
+    """A file of `export` as the checkpoint it was made from; another program's as a state dict."""
     tensors = safetensors.torch.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
     about = header.get("__metadata__", {}).get(ABOUT)
     if about is None:
         return tensors
@@ -195,26 +211,31 @@ def load_backbone(whole: nn.Module, weights: Weights, config: ModelConfig) -> in
     where it is missing or fits no number of classes, and the network's stays as it is. Nor need
     anything else fit that the cut leaves out. Raises UserError for the weights of another network.
     """
-    name, found = config.backbone, weights.tensors
+    name = config.backbone
+    found = weights.tensors
     classes = _classes_of(found, whole)
     if classes not in (None, class_count(whole)):
         replace_last_layer(whole, classes)
     wanted = whole.state_dict()
-    last = last_layer(whole)[0]
-    head = {f"{last}.weight", f"{last}.bias"}
-    kept = kept_names(name, config.native) - head
+    last, _ = last_layer(whole)
+    classifier = {f"{last}.weight", f"{last}.bias"}
+    kept = kept_names(name, config.native) - classifier
 
-    odd = _unlike(found, wanted)
-    newer = {key for key in odd - found.keys() if key.endswith("num_batches_tracked")}
-    lacking = odd & kept - newer  # files older than batch norm's counters have none
-    spare = {key for key in found if key.startswith((*AUXILIARY, f"{last}."))}
+    different = _different_layers(found, wanted)
+    missing = different & kept
+    for key in different - found.keys():
+        if key.endswith("num_batches_tracked"):  # files older than batch norm's counters have none
+            missing.discard(key)
+    ignored = {key for key in found if key.startswith((*AUXILIARY, f"{last}."))}
     if not config.native:
-        spare |= _after(kept, [*found])
-    if wrong := lacking | (odd - wanted.keys() - spare):
+        ignored |= _after(kept, list(found))
+    wrong = missing | (different - wanted.keys() - ignored)
+    if wrong:
         reason = f"{_difference(wrong, found, wanted, name)}; expected the weights of {name}"
         raise UserError(f"{weights.source} is of another network: {reason}")
-    whole.load_state_dict({key: found[key] for key in wanted.keys() - odd}, strict=False)
-    return None if odd & head else classes
+    fitting = {key: found[key] for key in wanted.keys() - different}
+    whole.load_state_dict(fitting, strict=False)
+    return None if different & classifier else classes
 
 
 def _after(kept: set[str], names: list[str]) -> set[str]:
@@ -226,12 +247,13 @@ def _after(kept: set[str], names: list[str]) -> set[str]:
 def _difference(wrong: set[str], found: State, wanted: State, name: str) -> str:
     """In words, why a file's layers are not those of the backbone of this name."""
     if not found.keys() & wanted.keys():
-        here, there = next(iter(found), "none"), next(iter(wanted))
-        return f"none of its layers ({here}, …) has the name of one of {name} ({there}, …)"
+        here = next(iter(found), "none")
+        expected = next(iter(wanted))
+        return f"none of its layers ({here}, …) has the name of one of {name} ({expected}, …)"
     one = min(wrong)
     here = list(found[one].shape) if one in found else "none"
-    there = list(wanted[one].shape) if one in wanted else "none"
-    return f"{len(wrong)} layers differ, among them {one} ({here} here, {there} in {name})"
+    expected = list(wanted[one].shape) if one in wanted else "none"
+    return f"{len(wrong)} layers differ, among them {one} ({here} here, {expected} in {name})"
 
 
 def _classes_of(found: State, whole: nn.Module) -> int | None:
@@ -244,42 +266,46 @@ def _classes_of(found: State, whole: nn.Module) -> int | None:
 
 
 def load_checkpoint(network: CamNetwork, weights: Weights, new_classes: bool) -> None:
-    """Put a network trained here into `network`; with `new_classes` a last layer of another size is
-    left fresh.
+    """Put a network trained here into `network`.
+
+    With `new_classes` a last layer of another size is left fresh. Raises UserError for the weights
+    of another network.
     """
-    wanted, found, last = network.state_dict(), weights.tensors, last_layer(network)[0]
-    odd, classes = _unlike(found, wanted), len(weights.wnids)
-    if odd and (
-        classes == network.num_classes
-        or odd - {f"{last}.weight", f"{last}.bias"}
-        or odd - found.keys()
-    ):
+    wanted = network.state_dict()
+    found = weights.tensors
+    last, _ = last_layer(network)
+    classifier = {f"{last}.weight", f"{last}.bias"}
+    different = _different_layers(found, wanted)
+    classes = len(weights.wnids)
+    other_classes = classes != network.num_classes
+    only_classifier = different <= classifier and different <= found.keys()
+    if different and not (other_classes and only_classifier):
         raise UserError(
-            f"{weights.source} is of another network: {len(odd)} layers differ, among them {min(odd)}; it holds "
-            f"{weights.model}"
+            f"{weights.source} is of another network: {len(different)} layers differ, "
+            f"among them {min(different)}; it holds {weights.model}"
         )
-    if odd and not new_classes:
+    if different and not new_classes:
         raise UserError(
-            f"{weights.source} was trained for {classes} classes ({weights.wnids[0]}, …), not {network.num_classes}: "
-            "train on this data first"
+            f"{weights.source} was trained for {classes} classes ({weights.wnids[0]}, …), "
+            f"not {network.num_classes}: train on this data first"
         )
-    network.load_state_dict({key: found[key] for key in found if key not in odd}, strict=False)
+    fitting = {key: tensor for key, tensor in found.items() if key not in different}
+    network.load_state_dict(fitting, strict=False)
 
 
-def _unlike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> set[str]:
-    """The layers that only one of them has, or of another shape or kind of number; any precision
-    will do.
-    """
+def _different_layers(found: State, wanted: State) -> set[str]:
+    """The layers that only one of two networks has, or that do not fit from one to the other."""
+    different = found.keys() ^ wanted.keys()
+    for key in found.keys() & wanted.keys():
+        if not _fits(found[key], wanted[key]):
+            different.add(key)
+    return different
 
-    def fits(one: torch.Tensor, other: torch.Tensor) -> bool:
-        dense = one.layout == torch.strided and not one.is_quantized
-        return (
-            dense
-            and one.shape == other.shape
-            and one.is_floating_point() == other.is_floating_point()
-        )
 
-    both = found.keys() & wanted.keys()
-    return (found.keys() ^ wanted.keys()) | {
-        key for key in both if not fits(found[key], wanted[key])
-    }
+def _fits(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether shape and kind of number are the same; any precision will do."""
+    if found.layout != torch.strided or found.is_quantized:
+        return False
+    if found.is_floating_point() != wanted.is_floating_point():
+        return False
+    return found.shape == wanted.shape

@@ -43,34 +43,40 @@ def prefix_of(names: list[str], wanted: list[str]) -> str:
     Empty where nothing does, or the first layer is not there at all. Where the network is there
     several times, as a student and its teacher are, the most complete one is meant.
     """
-    there = set(names)
-    best, most = "", 0
+    known = set(names)
+    best = ""
+    most = 0
     for name in names:
         if not f".{name}".endswith(f".{wanted[0]}"):
             continue
         prefix = name.removesuffix(wanted[0])
-        found = sum(prefix + layer in there for layer in wanted)
+        found = sum(prefix + layer in known for layer in wanted)
         if found > most:
-            best, most = prefix, found
+            best = prefix
+            most = found
     return best
 
 
-def bare(tensors: State, under: list[str], wanted: list[str]) -> tuple[State, str]:
-    """The layers that are named as in `wanted` but for a prefix; and in words what was taken off.
+def without_prefix(tensors: State, under: list[str], wanted: list[str]) -> tuple[State, str]:
+    """The layers that are named as in `wanted` but for a prefix, and in words what was removed.
 
     under: the keys that led to the state dict; wanted may be empty, then the names stay.
     """
-    prefix = prefix_of([*tensors], wanted) if wanted else ""
-    said = [f"the state dict under {'.'.join(under)}"] if under else []
+    prefix = prefix_of(list(tensors), wanted) if wanted else ""
+    said = []
+    if under:
+        said.append(f"the state dict under {'.'.join(under)}")
     if not prefix:
         return tensors, ", ".join(said)
     said.append(f"{prefix!r} taken off the names of its layers")
-    left = [name for name in tensors if not name.startswith(prefix)]
-    if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        said.append(f"left out: {left[0]}{more}")
     kept = {}
+    left_out = []
     for name, tensor in tensors.items():
         if name.startswith(prefix):
             kept[name.removeprefix(prefix)] = tensor
+        else:
+            left_out.append(name)
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        said.append(f"left out: {left_out[0]}{more}")
     return kept, ", ".join(said)

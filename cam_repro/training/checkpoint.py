@@ -1,6 +1,4 @@
-"""A run's folder: one writer, a checkpoint that is whole, and a refusal to go on with other
-settings.
-"""
+"""A run's folder: one writer, whole checkpoints, and no other settings when it is resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +21,8 @@ from cam_repro.data import Split
 from cam_repro.data.manifest import Manifest, difference, manifest_of
 from cam_repro.files import is_there, read_bytes, remove_leftovers, replacing
 
-CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
 
 
 @contextmanager
@@ -37,17 +36,16 @@ def only_writer(folder: Path) -> Iterator[None]:
             f"cannot write to {folder}: {error.strerror}; choose another folder with runs="
         ) from None
     with lock:
-        try:  # of this process alone: flock's would live on in the decoding processes of a killed run
+        # Of this process alone: flock's would live on in the decoding processes of a killed run
+        try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
                 f"another process trains in {folder}; wait for it, or train elsewhere with runs="
             ) from None
         except OSError as error:
-            print(
-                f"{folder} cannot be locked ({error.strerror}): let no second process train in it",
-                flush=True,
-            )
+            why = f"cannot be locked ({error.strerror})"
+            print(f"{folder} {why}: let no second process train in it", flush=True)
         remove_leftovers(folder)
         yield
 
@@ -83,69 +81,81 @@ def load(folder: Path, restore: Callable[[dict[str, Any]], None]) -> dict[str, A
     be read at all, or does not fit into the memory, and where every one is damaged; all files then
     stay as they are.
     """
-    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
-    there = [path for path in (newest, previous) if is_there(path)]
-    for path in there:
+    newest = folder / CHECKPOINT
+    paths = [path for path in (newest, folder / PREVIOUS) if is_there(path)]
+    for path in paths:
         try:
             content = read_bytes(path)
         except FileNotFoundError as error:  # it was there a moment ago
             raise UserError(f"cannot read {path}: {error.strerror}; run again") from None
         try:
-            with ZipFile(io.BytesIO(content)) as archive:
-                # torch's reader passes over the checksums that its writer leaves
-                if broken := archive.testzip():
-                    raise BadZipFile(f"the checksum of {broken} is wrong")
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            state = _read(content)
             restore(state)
         except UserError:
             raise
         except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
-            raise UserError(
-                f"{path} could not be put back: {_first_line(error)}; run again with more memory"
-            ) from error
-        except (
-            Exception
-        ) as error:  # a damaged file can fail anywhere in the reader, or fit the run nowhere
-            then = ": falling back to the one before it" if path != there[-1] else ""
+            what = f"could not be put back: {_first_line(error)}"
+            raise UserError(f"{path} {what}; run again with more memory") from error
+        except Exception as error:  # a damaged file can fail anywhere in the reader, or not fit
+            then = ": falling back to the one before it" if path != paths[-1] else ""
             print(f"{path} is damaged ({_first_line(error)}){then}", flush=True)
             continue
         if path != newest:
             _name_too(path, newest)  # before a save makes the damaged one the previous one
         return state
     raise UserError(
-        f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, or move that folder"
+        f"every checkpoint in {folder} is damaged; train anew elsewhere with runs=, "
+        "or move that folder"
     )
+
+
+def _read(content: bytes) -> dict[str, Any]:
+    """What `save` has written. Raises whatever fits where it is damaged."""
+    with ZipFile(io.BytesIO(content)) as archive:
+        # torch's reader passes over the checksums that its writer leaves
+        broken = archive.testzip()
+        if broken:
+            raise BadZipFile(f"the checksum of {broken} is wrong")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def what_matters(config: Config) -> dict[str, Any]:
+def settings_that_matter(config: Config) -> dict[str, Any]:
     """Dotted key → value of the settings on which the result of a training depends."""
     whole = asdict(config)
-    data = {key: whole["data"][key] for key in ("name", "layout", "generate")}
-    settings = {key: whole[key] for key in ("weights", "seed", "deterministic")}
-    for group, values in {"model": whole["model"], "recipe": whole["recipe"], "data": data}.items():
-        settings |= {f"{group}.{key}": value for key, value in values.items()}
+    settings = {}
+    for key in ("weights", "seed", "deterministic"):
+        settings[key] = whole[key]
+    for group in ("model", "recipe"):
+        for key, value in whole[group].items():
+            settings[f"{group}.{key}"] = value
+    for key in ("name", "layout", "generate"):
+        settings[f"data.{key}"] = whole["data"][key]
     del settings["recipe.compile"]
     return settings
 
 
 def refuse_other_settings(folder: Path, before: dict[str, Any], config: Config) -> None:
     """A resumed run must be the run that was begun."""
-    now = what_matters(config)
-    keys = sorted(before.keys() | now.keys())
-    changed = [
-        f"{key} {before.get(key)} → {now.get(key)}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
+    now = settings_that_matter(config)
+    changed = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if old != new:
+            changed.append(f"{key} {old} → {new}")
     if changed:
         raise UserError(
-            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, or train another run, "
-            f"from its weights if you like: name=another {shlex.quote(f'weights={folder / CHECKPOINT}')}"
+            f"{folder} was trained with other settings: {'; '.join(changed[:6])}; set them back, "
+            "or train another run, from its weights if you like: "
+            f"name=another {_typed_weights(folder)}"
         )
+
+
+def _typed_weights(folder: Path) -> str:
+    return shlex.quote(f"weights={folder / CHECKPOINT}")
 
 
 def images_of(config: Config, train_split: Split, val_split: Split) -> dict[str, Any]:
@@ -158,30 +168,32 @@ def images_of(config: Config, train_split: Split, val_split: Split) -> dict[str,
 
 
 def refuse_other_images(folder: Path, state: dict[str, Any], now: dict[str, Any]) -> None:
-    """A resumed run must go on with the train images it was begun on; other val images are said.
+    """A resumed run must have the train images it was begun on; other val images are said.
 
     now: `images_of` the data at hand. A checkpoint from before there were manifests knows its
     classes and how many images there were.
     """
-    train, val = Manifest.unpacked(now["train"]), Manifest.unpacked(now["val"])
-    if "trained_on" in state:
-        before = state["trained_on"]
+    train = Manifest.unpacked(now["train"])
+    val = Manifest.unpacked(now["val"])
+    before = state.get("trained_on")
+    if before is not None:
         images = f"the images of {before['root']}"
-        what = difference(Manifest.unpacked(before["train"]), train)
-        other_val = difference(Manifest.unpacked(before["val"]), val)
+        others = difference(Manifest.unpacked(before["train"]), train)
     else:
         images = f"{state['images']} images of {len(state['wnids'])} classes"
-        what, other_val = "", ""
-        if (state["wnids"], state["images"]) != (train.wnids.tolist(), len(train.files)):
-            what = f"{len(train.files)} images of {len(train.wnids)} classes"
-    if what:
+        others = ""
+        if state["wnids"] != train.wnids.tolist() or state["images"] != len(train.files):
+            others = f"{len(train.files)} images of {len(train.wnids)} classes"
+    if others:
         raise UserError(
-            f"{folder} was trained on {images}, and {now['root']} has others: {what}; give the same "
-            "images back with data.root=, or train another run, from its weights if you like: "
-            f"data.name=another {shlex.quote(f'weights={folder / CHECKPOINT}')}"
+            f"{folder} was trained on {images}, and {now['root']} has others: {others}; give the "
+            "same images back with data.root=, or train another run, from its weights if you like: "
+            f"data.name=another {_typed_weights(folder)}"
         )
-    if "trained_on" not in state:
+    if before is None:
         taken = f"taken for those of {now['root']}"
         print(f"{folder} does not say which images it was trained on: {taken}", flush=True)
+        return
+    other_val = difference(Manifest.unpacked(before["val"]), val)
     if other_val:
         print(f"the val errors from here on are of other images: {other_val}", flush=True)

@@ -1,6 +1,4 @@
-"""What a run leaves to read: its settings, environment, metrics and TensorBoard events, and lines
-on the terminal.
-"""
+"""What a run leaves to read: settings, environment, metrics, TensorBoard events, printed lines."""
 
 from __future__ import annotations
 
@@ -40,20 +38,30 @@ class Journal:
     """
 
     def __init__(self, folder: Path, progress: Progress, batch_size: int, world: World) -> None:
-        self.progress, self.batch_size, self.world = progress, batch_size, world
-        self.metrics, self.board = folder / "metrics.jsonl", None
-        self.clock, self.said_at = (time.monotonic(), progress.step), time.monotonic()
+        self.progress = progress
+        self.batch_size = batch_size
+        self.world = world
+        self.metrics = folder / "metrics.jsonl"
+        self.board: SummaryWriter | None = None
+        self._start_clock()
+        self.said_at = time.monotonic()
         if world.is_main:
             before = read_bytes(self.metrics) if is_there(self.metrics) else b""
             lines = before.decode(errors="replace").splitlines(keepends=True)
             write_text(self.metrics, "".join(lines[: progress.epoch]))
             self.board = SummaryWriter(str(folder), purge_step=progress.written + 1)
 
+    def _start_clock(self) -> None:
+        self.clock_started_at = time.monotonic()
+        self.clock_started_with = self.progress.step
+
     def watch(self, batches: Iterator[Batch], title: str, done: int, steps: int) -> Iterator[Batch]:
-        """The rest of an epoch's batches under a clock and, on a terminal, a bar; corrupt files are
-        said.
+        """The rest of an epoch's batches, under a clock and, on a terminal, a progress bar.
+
+        done: how many of the epoch's `steps` are over. Corrupt files are said.
         """
-        self.title, self.clock = title, (time.monotonic(), self.progress.step)
+        self.title = title
+        self._start_clock()
         hidden = None if self.world.is_main else True
         self.bar = tqdm(batches, title, steps, initial=done, leave=False, disable=hidden)
         for batch in self.bar:
@@ -63,13 +71,12 @@ class Journal:
 
     def curves(self, lr: float) -> dict[str, float]:
         """Loss and images a second of the steps since the last log; all processes must call it."""
-        loss, step, now = (
-            self.progress.loss_since_log(self.world),
-            self.progress.step,
-            time.monotonic(),
-        )
-        rate = (step - self.clock[1]) * self.batch_size / max(now - self.clock[0], 1e-9)
-        self.clock = now, step
+        loss = self.progress.loss_since_log(self.world)
+        step = self.progress.step
+        now = time.monotonic()
+        images = (step - self.clock_started_with) * self.batch_size
+        rate = images / max(now - self.clock_started_at, 1e-9)
+        self._start_clock()
         self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}")
         if not sys.stderr.isatty() and now - self.said_at >= SAY_EVERY:
             self.world.say(f"{self.title}  step {step}  loss {loss:.3f}  {rate:.0f} images/s")
@@ -84,10 +91,10 @@ class Journal:
         self.progress.logged()
 
     def end_epoch(self, record: dict[str, float | int | None], curves: dict[str, float]) -> None:
-        """The epoch's line of metrics.jsonl, its curves with those of its last steps, a line to
-        read.
+        """Write the epoch's line of metrics.jsonl and its curves, and print a line.
 
-        What is None in the record, the top-5 error of fewer than five classes, has no curve.
+        curves: those of its last steps. What is None in the record, the top-5 error of fewer than
+        five classes, has no curve.
         """
         if self.board:
             with self.metrics.open("a") as file:
@@ -109,8 +116,9 @@ class Journal:
         )
 
     def maps(self, network: CamNetwork, split: Split, size: int) -> None:
-        """The true class's activation map over val images spread over the split, where the network
-        has such maps.
+        """Draw the true class's activation map over val images spread over the split.
+
+        Nothing is drawn where the network has no such maps.
         """
         if not self.board or network.cam_obstacle:
             return
@@ -123,17 +131,12 @@ class Journal:
             workers=0,
         )
         shown = batch.to(self.world.device)
-        cams = (
-            predict(network.eval(), normalise(shown.pixels), shown.labels)
-            .maps["cam"][:, 0, -1]
-            .cpu()
-            .numpy()
-        )
-        pictures = batch.pixels.permute(0, 2, 3, 1).numpy()
-        drawn = [
-            overlay(picture, resize_map(cam, size, size))
-            for picture, cam in zip(pictures, cams, strict=True)
-        ]
+        predicted = predict(network.eval(), normalise(shown.pixels), shown.labels)
+        cams = predicted.maps["cam"][:, 0, -1].cpu().numpy()  # of the only view, the true class
+        images = batch.pixels.permute(0, 2, 3, 1).numpy()
+        drawn = []
+        for image, cam in zip(images, cams, strict=True):
+            drawn.append(overlay(image, resize_map(cam, size, size)))
         self.board.add_images(
             "class activation maps", np.stack(drawn), self.progress.step, dataformats="NHWC"
         )
@@ -147,13 +150,12 @@ def describe(folder: Path, config: Config, world: World) -> None:
     """What is trained, as config.yaml, and where and with what, as environment.txt."""
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     commit, dirty = git_state()
-    rows = {
+    environment = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
         "commit": commit + (" with uncommitted changes" if dirty else ""),
         "device": f"{world.size} × {device_name(str(world.device))}",
         **versions(),
     }
-    write_text(
-        folder / "environment.txt", "".join(f"{key}: {value}\n" for key, value in rows.items())
-    )
+    lines = [f"{key}: {value}\n" for key, value in environment.items()]
+    write_text(folder / "environment.txt", "".join(lines))

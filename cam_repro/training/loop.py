@@ -1,13 +1,11 @@
-"""Train one network: settings, data, network, optimizer, then steps, with a validation after each
-epoch.
-"""
+"""Train one network: data, network, optimizer, then steps, with a validation after each epoch."""
 
 from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cam_repro import UserError
 from cam_repro.config import Config, RecipeConfig, run_folder
-from cam_repro.data import load_split
+from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
 from cam_repro.distributed import World, autocast, join_world
@@ -33,215 +31,197 @@ from cam_repro.networks.sizes import check_batch_norm, check_size
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
 from cam_repro.training.journal import Journal, describe
+from cam_repro.training.preemption import Preempted, Preemption
 from cam_repro.training.solver import (
     begins_at,
     build_optimizer,
     crop_size,
-    fitted,
+    fit_batch_size,
     freeze_batch_norm,
     set_learning_rate,
 )
 from cam_repro.training.state import EPOCH, Progress, restore, seed_process, snapshot
-from cam_repro.training.stopping import Stop, Stopping
 from cam_repro.training.validation import validate
 
 LOG_EVERY = 50  # steps between looks at the loss, each of which waits for the device
+NAMED_CLASSES = 20  # that the first lines name
+
+
+@dataclass
+class Run:
+    """A training between its setup and its end.
+
+    recipe: the configured one, its batch as small as the data need. images: in rank 0
+    `checkpoint.images_of` both splits. forward: the network as all processes train it together.
+    """
+
+    config: Config
+    recipe: RecipeConfig
+    folder: Path
+    world: World
+    train_split: Split
+    val_split: Split
+    images: dict[str, Any]
+    decoders: Decoders
+    preemption: Preemption
+    network: CamNetwork
+    forward: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    journal: Journal
+
+    @property
+    def steps(self) -> int:
+        """Of one epoch."""
+        return steps_per_epoch(len(self.train_split), self.recipe.batch_size)
+
+    @property
+    def loss_of_a_guess(self) -> float:
+        classes = len(self.train_split.wnids)
+        return math.log(classes) if classes > 1 else math.inf
+
+    def save(self) -> None:
+        """Write a checkpoint; all processes must call it."""
+        state = snapshot(self.network, self.optimizer, self.progress, self.world)
+        # A run that goes on from here does not write again what was written before
+        self.journal.flush()
+        if self.world.is_main:
+            training = asdict(self.recipe)
+            training["epochs_done"] = self.progress.epoch
+            training["seed"] = self.config.seed
+            training["weights"] = self.config.weights
+            training["commit"], _ = git_state()
+            about = {
+                "wnids": self.train_split.wnids,
+                "words": self.train_split.words,
+                "images": len(self.train_split),
+                "model": asdict(self.config.model),
+                "interpolation": self.network.interpolation,
+                "starting_weights": self.network.starting_weights,
+                "settings": checkpoint.settings_that_matter(self.config),
+                "trained_on": self.images,
+                "training": training,
+            }
+            checkpoint.save(self.folder, state | about)
+        self.preemption.saved()
 
 
 def train(config: Config) -> Path:
-    """Train, or go on training, the configured network; returns the run's folder. Raises UserError."""
-    recipe, folder = config.recipe, run_folder(config)
-    check_size(config.model, "recipe.sizes", recipe.sizes)
+    """Train, or go on training, the configured network; returns the run's folder.
+
+    Raises UserError.
+    """
+    folder = run_folder(config)
+    check_size(config.model, "recipe.sizes", config.recipe.sizes)
     with (
         join_world(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
-        ExitStack() as stack,
-        Stopping(world) as stopping,
+        Preemption(world) as preemption,
     ):
-        # Data
         on_gpu = world.device.type == "cuda"
-        if config.data.split != "val":
-            raise UserError(
-                f"data.split={config.data.split} chooses what is evaluated; leave it out of a training"
-            )
-        if recipe.batch_size % world.size:
-            raise UserError(
-                f"recipe.batch_size={recipe.batch_size} must be a multiple of the {world.size} processes"
-            )
-        train_split, val_split = (
-            load_split(config.data, name, Path(config.cache), world) for name in ("train", "val")
-        )
-        recipe = fitted(recipe, len(train_split), world.size)
-        smallest_share = max(1, min(recipe.batch_size, len(train_split)) // world.size)
-        check_batch_norm(config.model, recipe, smallest_share)
-        if len({*world.gather([train_split.listing()])}) > 1:
-            raise UserError(
-                f"the processes find different images in data.root={config.data.root}; give them the same"
-            )
-        trained_on = checkpoint.images_of(config, train_split, val_split) if world.is_main else {}
-        steps, classes = (
-            steps_per_epoch(len(train_split), recipe.batch_size),
-            len(train_split.wnids),
-        )
-        chance = math.log(classes) if classes > 1 else math.inf  # the loss of a guess
+        train_split, val_split = load_data(config, world)
+        recipe = fit_recipe(config, len(train_split), world)
+        images = checkpoint.images_of(config, train_split, val_split) if world.is_main else {}
+        with Decoders(config.data.workers, pin=on_gpu) as decoders:
+            # Rank 0's answer: the others may not see its folder
+            resumes = world.broadcast(checkpoint.exists(folder))
+            network, start = starting_network(config, len(train_split.wnids), world, resumes)
+            optimizer = build_optimizer(network, recipe, fused=on_gpu)
+            progress = Progress.none(world.device)
+            if resumes:
+                start = resume(config, folder, images, network, optimizer, progress, world)
+            elif world.is_main:
+                describe(folder, config, world)
+            if progress.epoch >= recipe.epochs:
+                another = "to train another, give it a name="
+                world.say(f"already trained ({recipe.epochs} epochs): {folder}; {another}")
+                return folder
 
-        decoders = stack.enter_context(Decoders(config.data.workers, pin=on_gpu))
-
-        # Network and optimizer, as they start or as the checkpoint has them
-        resumes = world.broadcast(
-            checkpoint.exists(folder)
-        )  # rank 0's answer: the others may not see its folder
-        network, start = starting_network(config, classes, world, resumes)
-        optimizer = build_optimizer(network, recipe, fused=on_gpu)
-        progress = Progress.none(world.device)
-        if resumes:
-            start = go_on(config, folder, trained_on, network, optimizer, progress, world)
-        elif world.is_main:
-            describe(folder, config, world)
-        if progress.epoch >= recipe.epochs:
-            world.say(
-                f"already trained ({recipe.epochs} epochs): {folder}; to train another, give it a name="
+            torch.backends.cudnn.benchmark = not config.deterministic  # an epoch has one crop size
+            if recipe.compile and on_gpu:
+                network.compile()
+            forward = data_parallel(network, recipe, world)
+            journal = Journal(folder, progress, recipe.batch_size, world)
+            run = Run(
+                config=config,
+                recipe=recipe,
+                folder=folder,
+                world=world,
+                train_split=train_split,
+                val_split=val_split,
+                images=images,
+                decoders=decoders,
+                preemption=preemption,
+                network=network,
+                forward=forward,
+                optimizer=optimizer,
+                progress=progress,
+                journal=journal,
             )
-            return folder
-        world.say(
-            f"{config.model.name} on {config.data.name}: {len(train_split)} train and {len(val_split)} val images of "
-            f"{classes} classes; recipe {recipe.name}: {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} "
-            f"images, {world.size} process(es) × {recipe.batch_size // world.size} on {world.device}; {start}; {folder}"
-        )
-        if recipe.batch_size < config.recipe.batch_size:
-            world.say(
-                f"recipe.min_steps={recipe.min_steps} makes the batch {recipe.batch_size} images instead of "
-                f"{config.recipe.batch_size}, and the learning rate {recipe.lr:g} instead of {config.recipe.lr:g}"
-            )
-        names = [words.split(",")[0] for words in train_split.words]
-        world.say(
-            f"classes: {', '.join(names[:20])}{f', … {classes - 20} more' if classes > 20 else ''}"
-        )
-        torch.backends.cudnn.benchmark = not config.deterministic  # an epoch's crops have one size
-        if recipe.compile and on_gpu:
-            network.compile()
-        forward = data_parallel(network, recipe, world)
-        journal = Journal(folder, progress, recipe.batch_size, world)
-
-        def save() -> None:
-            state = snapshot(network, optimizer, progress, world)
-            journal.flush()  # a run that goes on from here does not write again what was written before
-            if world.is_main:
-                begun = {"seed": config.seed, "weights": config.weights, "commit": git_state()[0]}
-                checkpoint.save(folder, {
-                    **state, "wnids": train_split.wnids, "images": len(train_split), "model": asdict(config.model),
-                    "interpolation": network.interpolation, "words": train_split.words,
-                    "starting_weights": network.starting_weights,
-                    "settings": checkpoint.what_matters(config), "trained_on": trained_on,
-                    "training": {**asdict(recipe), "epochs_done": progress.epoch, **begun},
-                })  # fmt: skip
-            stopping.saved()
-
-        # The loop
-        stopping.listen()
-        try:
-            size = crop_size(
-                recipe, progress.epoch
-            )  # first what comes after an epoch, so that it breaks now or never
-            first_images = list(range(min(len(val_split), 2 * config.eval_batch_size * world.size)))
-            validate(
-                network, val_split.subset(first_images), config, size, world, stopping, decoders
-            )
-            if not progress.step:
-                journal.maps(network, val_split, size)
-                journal.write({})
-            for epoch in range(progress.epoch, recipe.epochs):
-                size, began, first_step = crop_size(recipe, epoch), time.monotonic(), progress.step
-                batches = training_batches(
-                    train_split, recipe, size, config.seed, epoch, first_step=first_step - epoch * steps,
-                    rank=world.rank, world_size=world.size, interpolation=network.interpolation, decoders=decoders,
-                )  # fmt: skip
-                title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
-                for batch in journal.watch(batches, title, first_step - epoch * steps, steps):
-                    lr = set_learning_rate(optimizer, recipe, progress.step, steps * recipe.epochs)
-                    progress.add(
-                        take_step(
-                            forward,
-                            optimizer,
-                            batch.to(world.device),
-                            recipe,
-                            len(train_split),
-                            world,
-                        )
-                    )
-                    due = progress.step == 1 or progress.step % LOG_EVERY == 0
-                    if due and progress.step < (epoch + 1) * steps:
-                        curves = journal.curves(lr)
-                        journal.write(curves)
-                        if progress.step == 1 and network.untrained and curves["loss"] > 2 * chance:
-                            world.say(
-                                f"the first loss is {curves['loss']:.3g}, where {network.untrained}, new as it is, "
-                                f"should give that of a guess, ln {classes} = {chance:.3g}: it may never learn"
-                            )
-                    if stopping.after_step():
-                        save()
-                rate = (progress.step - first_step) * recipe.batch_size / (time.monotonic() - began)
-                record = {
-                    "epoch": epoch + 1, "step": progress.step, "size": size, "lr": optimizer.param_groups[0]["lr"],
-                    **train_metrics(progress, world), "images_per_second": round(rate, 1),
-                }  # fmt: skip
-                curves = journal.curves(record["lr"])
-                record |= validate(network, val_split, config, size, world, stopping, decoders)
-                journal.maps(network, val_split, size)
-                journal.end_epoch(record, curves)
-                progress.end_epoch()
-                save()
-                warm = epoch >= begins_at(recipe.warmup, recipe.epochs)
-                as_a_guess = is_as_a_guess(record["val_top1_error"], val_split.labels)
-                if warm and record["train_loss"] > 0.99 * chance and as_a_guess:
-                    world.say(
-                        f"the training loss has not left ln {classes} = {chance:.3g}, that of a guess: the network "
-                        "learns nothing so far; try another recipe.lr= or other weights="
-                    )
-        except Stop:
-            save()
-            world.barrier()  # torchrun ends all when one has ended: not before rank 0's disk has the checkpoint
-            raise UserError(
-                f"stopped and saved at step {progress.step} in {folder}; run the same command to go on"
-            ) from None
-        journal.flush()
-        world.say(f"trained {recipe.epochs} epochs: {folder}/{checkpoint.CHECKPOINT}")
+            announce(run, start)
+            fit(run)
     return folder
 
 
-def is_as_a_guess(error: float, labels: np.ndarray) -> bool:
-    """Whether a top-1 error (%) is, within three standard errors, that of answering the commonest
-    label throughout.
+def load_data(config: Config, world: World) -> tuple[Split, Split]:
+    """The train and the val split, of the same images in all processes. Raises UserError."""
+    if config.data.split != "val":
+        raise UserError(
+            f"data.split={config.data.split} chooses what is evaluated; leave it out of a training"
+        )
+    if config.recipe.batch_size % world.size:
+        raise UserError(
+            f"recipe.batch_size={config.recipe.batch_size} must be a multiple of "
+            f"the {world.size} processes"
+        )
+    train_split = load_split(config.data, "train", Path(config.cache), world)
+    val_split = load_split(config.data, "val", Path(config.cache), world)
+    listings = world.gather([train_split.listing()])
+    if len(set(listings)) > 1:
+        raise UserError(
+            f"the processes find different images in data.root={config.data.root}; "
+            "give them the same"
+        )
+    return train_split, val_split
+
+
+def fit_recipe(config: Config, images: int, world: World) -> RecipeConfig:
+    """The recipe with a batch that suits so many train images.
+
+    Raises UserError where a process would have too few of them for batch norm.
     """
-    images = len(labels)
-    guess = 1 - np.bincount(labels).max() / images
-    deviation = math.sqrt(guess * (1 - guess) / images)
-    return error >= 100 * (guess - 3 * deviation)
+    recipe = fit_batch_size(config.recipe, images, world.size)
+    smallest_share = min(recipe.batch_size, images) // world.size
+    check_batch_norm(config.model, recipe, max(1, smallest_share))
+    return recipe
 
 
 def starting_network(
     config: Config, classes: int, world: World, resumes: bool
 ) -> tuple[CamNetwork, str]:
-    """The network before its first step, the same in all processes, and in words what it starts
-    from.
+    """The network before its first step, and in words what it starts from.
 
-    Rank 0 alone reads or fetches weights, and nobody does where a checkpoint follows.
+    It is the same in all processes. Rank 0 alone reads or fetches weights, and nobody does where a
+    checkpoint follows.
     """
     torch.manual_seed(config.seed)
-    asked, backbone, weights = config.weights, config.model.backbone, None
-    if (
-        asked is None and config.recipe.init == "pretrained"
-    ):  # a fine-tuning starts from published weights
+    backbone = config.model.backbone
+    asked = config.weights
+    if asked is None and config.recipe.init == "pretrained":
+        # A fine-tuning starts from published weights
         if not published(backbone):
             raise UserError(
-                f"recipe={config.recipe.name} starts from published weights, and there are none of {backbone}; give a "
-                "file with weights=, or train from random ones: recipe=scratch, or weights=none"
+                f"recipe={config.recipe.name} starts from published weights, and there are none of "
+                f"{backbone}; give a file with weights=, or train from random ones: "
+                "recipe=scratch, or weights=none"
             )
         asked = "DEFAULT"
-    if asked not in (None, "none") and world.is_main and not resumes:
+    random_start = asked in (None, "none")
+    weights = None
+    if not random_start and world.is_main and not resumes:
         weights = read_weights(asked, backbone)
     network = build_network(config.model, classes, weights, new_classes=True)
-    if config.recipe.init == "he" and asked in (None, "none"):
+    if config.recipe.init == "he" and random_start:
         initialise_from_scratch(network)
     if not resumes:
         network.load_state_dict(world.broadcast(network.state_dict()))
@@ -257,16 +237,20 @@ def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.
     if world.size == 1:
         return network
     devices = [world.device] if world.device.type == "cuda" else None
-    copied = (
-        recipe.batch_norm != "frozen"
-    )  # statistics that are frozen need no copy from rank 0 at each step
-    return DistributedDataParallel(network, devices, forward_sync_buffers=copied)
+    # Statistics that are frozen need no copy from rank 0 at each step
+    copies_statistics = recipe.batch_norm != "frozen"
+    return DistributedDataParallel(network, devices, forward_sync_buffers=copies_statistics)
 
 
-def go_on(
-    config: Config, folder: Path, images: dict[str, Any], network: CamNetwork,
-    optimizer: torch.optim.Optimizer, progress: Progress, world: World,
-) -> str:  # fmt: skip
+def resume(
+    config: Config,
+    folder: Path,
+    images: dict[str, Any],
+    network: CamNetwork,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    world: World,
+) -> str:
     """Put the run's checkpoint back in all processes; in words, where it goes on.
 
     Rank 0 reads it, and holds its images against `images`, `checkpoint.images_of` the data at hand.
@@ -283,15 +267,158 @@ def go_on(
     state = world.broadcast(checkpoint.load(folder, put_back) if world.is_main else None)
     if not world.is_main:
         put_back(state)
-    if (before := len(state["processes"])) != world.size:
+    before = len(state["processes"])
+    if before != world.size:
         world.say(
-            f"trained by {before} process(es) so far, now by {world.size}: the same batches, but dropout draws anew "
-            "and sums round differently"
+            f"trained by {before} process(es) so far, now by {world.size}: the same batches, "
+            "but dropout draws anew and sums round differently"
         )
     return f"resumes at step {progress.step}"
 
 
-def take_step(
+def announce(run: Run, start: str) -> None:
+    """The first lines: what is trained, on what, how and from where."""
+    config, recipe, world = run.config, run.recipe, run.world
+    classes = len(run.train_split.wnids)
+    world.say(
+        f"{config.model.name} on {config.data.name}: {len(run.train_split)} train and "
+        f"{len(run.val_split)} val images of {classes} classes; recipe {recipe.name}: "
+        f"{recipe.epochs} epochs of {run.steps} steps of {recipe.batch_size} images, "
+        f"{world.size} process(es) × {recipe.batch_size // world.size} on {world.device}; "
+        f"{start}; {run.folder}"
+    )
+    if recipe.batch_size < config.recipe.batch_size:
+        world.say(
+            f"recipe.min_steps={recipe.min_steps} makes the batch {recipe.batch_size} images "
+            f"instead of {config.recipe.batch_size}, and the learning rate {recipe.lr:g} "
+            f"instead of {config.recipe.lr:g}"
+        )
+    names = [words.split(",")[0] for words in run.train_split.words[:NAMED_CLASSES]]
+    if classes > NAMED_CLASSES:
+        names.append(f"… {classes - NAMED_CLASSES} more")
+    world.say(f"classes: {', '.join(names)}")
+
+
+def fit(run: Run) -> None:
+    """The epochs that are left. Asked to stop, it saves and raises UserError."""
+    run.preemption.listen()
+    try:
+        try_the_end_of_an_epoch(run)
+        for epoch in range(run.progress.epoch, run.recipe.epochs):
+            train_epoch(run, epoch)
+    except Preempted:
+        run.save()
+        # torchrun ends all when one has ended: not before rank 0's disk has the checkpoint
+        run.world.barrier()
+        step = run.progress.step
+        raise UserError(
+            f"stopped and saved at step {step} in {run.folder}; run the same command to go on"
+        ) from None
+    run.journal.flush()
+    run.world.say(f"trained {run.recipe.epochs} epochs: {run.folder}/{checkpoint.CHECKPOINT}")
+
+
+def try_the_end_of_an_epoch(run: Run) -> None:
+    """Two batches of a validation and the maps, so that what is broken there breaks at once."""
+    size = crop_size(run.recipe, run.progress.epoch)
+    images = min(len(run.val_split), 2 * run.config.eval_batch_size * run.world.size)
+    few = run.val_split.subset(list(range(images)))
+    validate(run.network, few, run.config, size, run.world, run.preemption, run.decoders)
+    if not run.progress.step:
+        run.journal.maps(run.network, run.val_split, size)
+        run.journal.write({})
+
+
+def train_epoch(run: Run, epoch: int) -> None:
+    """The steps of an epoch that are left, a validation, a checkpoint."""
+    recipe, progress, world = run.recipe, run.progress, run.world
+    size = crop_size(recipe, epoch)
+    last_step = (epoch + 1) * run.steps
+    first_step = progress.step
+    done = first_step - epoch * run.steps
+    began = time.monotonic()
+    batches = training_batches(
+        run.train_split,
+        recipe,
+        size,
+        run.config.seed,
+        epoch,
+        first_step=done,
+        rank=world.rank,
+        world_size=world.size,
+        interpolation=run.network.interpolation,
+        decoders=run.decoders,
+    )
+    title = f"epoch {epoch + 1}/{recipe.epochs}  {size} px"
+    for batch in run.journal.watch(batches, title, done, run.steps):
+        lr = set_learning_rate(run.optimizer, recipe, progress.step, run.steps * recipe.epochs)
+        batch = batch.to(world.device)
+        sums = train_step(run.forward, run.optimizer, batch, recipe, len(run.train_split), world)
+        progress.add(sums)
+        due = progress.step == 1 or progress.step % LOG_EVERY == 0
+        if due and progress.step < last_step:  # the last step's are written with the epoch's
+            log_curves(run, lr)
+        if run.preemption.after_step():
+            run.save()
+
+    images = (progress.step - first_step) * recipe.batch_size
+    rate = images / (time.monotonic() - began)
+    record = {
+        "epoch": epoch + 1,
+        "step": progress.step,
+        "size": size,
+        "lr": run.optimizer.param_groups[0]["lr"],
+        **train_metrics(progress, world),
+        "images_per_second": round(rate, 1),
+    }
+    curves = run.journal.curves(record["lr"])
+    record |= validate(
+        run.network, run.val_split, run.config, size, world, run.preemption, run.decoders
+    )
+    run.journal.maps(run.network, run.val_split, size)
+    run.journal.end_epoch(record, curves)
+    progress.end_epoch()
+    run.save()
+    if epoch >= begins_at(recipe.warmup, recipe.epochs):
+        warn_if_nothing_is_learnt(run, record)
+
+
+def log_curves(run: Run, lr: float) -> None:
+    """Write loss and speed of the last steps; warn of a first loss far above that of a guess."""
+    curves = run.journal.curves(lr)
+    run.journal.write(curves)
+    chance = run.loss_of_a_guess
+    if run.progress.step == 1 and run.network.untrained and curves["loss"] > 2 * chance:
+        run.world.say(
+            f"the first loss is {curves['loss']:.3g}, where {run.network.untrained}, new as it is, "
+            f"should give that of a guess, ln {len(run.train_split.wnids)} = {chance:.3g}: "
+            "it may never learn"
+        )
+
+
+def warn_if_nothing_is_learnt(run: Run, record: dict[str, Any]) -> None:
+    chance = run.loss_of_a_guess
+    guesses = is_like_guessing(record["val_top1_error"], run.val_split.labels)
+    if record["train_loss"] > 0.99 * chance and guesses:
+        run.world.say(
+            f"the training loss has not left ln {len(run.train_split.wnids)} = {chance:.3g}, "
+            "that of a guess: the network learns nothing so far; "
+            "try another recipe.lr= or other weights="
+        )
+
+
+def is_like_guessing(error: float, labels: np.ndarray) -> bool:
+    """Whether a top-1 error (%) is that of always answering the commonest label.
+
+    It is where it is no more than three standard errors below.
+    """
+    images = len(labels)
+    guess = 1 - np.bincount(labels).max() / images
+    deviation = math.sqrt(guess * (1 - guess) / images)
+    return error >= 100 * (guess - 3 * deviation)
+
+
+def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
@@ -299,12 +426,12 @@ def take_step(
     images: int,
     world: World,
 ) -> torch.Tensor:
-    """Forward, backward, update on a batch of the device; (4,) float32 there: summed loss, right
-    answers, images, corrupt files.
+    """Forward, backward and update on a batch of the device.
 
-    The loss is divided by the recipe's batch, or by the `images` of a data set that has no more,
-    also where corrupt files leave fewer: so it is the same over any number of processes, and a
-    share without any image still takes part.
+    Returns (4,) float32 there: summed loss, right answers, images, corrupt files. The loss is
+    divided by the recipe's batch, or by the `images` of a data set that has no more, also where
+    corrupt files leave fewer: so it is the same over any number of processes, and a share without
+    any image still takes part.
     """
     network.train()
     one_is_left = len(batch) == 1 and len(batch.corrupt) > 0  # of it there may be no variance
@@ -316,12 +443,15 @@ def take_step(
         logits.float(), batch.labels, label_smoothing=recipe.label_smoothing, reduction="sum"
     )
     optimizer.zero_grad(set_to_none=True)
-    (loss * (world.size / min(recipe.batch_size, images))).backward()
+    share = world.size / min(recipe.batch_size, images)
+    (loss * share).backward()
     if recipe.clip:
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
-    shown, corrupt = loss.new_full((), len(batch)), loss.new_full((), len(batch.corrupt))
-    return torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).sum(), shown, corrupt])
+    right = (logits.argmax(1) == batch.labels).sum()
+    shown = loss.new_full((), len(batch))
+    corrupt = loss.new_full((), len(batch.corrupt))
+    return torch.stack([loss.detach(), right, shown, corrupt])
 
 
 def train_metrics(progress: Progress, world: World) -> dict[str, float]:

@@ -1,6 +1,4 @@
-"""The recipe's optimizer and its schedules: fractions of training, counted in whole steps or
-epochs.
-"""
+"""The recipe's optimizer, and its schedules over whole steps or epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from cam_repro.config import RecipeConfig
 from cam_repro.networks.network import last_layer
 
 
-def fitted(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfig:
+def fit_batch_size(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfig:
     """The recipe, its batch halved until an epoch of so many images has `min_steps` steps.
 
     The learning rate is halved as often (linear scaling; Goyal et al. 2017, §2.1). The batch stays
@@ -29,25 +27,31 @@ def fitted(recipe: RecipeConfig, images: int, processes: int = 1) -> RecipeConfi
 
 
 def build_optimizer(network: nn.Module, recipe: RecipeConfig, fused: bool) -> torch.optim.Optimizer:
-    """Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as
-    fast (release).
+    """The recipe's optimizer, with parameters in groups of one learning rate and weight decay.
 
-    The head and the layer that gives the classes learn `new_lr` times as fast as the trunk.
+    Weights decay; biases and batch-norm parameters do not, and biases learn `bias_lr` times as fast
+    (release). The head and the layer that gives the classes learn `new_lr` times as fast as the
+    trunk.
     """
-    new = ("head.", f"{last_layer(network)[0]}.")
+    last, _ = last_layer(network)
     parts: dict[tuple[bool, str], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        kind = "bias" if name.endswith("bias") else "norm" if parameter.ndim == 1 else "weight"
-        parts.setdefault((name.startswith(new), kind), []).append(parameter)
-    groups = [
-        {
-            "params": parameters,
-            "weight_decay": recipe.weight_decay if kind == "weight" else 0.0,
-            "factor": (recipe.new_lr if is_new else 1.0)
-            * (recipe.bias_lr if kind == "bias" else 1.0),
-        }
-        for (is_new, kind), parameters in parts.items()
-    ]
+        is_new = name.startswith(("head.", f"{last}."))
+        kind = "weight"
+        if name.endswith("bias"):
+            kind = "bias"
+        elif parameter.ndim == 1:
+            kind = "norm"
+        parts.setdefault((is_new, kind), []).append(parameter)
+    groups = []
+    for (is_new, kind), parameters in parts.items():
+        factor = 1.0
+        if is_new:
+            factor *= recipe.new_lr
+        if kind == "bias":
+            factor *= recipe.bias_lr
+        weight_decay = recipe.weight_decay if kind == "weight" else 0.0
+        groups.append({"params": parameters, "weight_decay": weight_decay, "factor": factor})
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
@@ -82,7 +86,8 @@ def schedule(recipe: RecipeConfig, step: int, steps: int) -> float:
     if recipe.schedule == "step":
         passed = [one for one in recipe.milestones if step >= begins_at(one, steps)]
         return 0.1 ** len(passed)
-    return 0.5 + 0.5 * math.cos(math.pi * (done - recipe.warmup) / max(1e-9, 1 - recipe.warmup))
+    since_warmup = done - recipe.warmup
+    return 0.5 + 0.5 * math.cos(math.pi * since_warmup / max(1e-9, 1 - recipe.warmup))
 
 
 def crop_size(recipe: RecipeConfig, epoch: int) -> int:

@@ -13,7 +13,8 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.distributed import World
 
-EPOCH, SINCE_LOG = 0, 1  # the rows of Progress.sums
+EPOCH = 0  # the rows of Progress.sums
+SINCE_LOG = 1
 
 
 @dataclass
@@ -48,8 +49,9 @@ class Progress:
         self.sums[EPOCH] = 0
 
     def loss_since_log(self, world: World) -> float:
-        """Mean over the images; all processes must call it. Raises UserError in all where it is not
-        finite.
+        """Mean over the images; all processes must call it.
+
+        Raises UserError, in all of them, where it is not finite.
         """
         loss, _, images, _ = world.sum(self.sums[SINCE_LOG]).tolist()
         if not math.isfinite(loss):
@@ -59,13 +61,15 @@ class Progress:
 
 def seed_process(seed: int, *place: int) -> None:
     """Give this process random numbers of its own (dropout), fixed by the seed and its place."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)[0]))
+    (own,) = np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)
+    torch.manual_seed(int(own))
 
 
 def not_finite(step: int) -> UserError:
     return UserError(
-        f"the loss or a weight is not finite at step {step}; lower recipe.lr or set recipe.clip=1, and train another "
-        "with name= (the last checkpoint here is whole: weights= may start from it)"
+        f"the loss or a weight is not finite at step {step}; lower recipe.lr or set recipe.clip=1, "
+        "and train another with name= (the last checkpoint here is whole: "
+        "weights= may start from it)"
     )
 
 
@@ -76,13 +80,14 @@ def snapshot(
 
     Raises UserError, in all of them, for a loss or weight that is not finite.
     """
-    broken = [
-        not values.isfinite().all() for values in (progress.sums, *network.state_dict().values())
-    ]
-    if world.sum(torch.tensor(float(any(broken)))):
+    broken = not progress.sums.isfinite().all()
+    for values in network.state_dict().values():
+        broken = broken or not values.isfinite().all()
+    if world.sum(torch.tensor(float(broken))):
         raise not_finite(progress.step)
     own = {"sums": progress.sums.to("cpu", copy=True), "cpu": torch.get_rng_state()}
-    if (kind := world.device.type) != "cpu":
+    kind = world.device.type
+    if kind != "cpu":
         own[kind] = torch.get_device_module(kind).get_rng_state()
     return {
         "network": network.state_dict(),
@@ -93,27 +98,33 @@ def snapshot(
 
 
 def restore(
-    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World,
+    state: dict[str, Any],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    world: World,
     seed: int,
-) -> None:  # fmt: skip
+) -> None:
     """Put a snapshot back. Raises whatever fits where it does not fit the run.
 
-    Another number of processes than before has no random state to go on with and is given a new
-    one.
+    Another number of processes than before has no random state to go on with and gets a new one.
     """
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    progress.epoch, progress.step, progress.written = (
-        state["progress"][key] for key in ("epoch", "step", "written")
-    )
+    progress.epoch = state["progress"]["epoch"]
+    progress.step = state["progress"]["step"]
+    progress.written = state["progress"]["written"]
     processes = state["processes"]
     if len(processes) == world.size:
         own = processes[world.rank]
         progress.sums.copy_(own["sums"].to(progress.sums.dtype))
         torch.set_rng_state(own["cpu"])
-        if (kind := world.device.type) in own and kind != "cpu":
+        kind = world.device.type
+        if kind != "cpu" and kind in own:
             torch.get_device_module(kind).set_rng_state(own[kind])
-    else:
-        sums = sum(own["sums"] for own in processes) if world.is_main else torch.zeros(2, 4)
-        progress.sums.copy_(sums.to(progress.sums.dtype))
-        seed_process(seed, world.size, world.rank, progress.step)
+        return
+    sums = torch.zeros(2, 4)
+    if world.is_main:
+        sums = sum(own["sums"] for own in processes)
+    progress.sums.copy_(sums.to(progress.sums.dtype))
+    seed_process(seed, world.size, world.rank, progress.step)

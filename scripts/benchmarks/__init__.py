@@ -1,3 +1,1 @@
-"""What `scripts/bench.py` measures, a file a stage of the data flow; no data is needed beyond what
-they make.
-"""
+"""What `scripts/bench.py` measures, a file a stage of the data flow, on data that they make."""

@@ -1,9 +1,8 @@
-"""Boxes by every rule: what two cores are worth, to us and at all, and the paper's rule beside
-scipy's labelling.
-"""
+"""Boxes by every rule: what a second core is worth, and the paper's rule beside scipy's."""
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,15 +27,13 @@ from cam_repro.localization.boxes import (
     release_boxes,
 )
 
-IMAGES, WIDTH, HEIGHT = 576, 500, 375
-RULES = {  # name: the protocol, and how many images take some seconds
-    "paper": (ProtocolConfig(name="paper", threshold=0.2), IMAGES),
-    "release": (
-        ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110]),
-        IMAGES // 6,
-    ),
-    "wsol": (ProtocolConfig(name="wsol", metric="max_box_acc"), IMAGES // 2),
-}
+IMAGES = 576
+WIDTH, HEIGHT = 500, 375
+PAPER = ProtocolConfig(name="paper", threshold=0.2)
+RELEASE = ProtocolConfig(name="release", boxes="release", thresholds=[20, 100, 110])
+WSOL = ProtocolConfig(name="wsol", metric="max_box_acc")
+# The protocol, and how many images take some seconds
+RULES = ((PAPER, IMAGES), (RELEASE, IMAGES // 6), (WSOL, IMAGES // 2))
 
 
 def small_maps() -> np.ndarray:
@@ -45,8 +42,10 @@ def small_maps() -> np.ndarray:
     rows, columns = np.mgrid[:14, :14]
     maps = rng.random((IMAGES, 6, 14, 14)) * 0.3
     for heatmap in maps.reshape(-1, 14, 14):
-        for y, x, width in rng.uniform((0, 0, 1), (14, 14, 4), (rng.integers(1, 4), 3)):
-            heatmap += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * width**2))
+        places = rng.uniform((0, 0, 1), (14, 14, 4), (rng.integers(1, 4), 3))
+        for y, x, width in places:
+            distance = (rows - y) ** 2 + (columns - x) ** 2
+            heatmap += np.exp(-distance / (2 * width**2))
     return maps.astype(np.float32)
 
 
@@ -56,42 +55,52 @@ def rows() -> Iterator[Row]:
     if [paper_box(heatmap) for heatmap in heatmaps] != [_labelled(heatmap) for heatmap in heatmaps]:
         raise AssertionError("paper_box differs from the labelling: nothing was timed")
     yield beside(
-        "boxes", f"paper_box of 24 maps {WIDTH}×{HEIGHT}", "scipy label + find_objects, equal",
-        (lambda: [paper_box(h) for h in heatmaps], lambda: [_labelled(h) for h in heatmaps]), 24, "maps/s", "≥ 2",
-    )  # fmt: skip
+        part="boxes",
+        what=f"paper_box of 24 maps {WIDTH}×{HEIGHT}",
+        peer="scipy label + find_objects, equal",
+        ours=lambda: [paper_box(heatmap) for heatmap in heatmaps],
+        theirs=lambda: [_labelled(heatmap) for heatmap in heatmaps],
+        count=24,
+        unit="maps/s",
+        wanted="≥ 2",
+    )
     stored = [eight_bit(heatmap) for heatmap in heatmaps]
     yield beside(
-        "boxes", f"release_boxes of 24 maps {WIDTH}×{HEIGHT}",
-        "OpenCV's exact distance transforms of the whole maps alone",
-        (lambda: [release_boxes(h) for h in stored], lambda: [_depths(h) for h in stored]),
-        24, "maps/s", "≥ 1",
-    )  # fmt: skip
+        part="boxes",
+        what=f"release_boxes of 24 maps {WIDTH}×{HEIGHT}",
+        peer="OpenCV's exact distance transforms of the whole maps alone",
+        ours=lambda: [release_boxes(heatmap) for heatmap in stored],
+        theirs=lambda: [_depths(heatmap) for heatmap in stored],
+        count=24,
+        unit="maps/s",
+        wanted="≥ 1",
+    )
     if not hasattr(os, "sched_setaffinity"):  # macOS, which lets nobody choose the cores
         return
     everywhere = os.sched_getaffinity(0)
-    two, one = sorted(everywhere)[:2], sorted(everywhere)[:1]
-    for name, (protocol, images) in RULES.items():
-        what = f"{name}: boxes of {images} images {WIDTH}×{HEIGHT}, six maps each, on two cores"
-        times = by_turns(
-            [
-                lambda p=protocol, n=images: _draw(maps[:n], p, two),
-                lambda p=protocol, n=images: _draw(maps[:n], p, one),
-                lambda p=protocol, n=images: _halves(maps[:n], p, two),
-            ],
-            rounds=5,
-        )
+    two = sorted(everywhere)[:2]
+    one = two[:1]
+    for protocol, images in RULES:
+        some = maps[:images]
+        works = [
+            partial(_draw, some, protocol, two),
+            partial(_draw, some, protocol, one),
+            partial(_halves, some, protocol, two),
+        ]
+        times = by_turns(works, rounds=5)
+        what = f"{protocol.name}: boxes of {images} images {WIDTH}×{HEIGHT}, six maps each"
         for peer, place, wanted in (
             ("on one core", 1, "≥ 1.7"),
             ("two processes that share nothing", 2, "≥ 0.9"),
         ):
             yield row(
-                "boxes",
-                what,
-                peer,
-                [[of[0], of[place]] for of in times],
-                images,
-                "images/s",
-                wanted,
+                part="boxes",
+                what=f"{what}, on two cores",
+                peer=peer,
+                times=[[of_round[0], of_round[place]] for of_round in times],
+                count=images,
+                unit="images/s",
+                wanted=wanted,
             )
     os.sched_setaffinity(0, everywhere)
 
@@ -106,9 +115,7 @@ def _draw(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
 
 
 def _halves(maps: np.ndarray, protocol: ProtocolConfig, cores: list[int]) -> None:
-    """The same boxes, half by each of two processes that give nothing back: what the cores give at
-    all.
-    """
+    """The same boxes, half by each of two processes that give nothing back."""
     os.sched_setaffinity(0, cores)
     processes = []
     for half in (maps[::2], maps[1::2]):
@@ -132,13 +139,17 @@ def _wanted(protocol: ProtocolConfig) -> tuple[str, object]:
 
 def _batch_and_split(maps: np.ndarray) -> tuple[MapBatch, Split]:
     count = len(maps)
-    boxes, starts = np.tile([100, 100, 299, 299], (count, 1)), np.arange(count + 1)
     batch = MapBatch(
-        np.arange(count), np.tile(np.arange(5), (count, 1)), np.tile([WIDTH, HEIGHT], (count, 1)),
+        np.arange(count),
+        np.tile(np.arange(5), (count, 1)),
+        np.tile([WIDTH, HEIGHT], (count, 1)),
         {"cam": maps[:, None]},
-    )  # fmt: skip
+    )
+    boxes = np.tile([100, 100, 299, 299], (count, 1))
+    starts = np.arange(count + 1)
+    labels = np.zeros(count, int)
     images = Files(Path(), np.arange(count))
-    return batch, Split(images, np.zeros(count, int), boxes, starts, ["n1"], ["thing"])
+    return batch, Split(images, labels, boxes, starts, ["n1"], ["thing"])
 
 
 def _depths(heatmap: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""An evaluation from JPEGs to scored boxes beside its parts alone, and again from kept maps."""
+"""An evaluation from JPEGs to scored boxes beside its parts alone, and again from cached maps."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -17,20 +17,20 @@ from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import Evaluation, localization_specs, open_evaluations
 from cam_repro.networks import build_network
 from cam_repro.reporting.figures import draw_result
-from cam_repro.throughput import write_pictures
+from cam_repro.throughput import write_images
 from cam_repro.training.checkpoint import CHECKPOINT
 
 FEW = 64  # images of the network that takes longest
 
 
 def rows(tree: Path, work: Path) -> Iterator[Row]:
-    """The network is loaded before, and every rescoring asks for a threshold that was not yet
-    scored.
-    """
+    """The network is loaded before, and every rescoring has a threshold that was not scored yet."""
     config = configured(tree, work, "model=alexnet_gap", "data.name=bench")
     _checkpoint(config)
     (evaluation,) = open_evaluations(config)
-    split, network, rules = evaluation.split, evaluation.trained.network, _new_rules(config)
+    split = evaluation.split
+    network = evaluation.trained.network
+    rules = _new_rules(config)
     batch_size = config.eval_batch_size
     decoded = next(evaluation_batches(split, 224, batch_size)).pixels
 
@@ -50,39 +50,44 @@ def rows(tree: Path, work: Path) -> Iterator[Row]:
         _localized(evaluation, protocol=next(rules))
 
     times = by_turns([whole, decode, forward, rescore], rounds=5)
-    what = f"evaluation of {len(split)} JPEGs, five boxes each, scored and written"
-    pairs = [[whole_, sum(alone)] for whole_, *alone in times]
     yield row(
-        "evaluation",
-        what,
-        "decoding, forward, boxes and scores in turn",
-        pairs,
-        len(split),
-        "images/s",
-        "≤ 1.10",
+        part="evaluation",
+        what=f"evaluation of {len(split)} JPEGs, five boxes each, scored and written",
+        peer="decoding, forward, boxes and scores in turn",
+        times=[[together, sum(alone)] for together, *alone in times],
+        count=len(split),
+        unit="images/s",
+        wanted="≤ 1.10",
     )
-    yield _from_kept_maps(work)
+    yield _from_cached_maps(work)
 
 
-def _from_kept_maps(work: Path) -> Row:
+def _from_cached_maps(work: Path) -> Row:
     """Of the paper's main network."""
-    write_pictures(work / "few", 10, FEW)
+    write_images(work / "few", 10, FEW)
     config = configured(work / "few", work, "model=vgg_gap", "data.name=few")
     _checkpoint(config)
     (evaluation,) = open_evaluations(config)
     fresh = min(seconds(lambda: _localized(evaluation, force=True)) for _ in range(2))
     rules = _new_rules(config)
-    pairs = [
-        [seconds(lambda: _localized(evaluation, protocol=next(rules))), fresh] for _ in range(5)
-    ]
-    what = f"vgg_gap: a second rule on kept maps of {FEW} images"
+    times = []
+    for _ in range(5):
+        again = seconds(lambda: _localized(evaluation, protocol=next(rules)))
+        times.append([again, fresh])
     return row(
-        "evaluation", what, "a fresh evaluation (faster of two)", pairs, FEW, "images/s", "≥ 20"
+        part="evaluation",
+        what=f"vgg_gap: a second rule on cached maps of {FEW} images",
+        peer="a fresh evaluation (faster of two)",
+        times=times,
+        count=FEW,
+        unit="images/s",
+        wanted="≥ 20",
     )
 
 
 def _new_rules(config: Config) -> Iterator[ProtocolConfig]:
-    return (replace(config.protocol, threshold=0.2 + k / 1000) for k in count(1))
+    for number in count(1):
+        yield replace(config.protocol, threshold=0.2 + number / 1000)
 
 
 def _localized(evaluation: Evaluation, **changes: object) -> None:
@@ -95,11 +100,9 @@ def _localized(evaluation: Evaluation, **changes: object) -> None:
 def configured(tree: Path, work: Path, *overrides: str) -> Config:
     register_schema()
     where = [f"{key}={work / key}" for key in ("runs", "results", "cache")]
+    data = ["data=ilsvrc", f"data.root={tree}", "device=cpu"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        raw = compose(
-            "config",
-            overrides=["data=ilsvrc", f"data.root={tree}", "device=cpu", *where, *overrides],
-        )
+        raw = compose("config", overrides=[*data, *where, *overrides])
     return validated(raw)
 
 
@@ -109,6 +112,5 @@ def _checkpoint(config: Config) -> None:
     path = Path(config.runs) / config.data.name / config.model.name / CHECKPOINT
     path.parent.mkdir(parents=True)
     network = build_network(config.model, len(wnids))
-    torch.save(
-        {"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}, path
-    )
+    state = {"network": network.state_dict(), "model": asdict(config.model), "wnids": wnids}
+    torch.save(state, path)

@@ -1,6 +1,7 @@
-"""JPEG → what the network sees, on one core, beside torchvision's classification reference recipe."""
+"""JPEG → what the network sees, on one core, beside torchvision's reference recipe."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,8 @@ VIEWS = {
     "center_crop": (center_crop, [transforms.Resize(256), transforms.CenterCrop(224)]),
     "squash": (squash, [transforms.Resize((224, 224))]),
 }
-RECIPE = RecipeConfig(
-    name="reference", crop="resized", crop_area=0.08
-)  # RandomResizedCrop's own distribution
+# RandomResizedCrop's own distribution
+RECIPE = RecipeConfig(name="reference", crop="resized", crop_area=0.08)
 
 
 def rows(tree: Path) -> Iterator[Row]:
@@ -31,14 +31,14 @@ def rows(tree: Path) -> Iterator[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    yield _row(
-        "training crops", paths, lambda picture: training_crop(picture, 224, RECIPE, rng), TRAINING
-    )
+
+    def crop(image: np.ndarray) -> np.ndarray:
+        return training_crop(image, 224, RECIPE, rng)
+
+    yield _row("training crops", paths, crop, TRAINING)
     for name, (view, steps) in VIEWS.items():
         recipe = transforms.Compose([*steps, *NORMALISED])
-        yield _row(
-            f"evaluation view {name}", paths, lambda picture, view=view: view(picture, 224), recipe
-        )
+        yield _row(f"evaluation view {name}", paths, partial(view, size=224), recipe)
     torch.set_num_threads(threads)
 
 
@@ -49,14 +49,20 @@ def _row(
     recipe: transforms.Compose,
 ) -> Row:
     return beside(
-        "input", f"{what} 224, uint8 batch, one core", "torchvision's reference: PIL, ToTensor, Normalize",
-        (lambda: _uint8(crop(read_image(path)) for path in paths), lambda: _reference(paths, recipe)),
-        len(paths), "images/s", "≥ 1.6",
-    )  # fmt: skip
+        part="input",
+        what=f"{what} 224, uint8 batch, one core",
+        peer="torchvision's reference: PIL, ToTensor, Normalize",
+        ours=lambda: _uint8(paths, crop),
+        theirs=lambda: _reference(paths, recipe),
+        count=len(paths),
+        unit="images/s",
+        wanted="≥ 1.6",
+    )
 
 
-def _uint8(crops: Iterator[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(list(crops)))
+def _uint8(paths: list[Path], crop: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+    crops = [crop(read_image(path)) for path in paths]
+    return torch.from_numpy(np.stack(crops))
 
 
 def _reference(paths: list[Path], recipe: transforms.Compose) -> torch.Tensor:

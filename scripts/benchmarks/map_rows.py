@@ -1,8 +1,7 @@
-"""Class activation maps of the five best classes beside the plain forward pass and beside other
-packages.
-"""
+"""Maps of the five best classes beside the plain forward pass and beside other packages."""
 
 from collections.abc import Iterator
+from functools import partial
 from math import nan
 
 import torch
@@ -11,7 +10,8 @@ from benchmarks.timing import Row, beside
 from cam_repro.localization.methods import predict
 from cam_repro.networks import CamNetwork, build_network
 
-BATCH, CLASSES = 16, 5
+BATCH = 16
+CLASSES = 5
 
 
 def rows() -> Iterator[Row]:
@@ -19,10 +19,16 @@ def rows() -> Iterator[Row]:
         network = build_network(name, num_classes=1000).eval()
         images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         yield beside(
-            "maps", f"{name}: forward with the maps of {CLASSES} classes", "plain forward",
-            (lambda n=network, x=images: predict(n, x), lambda n=network, x=images: _forward(n, x)),
-            BATCH, "images/s", "≤ 1.05", rounds=21,
-        )  # fmt: skip
+            part="maps",
+            what=f"{name}: forward with the maps of {CLASSES} classes",
+            peer="plain forward",
+            ours=partial(predict, network, images),
+            theirs=partial(_forward, network, images),
+            count=BATCH,
+            unit="images/s",
+            wanted="≤ 1.05",
+            rounds=21,
+        )
     yield from _peers(network, images)
 
 
@@ -39,29 +45,33 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
         except ImportError as error:
             print(f"{name} cannot be imported ({error}); `make bench` installs it")
             yield Row(
-                "maps",
-                f"resnet18: the same {CLASSES} maps",
-                name,
-                "maps/s",
-                nan,
-                nan,
-                nan,
-                (nan, nan),
-                wanted,
+                part="maps",
+                what=f"resnet18: the same {CLASSES} maps",
+                peer=name,
+                unit="maps/s",
+                rate=nan,
+                peer_rate=nan,
+                ratio=nan,
+                spread=(nan, nan),
+                wanted=wanted,
             )
             continue
         _refuse_difference(name, _relu_and_scaled(ours.maps["cam"][:, 0]), _relu_and_scaled(theirs))
         yield beside(
-            "maps", f"resnet18: the same {CLASSES} maps, equal", name,
-            (lambda: predict(network, images), lambda peer=peer: peer(network, images, ours.classes)),
-            BATCH * CLASSES, "maps/s", wanted, rounds=5,
-        )  # fmt: skip
+            part="maps",
+            what=f"resnet18: the same {CLASSES} maps, equal",
+            peer=name,
+            ours=partial(predict, network, images),
+            theirs=partial(peer, network, images, ours.classes),
+            count=BATCH * CLASSES,
+            unit="maps/s",
+            wanted=wanted,
+            rounds=5,
+        )
 
 
 def _grad_cam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """One forward and one backward pass a class; its resizing to the picture is left out in its
-    favour.
-    """
+    """One forward and one backward pass a class, without its resizing of the maps to the image."""
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -69,11 +79,11 @@ def _grad_cam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) 
         def get_target_width_height(self, input_tensor: torch.Tensor) -> None:
             return None
 
+    columns = []
     with Small(network, [_last_layer(network)]) as method:
-        columns = [
-            torch.from_numpy(method(images, [ClassifierOutputTarget(c) for c in column]))
-            for column in classes.T.tolist()
-        ]
+        for column in classes.T.tolist():
+            targets = [ClassifierOutputTarget(of_image) for of_image in column]
+            columns.append(torch.from_numpy(method(images, targets)))
     return torch.stack(columns, 1)
 
 
@@ -81,11 +91,12 @@ def _torchcam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) 
     """One forward pass, then its map of one class for each image at a time."""
     from torchcam.methods import CAM
 
+    columns = []
     with torch.inference_mode(), CAM(network, _last_layer(network), network.classifier) as method:
         scores = network(images)
-        columns = [
-            method(column, scores, normalized=False)[0].clone() for column in classes.T.tolist()
-        ]
+        for column in classes.T.tolist():
+            (maps,) = method(column, scores, normalized=False)
+            columns.append(maps.clone())
     return torch.stack(columns, 1)
 
 

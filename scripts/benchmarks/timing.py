@@ -46,33 +46,55 @@ def seconds(work: Work) -> float:
 
 
 def by_turns(works: list[Work], rounds: int) -> list[list[float]]:
-    """Each round times every work once, after one round that does not count: -> rounds × works,
-    seconds.
-    """
+    """Seconds, rounds × works: each round times every work once, after one that does not count."""
     for work in works:
         work()
     return [[seconds(work) for work in works] for _ in range(rounds)]
 
 
 def beside(
-    part: str, what: str, peer: str, works: tuple[Work, Work], count: int, unit: str, wanted: str,
-    *, rounds: int = 7, note: str = "",
-) -> Row:  # fmt: skip
+    *,
+    part: str,
+    what: str,
+    peer: str,
+    ours: Work,
+    theirs: Work,
+    count: int,
+    unit: str,
+    wanted: str,
+    rounds: int = 7,
+) -> Row:
     """Ours and the peer's by turns, `count` units each."""
-    return row(part, what, peer, by_turns(list(works), rounds), count, unit, wanted, note)
+    times = by_turns([ours, theirs], rounds)
+    return row(part=part, what=what, peer=peer, times=times, count=count, unit=unit, wanted=wanted)
 
 
 def row(
-    part: str, what: str, peer: str, times: list[list[float]], count: int, unit: str, wanted: str, note: str = ""
-) -> Row:  # fmt: skip
+    *,
+    part: str,
+    what: str,
+    peer: str,
+    times: list[list[float]],
+    count: int,
+    unit: str,
+    wanted: str,
+) -> Row:
     """Of a list of seconds (ours, the peer's), `count` units each.
 
     The ratio is how many times the peer's rate ours is where that should be at least something (≥),
     and what ours takes in times of what the peer takes where that should be at most something (≤).
     """
-    ratios = [theirs / ours if wanted.startswith("≥") else ours / theirs for ours, theirs in times]
-    ours, theirs = (median(column) for column in zip(*times, strict=True))
-    spread = min(ratios), max(ratios)
+    ratios = []
+    for ours, theirs in times:
+        ratios.append(theirs / ours if wanted.startswith("≥") else ours / theirs)
     return Row(
-        part, what, peer, unit, count / ours, count / theirs, median(ratios), spread, wanted, note
+        part=part,
+        what=what,
+        peer=peer,
+        unit=unit,
+        rate=count / median(ours for ours, _ in times),
+        peer_rate=count / median(theirs for _, theirs in times),
+        ratio=median(ratios),
+        spread=(min(ratios), max(ratios)),
+        wanted=wanted,
     )

@@ -9,7 +9,7 @@ from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, Decoders, training_batches
 from cam_repro.distributed import join_world
-from cam_repro.training.loop import starting_network, take_step
+from cam_repro.training.loop import starting_network, train_step
 from cam_repro.training.solver import build_optimizer
 
 STEPS = {112: 12, 224: 5}  # pixels a side: steps a round
@@ -22,19 +22,16 @@ def rows(work: Path) -> Iterator[Row]:
 
 
 def _row(work: Path, size: int, steps: int) -> Row:
-    """Training's own step on the batches of its own loader, in the midst of an epoch, and on one
-    batch in memory.
-    """
-    config = configured(
-        work / "shapes", work, "data=shapes", "model=alexnet_gap", "data.generate.train=640", "data.generate.val=20",
-    )  # fmt: skip
+    """Training's step on the batches of its loader, in mid-epoch, and on one batch in memory."""
+    shapes = ("data=shapes", "data.generate.train=640", "data.generate.val=20")
+    config = configured(work / "shapes", work, *shapes, "model=alexnet_gap")
     with join_world("cpu") as world, Decoders() as decoders:
         split = load_split(config.data, "train", work / "cache", world)
         network, _ = starting_network(config, len(split.wnids), world, resumes=False)
         optimizer = build_optimizer(network, config.recipe, fused=False)
 
         def step(batches: Iterator[Batch]) -> None:
-            take_step(network, optimizer, next(batches), config.recipe, len(split), world)
+            train_step(network, optimizer, next(batches), config.recipe, len(split), world)
 
         def stepping(batches: Iterator[Batch], first: int) -> float:
             took = [seconds(lambda: step(batches)) for _ in range(first + steps)]
@@ -46,8 +43,16 @@ def _row(work: Path, size: int, steps: int) -> Row:
             )
 
         in_memory = repeat(next(loaded(0)))
-        times = [[stepping(loaded(epoch), FIRST), stepping(in_memory, 0)] for epoch in range(6)][1:]
-    what, images = f"alexnet_gap on shapes at {size}, from JPEGs", steps * config.recipe.batch_size
+        times = []
+        for epoch in range(6):
+            from_jpegs = stepping(loaded(epoch), FIRST)
+            times.append([from_jpegs, stepping(in_memory, 0)])
     return row(
-        "training", what, "the same steps, batch in memory", times, images, "images/s", "≥ 0.95"
+        part="training",
+        what=f"alexnet_gap on shapes at {size}, from JPEGs",
+        peer="the same steps, batch in memory",
+        times=times[1:],  # the first round does not count
+        count=steps * config.recipe.batch_size,
+        unit="images/s",
+        wanted="≥ 0.95",
     )

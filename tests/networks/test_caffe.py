@@ -1,6 +1,4 @@
-"""Caffe's networks and files, held against OpenCV's own reader of both: what it makes of them is
-not our code.
-"""
+"""Caffe's networks and files, held against OpenCV's reader of both, which is not our code."""
 
 from __future__ import annotations
 
@@ -162,18 +160,39 @@ def claims(dims: list[int]) -> Callable[[Path], object]:
 
 ONE = np.ones((1, 1), np.float32)
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (changed(lambda content: content[:-1000]), "cannot be read (DecodeError): it is damaged"),
+    "truncated": (
+        changed(lambda content: content[:-1000]),
+        "cannot be read (DecodeError): it is damaged",
+    ),
     "empty": (lambda path: path.touch(), "cannot be read: there is no layer with weights in it"),
-    "of 3 GB": (lambda path: path.open("wb").truncate(3 * 10**9), "has 3.0 GB, a .caffemodel of a network here"),
-    "a layer missing": (changed(lambda content: content.replace(b"conv7", b"conv8")), "conv7.bias (none here, [512]"),
-    "a layer without groups": (without_groups, "among them conv4.weight ([384, 384, 3, 3] here, [384, 192, 3, 3] in"),
-    "a shape to fill all memory": (claims([2**31, 2**31]), "the weight of 'conv1' has 2 numbers for a shape of [21474"),
+    "of 3 GB": (
+        lambda path: path.open("wb").truncate(3 * 10**9),
+        "has 3.0 GB, a .caffemodel of a network here",
+    ),
+    "a layer missing": (
+        changed(lambda content: content.replace(b"conv7", b"conv8")),
+        "conv7.bias (none here, [512]",
+    ),
+    "a layer without groups": (
+        without_groups,
+        "among them conv4.weight ([384, 384, 3, 3] here, [384, 192, 3, 3] in",
+    ),
+    "a shape to fill all memory": (
+        claims([2**31, 2**31]),
+        "the weight of 'conv1' has 2 numbers for a shape of [21474",
+    ),
     "a shape below zero": (claims([2**64 - 1, 2**64 - 2]), "has 2 numbers for a shape of [-1, -2]"),
     "half a number": (holds(field(7, field(5, b"123"))), "cannot be read (ValueError)"),
-    "a name of no letters": (holds(field(1, b"\xff") + field(7, blob(ONE, NEW))), "cannot be read (TypeError)"),
+    "a name of no letters": (
+        holds(field(1, b"\xff") + field(7, blob(ONE, NEW))),
+        "cannot be read (TypeError)",
+    ),
     "masses of empty blobs": (holds(field(7, b"") * 200_000), "more than 100,000 fields"),
-    "a number without an end": (holds(field(7, field(7, field(1, b"\x80" * 20)))), "cannot be read (DecodeError)"),
-}  # fmt: skip
+    "a number without an end": (
+        holds(field(7, field(7, field(1, b"\x80" * 20)))),
+        "cannot be read (DecodeError)",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", DAMAGED)

@@ -1,6 +1,4 @@
-"""Settings that a network cannot have, each refused in one line when it is built; and the smallest
-picture it takes.
-"""
+"""Settings that a network cannot have, refused when it is built; the smallest image it takes."""
 
 from __future__ import annotations
 
@@ -24,13 +22,14 @@ SMALLEST = {  # pixels a side, cut for a new head and as it is
 
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("name", SMALLEST)
-def test_a_picture_that_is_too_small_is_answered_with_the_smallest(name: str, native: bool) -> None:
+def test_an_image_that_is_too_small_is_answered_with_the_smallest(name: str, native: bool) -> None:
     model, smallest = ModelConfig("any", name, native=native), SMALLEST[name][native]
     check_size(model, "protocol.size", smallest)
     check_size(model, "recipe.sizes", [smallest, smallest + 1])
     check_size(model, "protocol.size", None)
     if smallest > 1:
-        line = rf"recipe.sizes=\[{smallest - 1},300\] is too small .* takes {smallest} pixels a side or more"
+        asked = rf"recipe.sizes=\[{smallest - 1},300\]"
+        line = f"{asked} is too small .* takes {smallest} pixels a side or more"
         with pytest.raises(UserError, match=line):
             check_size(model, "recipe.sizes", [smallest - 1, 300])
 

@@ -1,5 +1,6 @@
-"""Damaged and wrong files of weights: each ends in one line that says what to do, and none is ever
-run.
+"""Damaged and wrong files of weights.
+
+Each ends in one line that says what to do, and none is ever run.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ WNIDS = [f"n0000000{label}" for label in range(6)]
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    """A run's folder as `make train` leaves it, as far as its weights go, the classes' names, and a
-    picture.
-    """
+    """A run's folder as `make train` leaves it, as far as its weights and classes go; an image."""
     model, folder = model_config("squeezenet", input_size=64), tmp_path / "runs/shapes/squeezenet"
     trained_on = {"root": str(tmp_path)}
     write_checkpoint(

@@ -19,8 +19,11 @@ from cam_repro.networks.trunks import BACKBONES, backbone
 
 @pytest.mark.parametrize("name", names_in("model"))
 def test_maps_scores_and_weights_of_each_network_belong_together(name: str) -> None:
-    """The maps come after a ReLU; the mean of a class's activation map is its score less its bias,
-    but where the largest value is pooled; a score's gradient reaches maps and picture."""
+    """The maps come after a ReLU, and a score's gradient reaches maps and image.
+
+    The mean of a class's activation map is its score less its bias, but where the largest value is
+    pooled.
+    """
     torch.manual_seed(0)
     network = build_network(name, num_classes=5).eval()
     assert network.untrained == "every layer" and network.num_classes == 5
@@ -74,17 +77,12 @@ def test_alexnet_star_has_the_releases_layers_after_conv4() -> None:
     pools = [m for m in network.head if isinstance(m, nn.MaxPool2d)]
     assert [(m.kernel_size, m.stride) for m in pools] == [(3, 1)]
     assert network.dropout.p == 0.5
-    assert [m.out_channels for m in network.trunk.modules() if isinstance(m, nn.Conv2d)] == [
-        64,
-        192,
-        384,
-        256,
-    ]
+    convolutions = [m for m in network.trunk.modules() if isinstance(m, nn.Conv2d)]
+    assert [convolution.out_channels for convolution in convolutions] == [64, 192, 384, 256]
 
 
-@pytest.mark.parametrize(
-    "name", ["vgg_gap", "alexnetplus_cam_caffe"]
-)  # the second's pixels are Caffe's, of 0…255
+# The second's pixels are Caffe's, of 0…255
+@pytest.mark.parametrize("name", ["vgg_gap", "alexnetplus_cam_caffe"])
 def test_he_initialisation_keeps_the_scale_of_networks_without_batch_norm(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, num_classes=3).eval()

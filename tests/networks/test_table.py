@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cam_repro.config import CONFIGS, model_config, names_in
-from cam_repro.networks.sizes import maps_of, without_numbers
+from cam_repro.networks.sizes import on_meta_device, shape_of_maps
 from cam_repro.networks.trunks import backbone
 from cam_repro.reporting.paper import TABLE1
 
@@ -14,20 +14,18 @@ HEADINGS = ("model=", "network", "maps K×h×w", "at input", "filter", "paramete
 
 @pytest.fixture(scope="module")
 def table() -> str:
-    """Every network of configs/model/ as a row of a Markdown table, for 1000 classes at its own
-    input size.
+    """Every network of configs/model/ as a row of a Markdown table.
+
+    For 1000 classes at its own input size.
     """
     rows = [HEADINGS, ["---"] * len(HEADINGS)]
     for name in names_in("model"):
-        config, first_line = (
-            model_config(name),
-            (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()[0],
-        )
-        title = first_line.removeprefix("# ").partition(":")[
-            0
-        ]  # each file opens with "# <title>: <what it is>"
-        network = without_numbers(config)
-        maps = "×".join(map(str, maps_of(network, config.input_size)))
+        config = model_config(name)
+        first_line, *_ = (CONFIGS / "model" / f"{name}.yaml").read_text().splitlines()
+        # Each file opens with "# <title>: <what it is>"
+        title, _, _ = first_line.removeprefix("# ").partition(":")
+        network = on_meta_device(config)
+        maps = "×".join(map(str, shape_of_maps(network, config.input_size)))
         millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         cam = f"no: {network.cam_obstacle}" if network.cam_obstacle else "yes"
         interpolation = backbone(config.backbone).interpolation()

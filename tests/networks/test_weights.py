@@ -206,3 +206,12 @@ def test_the_hash_is_of_the_very_bytes_that_were_read(
     monkeypatch.setattr(Path, "read_bytes", read_and_replace)
     weights = read_weights(path, "squeezenet1_0")
     assert (weights.sha256, weights.tensors) == (before, {"weight": torch.zeros(1)})
+
+
+def test_layers_behind_the_cut_need_not_be_there() -> None:
+    whole = WHOLE["alexnet"]()
+    trunk = {key: of for key, of in whole.state_dict().items() if key.startswith("features.")}
+    network = build_network("alexnet_gap", 4, replace(weights_of(whole), tensors=trunk))
+    assert torch.equal(network.trunk[0][0].weight, whole.features[0].weight)
+    with pytest.raises(UserError, match="4 layers differ, among them classifier.1"):
+        build_network("alexnet", 1000, replace(weights_of(whole), tensors=trunk))

@@ -127,9 +127,7 @@ def test_damaged_checkpoints_alone_are_refused_not_overwritten(
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int, int], None]:
-    """fails(call, name, number, times): the next so many calls for files of that name end in the
-    system's error.
-    """
+    """fails(call, name, number, times): the next calls for files of that name end in an error."""
     monkeypatch.setattr(files, "WAITS", (0.0, 0.0, 0.0))
 
     def fail(call: str, name: str, number: int, times: int) -> None:
@@ -288,8 +286,12 @@ def test_a_file_system_without_locks_is_named(
 
 
 def test_resuming_under_other_settings_names_them(tmp_path: Path) -> None:
-    before, folder = checkpoint.what_matters(config(seed=1)), tmp_path / "my runs"
-    advice = f"set them back, or train another run, from its weights if you like: name=another 'weights={folder}/chec"
+    before = checkpoint.settings_that_matter(config(seed=1))
+    folder = tmp_path / "my runs"
+    advice = (
+        "set them back, or train another run, from its weights if you like: "
+        f"name=another 'weights={folder}/chec"
+    )
     changes = {
         "seed": 2,
         "weights": "a.pth",
@@ -318,4 +320,4 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
         now.data, download=DownloadConfig(images="http://here", images_checksum="md5:0"), workers=3
     )
     now.protocol.name, now.recipe.compile = "release", not now.recipe.compile
-    checkpoint.refuse_other_settings(tmp_path, checkpoint.what_matters(config(seed=1)), now)
+    checkpoint.refuse_other_settings(tmp_path, checkpoint.settings_that_matter(config(seed=1)), now)

@@ -24,9 +24,9 @@ from cam_repro.data import open_split, views
 from cam_repro.data.loaders import epoch_order, training_batches
 from cam_repro.distributed import World
 from cam_repro.networks import build_network
-from cam_repro.training.loop import is_as_a_guess, take_step, train
+from cam_repro.training.loop import is_like_guessing, train, train_step
+from cam_repro.training.preemption import Preemption
 from cam_repro.training.solver import build_optimizer
-from cam_repro.training.stopping import Stopping
 from cam_repro.training.validation import validate
 
 
@@ -40,23 +40,27 @@ def config(folder: Path, root: Path, model: str = "squeezenet_gap", **recipe: ob
         "weight_decay": 0.0,
     }
     return Config(
-        model=replace(model_config(model), input_size=64), data=DataConfig(name="tiny", root=str(root), workers=0),
-        recipe=RecipeConfig(name="tiny", **(tiny | recipe)), runs=str(folder / "runs"), cache=str(folder), device="cpu",
+        model=replace(model_config(model), input_size=64),
+        data=DataConfig(name="tiny", root=str(root), workers=0),
+        recipe=RecipeConfig(name="tiny", **(tiny | recipe)),
+        runs=str(folder / "runs"),
+        cache=str(folder),
+        device="cpu",
         weights="none",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
 def broken(tiny_shapes: Path, tmp_path: Path) -> Path:
-    """The tiny data set without one readable train picture."""
+    """The tiny data set without one readable train image."""
     root = shutil.copytree(tiny_shapes, tmp_path / "tree")
-    for picture in (root / "ILSVRC/Data/CLS-LOC/train").glob("*/*.JPEG"):
-        picture.write_bytes(b"\xff\xd8")
+    for image in (root / "ILSVRC/Data/CLS-LOC/train").glob("*/*.JPEG"):
+        image.write_bytes(b"\xff\xd8")
     return root
 
 
 @pytest.mark.parametrize("model", ["squeezenet_gap", "resnet18"])
-def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
+def test_a_batch_without_a_readable_image_is_a_step_without_gradient(
     broken: Path, tmp_path: Path, model: str
 ) -> None:
     """In a network with batch norm too, whose statistics stay what they are."""
@@ -66,12 +70,8 @@ def test_a_batch_without_a_readable_picture_is_a_step_without_gradient(
     batch = next(training_batches(split, settings.recipe, 64, seed=0, epoch=0, workers=0))
     assert len(batch) == 0 and len(batch.corrupt) == 8
     optimizer = build_optimizer(network, settings.recipe, fused=False)
-    assert take_step(network, optimizer, batch, settings.recipe, len(split), ALONE).tolist() == [
-        0,
-        0,
-        0,
-        8,
-    ]
+    sums = train_step(network, optimizer, batch, settings.recipe, len(split), ALONE)
+    assert sums.tolist() == [0, 0, 0, 8]
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
@@ -84,7 +84,7 @@ def test_a_batch_of_which_one_image_can_be_read_is_a_step(broken: Path, tmp_path
     batch = next(training_batches(split, settings.recipe, 32, seed=0, epoch=0, workers=0))
     assert len(batch) == 1 and len(batch.corrupt) == 7
     optimizer = build_optimizer(network, settings.recipe, fused=False)
-    sums = take_step(network, optimizer, batch, settings.recipe, len(split), ALONE)
+    sums = train_step(network, optimizer, batch, settings.recipe, len(split), ALONE)
     loss, _, shown, corrupt = sums.tolist()
     assert loss > 0 and (shown, corrupt) == (1, 7)
 
@@ -105,7 +105,7 @@ def test_crops_that_the_network_does_not_take_are_refused_before_the_first_step(
     assert not list((tmp_path / "runs").rglob("*.jsonl"))
 
 
-def test_an_epoch_without_a_readable_picture_ends_the_run(
+def test_an_epoch_without_a_readable_image_ends_the_run(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(UserError, match="not one train image of the epoch could be read"):
@@ -113,16 +113,12 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(
     assert capsys.readouterr().out.count("skipped: ") == 56  # of 60, in whole batches of 8
 
 
-def test_a_corrupt_val_picture_ends_the_run_by_name_before_the_first_step(
+def test_a_corrupt_val_image_ends_the_run_by_name_before_the_first_step(
     tiny_shapes: Path, tmp_path: Path
 ) -> None:
-    root, settings = (
-        shutil.copytree(tiny_shapes, tmp_path / "tree"),
-        config(tmp_path, tmp_path / "tree"),
-    )
-    settings.eval_batch_size = (
-        2  # the last picture is not among the first batches, but its map is shown
-    )
+    root = shutil.copytree(tiny_shapes, tmp_path / "tree")
+    settings = config(tmp_path, root)
+    settings.eval_batch_size = 2  # the last image is not in the first batches, but its map is shown
     (root / "ILSVRC/Data/CLS-LOC/val/shapes_val_00000020.JPEG").write_bytes(b"\xff\xd8")
     with pytest.raises(UserError, match="corrupt image .*shapes_val_00000020"):
         train(settings)
@@ -148,8 +144,8 @@ def write_pets(root: Path, shade: int) -> Path:
         for number, name in enumerate(("cat", "dog")):
             (root / split / name).mkdir(parents=True)
             for image in range(images):
-                picture = Image.new("RGB", (40, 30), (shade, 100 * number, image))
-                picture.save(root / split / name / f"{name}{image:02d}.bmp")
+                drawn = Image.new("RGB", (40, 30), (shade, 100 * number, image))
+                drawn.save(root / split / name / f"{name}{image:02d}.bmp")
     return root
 
 
@@ -161,8 +157,9 @@ def of_pets(folder: Path, root: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose runs/images/ was stopped on v1/images after one step; tests must not change
-    it.
+    """A folder whose runs/images/ was stopped on v1/images after one step.
+
+    Tests must not change it.
     """
     folder = tmp_path_factory.mktemp("stopped")
     stop_after_a_step(of_pets(folder, write_pets(folder / "v1/images", 10)))
@@ -176,11 +173,12 @@ def checkpoint_of(folder: Path) -> Path:
 def test_a_run_stopped_on_one_folder_does_not_go_on_with_another_of_its_name(
     stopped: Path, tmp_path: Path
 ) -> None:
-    before, v2 = checkpoint_of(stopped).read_bytes(), write_pets(tmp_path / "v2/images", 200)
+    before = checkpoint_of(stopped).read_bytes()
+    v2 = write_pets(tmp_path / "v2/images", 200)
     said = (
-        f"was trained on the images of {stopped / 'v1/images'}, and {v2} has others: 60 with other "
-        r"content, of 60 compared \(first cat/cat00.bmp\); give the same images back with data.root=, "
-        "or .* data.name=another weights="
+        f"was trained on the images of {stopped / 'v1/images'}, and {v2} has others: "
+        r"60 with other content, of 60 compared \(first cat/cat00.bmp\); "
+        "give the same images back with data.root=, or .* data.name=another weights="
     )
     with pytest.raises(UserError, match=said):
         train(of_pets(stopped, v2))
@@ -208,10 +206,8 @@ def test_a_run_goes_on_where_its_data_was_moved_to_and_says_other_val_images(
     train(of_pets(tmp_path, root))
     said = capsys.readouterr().out
     assert "resumes at step 1" in said and "trained 1 epochs" in said
-    assert (
-        "the val errors from here on are of other images: 3 images, before 4; 1 gone (first dog/dog01"
-        in said
-    )
+    changed = "3 images, before 4; 1 gone (first dog/dog01"
+    assert f"the val errors from here on are of other images: {changed}" in said
 
 
 def test_an_old_checkpoint_without_its_images_is_taken_as_it_is_which_is_said(
@@ -294,10 +290,8 @@ def test_a_training_that_does_not_learn_is_said(
     settings = config(tmp_path, tiny_shapes, lr=1e-8)
     train(settings)
     assert "the training loss has not left ln 10 = 2.3," in capsys.readouterr().out
-    settings.model.conv_bias, settings.runs = (
-        100.0,
-        str(tmp_path / "far"),
-    )  # a head on another scale than its trunk's
+    settings.model.conv_bias = 100.0  # a head on another scale than its trunk's
+    settings.runs = str(tmp_path / "far")
     train(settings)
     assert "the first loss is" in capsys.readouterr().out
 
@@ -310,19 +304,18 @@ def test_fewer_than_five_classes_have_no_top_5_error(
     split = open_split(settings.data, "val", tmp_path)
     network = build_network(settings.model, classes)
     few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
-    found = validate(network, few, settings, 64, ALONE, Stopping(ALONE))
+    found = validate(network, few, settings, 64, ALONE, Preemption(ALONE))
     assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
 
 
 def test_an_error_far_below_a_guess_is_no_sign_that_nothing_is_learnt() -> None:
     labels = np.repeat(np.arange(6), 4)  # a guess is wrong on 83 %, with a standard error of 8
-    assert (
-        is_as_a_guess(83.0, labels)
-        and is_as_a_guess(62.5, labels)
-        and not is_as_a_guess(58.3, labels)
-    )
+    assert is_like_guessing(83.0, labels)
+    assert is_like_guessing(62.5, labels)
+    assert not is_like_guessing(58.3, labels)
     of_one_class = np.array([0] * 90 + [1] * 10)
-    assert is_as_a_guess(10.0, of_one_class) and not is_as_a_guess(0.0, of_one_class)
+    assert is_like_guessing(10.0, of_one_class)
+    assert not is_like_guessing(0.0, of_one_class)
 
 
 def test_few_images_are_learnt_in_small_batches_and_the_classes_are_named(
@@ -344,14 +337,12 @@ def test_what_is_evaluated_is_not_chosen_at_a_training(tiny_shapes: Path, tmp_pa
 
 
 def test_a_validation_compiles_nothing_for_its_batches(tiny_shapes: Path, tmp_path: Path) -> None:
-    """So that a compiled network is compiled for the batches of training alone, which all have one
-    size.
-    """
+    """A compiled network is compiled for the batches of training alone, which have one size."""
     settings, counter = config(tmp_path, tiny_shapes), CompileCounter()
     settings.eval_batch_size = 16  # of 20 images: the second batch is short
     split, network = open_split(settings.data, "val", tmp_path), build_network(settings.model, 10)
     network.compile(backend=counter)
-    validate(network, split, settings, 64, ALONE, Stopping(ALONE))
+    validate(network, split, settings, 64, ALONE, Preemption(ALONE))
     assert counter.frame_count == 0
     network(torch.zeros(2, 3, 64, 64))
     assert counter.frame_count == 1

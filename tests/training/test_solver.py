@@ -17,7 +17,7 @@ from cam_repro.training.solver import (
     begins_at,
     build_optimizer,
     crop_size,
-    fitted,
+    fit_batch_size,
     freeze_batch_norm,
     schedule,
     set_learning_rate,
@@ -29,14 +29,12 @@ def test_the_batch_is_halved_until_an_epoch_has_the_least_steps(
     images: int, shares: int, steps: int, processes: int
 ) -> None:
     recipe = RecipeConfig(batch_size=shares * processes, min_steps=steps)
-    assert fitted(replace(recipe, min_steps=None), images, processes) == replace(
-        recipe, min_steps=None
-    )
-    batch_size = fitted(recipe, images, processes).batch_size
+    free = replace(recipe, min_steps=None)
+    assert fit_batch_size(free, images, processes) == free
+    batch_size = fit_batch_size(recipe, images, processes).batch_size
     halvings = recipe.batch_size // batch_size
-    assert (
-        halvings * batch_size == recipe.batch_size and halvings.bit_count() == 1
-    )  # a power of two
+    assert halvings * batch_size == recipe.batch_size
+    assert halvings.bit_count() == 1  # a power of two
     assert batch_size % processes == 0
     assert images >= steps * batch_size or batch_size % (2 * processes)
     assert halvings == 1 or images < steps * 2 * batch_size
@@ -44,8 +42,8 @@ def test_the_batch_is_halved_until_an_epoch_has_the_least_steps(
 
 def test_the_learning_rate_falls_with_the_batch() -> None:
     recipe = composed(["recipe=finetune_small"]).recipe
-    assert fitted(recipe, 640) == recipe
-    few = fitted(recipe, 216)
+    assert fit_batch_size(recipe, 640) == recipe
+    few = fit_batch_size(recipe, 216)
     assert (few.batch_size, few.lr) == (16, 2.5e-4)
 
 

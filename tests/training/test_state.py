@@ -20,9 +20,7 @@ def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def test_another_number_of_processes_draws_anew() -> None:
-    """Each its own numbers, fixed by the seed: neither a state that was another's nor the same for
-    all.
-    """
+    """Each its own numbers, fixed by the seed: not a state that was another's, nor one for all."""
     before = Progress.none(CPU)
     before.add(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     state = snapshot(*parts(), before, ALONE)

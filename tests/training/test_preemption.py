@@ -13,28 +13,28 @@ from conftest import ALONE
 from processes import CONTEXT
 
 from cam_repro.cores import prepare_worker, worker_context
-from cam_repro.training import stopping
-from cam_repro.training.stopping import Stop, Stopping
+from cam_repro.training import preemption
+from cam_repro.training.preemption import Preempted, Preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_waits_for_the_end_of_the_step_in_hand(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with Stopping(ALONE) as run:
+    with Preemption(ALONE) as run:
         run.listen()
         assert not run.after_step()
         os.kill(os.getpid(), number)
-        with pytest.raises(Stop):
+        with pytest.raises(Preempted):
             run.after_step()
     assert signal.getsignal(number) == before
 
 
 def never_end_a_step(saying: Callable[[], None]) -> None:
     """A run that waits in a library which no signal interrupts."""
-    stopping.ONE_STOP = 0.1
-    with Stopping(ALONE) as run:
+    preemption.ONE_STOP = 0.1
+    with Preemption(ALONE) as run:
         run.listen()
-        signal.pthread_sigmask(signal.SIG_BLOCK, stopping.STOPS)  # but not in the thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, preemption.STOPS)  # but not in the thread
         saying()
         time.sleep(60)
 
@@ -58,8 +58,8 @@ def test_a_second_signal_ends_a_process_at_once(number: signal.Signals) -> None:
 def test_a_run_that_stands_still_says_where_it_and_its_workers_are(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(stopping, "STANDSTILL", 0.3)
-    with ProcessPoolExecutor(1, worker_context(), prepare_worker) as pool, Stopping(ALONE) as run:
+    monkeypatch.setattr(preemption, "STANDSTILL", 0.3)
+    with ProcessPoolExecutor(1, worker_context(), prepare_worker) as pool, Preemption(ALONE) as run:
         pool.submit(os.getpid).result(60)
         run.listen()
         time.sleep(0.5)
@@ -75,10 +75,10 @@ def test_a_run_that_stands_still_says_where_it_and_its_workers_are(
 
 
 def test_a_save_is_due_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stopping.SAVE_EVERY <= 600
+    assert preemption.SAVE_EVERY <= 600
     now = [0.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
-    run, due = Stopping(ALONE), []
+    monkeypatch.setattr(preemption.time, "monotonic", lambda: now[0])
+    run, due = Preemption(ALONE), []
     for now[0] in (1.0, 599.0, 600.0, 601.0):
         due.append(run.after_step())
         if due[-1]:

@@ -1,6 +1,6 @@
-"""When a run stops or saves within an epoch: all of its processes after the same step.
+"""When a run stops or saves within an epoch, and what it says when it stands still.
 
-And what a run says that stands still.
+All of its processes stop and save after the same step.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ONE_STOP = 1.0  # seconds within which signals are one: torchrun passes on what 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stop(Exception):
+class Preempted(Exception):
     """A process was asked to stop; raised in all of them after the same step."""
 
 
-class Stopping:
+class Preemption:
     """SIGTERM and Ctrl-C, which are noted while a step is taken, and the time since the last save.
 
     A second one ends the process at once. Where no step ends for STANDSTILL seconds, the process
@@ -44,7 +44,7 @@ class Stopping:
         self.undo = ExitStack()
         self.saved()
 
-    def __enter__(self) -> Stopping:
+    def __enter__(self) -> Preemption:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,15 +74,16 @@ class Stopping:
         self.saved_at = time.monotonic()
 
     def after_step(self) -> bool:
-        """Whether to save. All processes must call it after each step; raises Stop in all of them.
+        """Whether to save. All processes must call it after each step.
 
-        They tell each other on the host, where no step waits for the device.
+        Raises Preempted, in all of them, where one was asked to stop. They tell each other on the
+        host, where no step waits for the device.
         """
         due = self.world.is_main and time.monotonic() - self.saved_at >= SAVE_EVERY
         stop, save = self.world.sum(torch.tensor([self.asked, due])).tolist()
         self.step_ended_at = time.monotonic()
         if stop:
-            raise Stop
+            raise Preempted
         return bool(save)
 
     def _watch(self, ended: threading.Event) -> None:
