@@ -37,7 +37,7 @@ ifneq ($(filter help setup test lint,$(MAKECMDGOALS)),)
   endif
 endif
 
-SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights features
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -70,6 +70,7 @@ score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 export: ## the trained weights of model= as safetensors, to publish
+features: ## what model= gives its classifier (the pooled maps; AlexNet's fc7) of every image, kept in runs/<data>/<model>/
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 
 $(SCRIPTS): $(READY)

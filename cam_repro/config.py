@@ -307,6 +307,11 @@ class LocalizationOptions(ClassificationOptions, MethodOption, BlacklistOption):
 
 
 @dataclass
+class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
+
+
+@dataclass
 class TablesOptions(DataOptions, ResultsOption):
     protocol: ProtocolConfig = part(ProtocolConfig, "name")
 
@@ -435,6 +440,7 @@ COMMANDS = {
     "weights": Command(WeightsOptions),
     "rehearse": Command(RehearseOptions, fixed=("data=ilsvrc",)),
     "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
+    "features": Command(FeaturesOptions),
 }
 
 

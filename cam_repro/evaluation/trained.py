@@ -55,7 +55,13 @@ def trained_runs(config: Config) -> list[str]:
 
 
 def load_trained(
-    config: Config, name: str, data: Classes, device: torch.device, *, for_pictures: bool = False
+    config: Config,
+    name: str,
+    data: Classes,
+    device: torch.device,
+    *,
+    for_pictures: bool = False,
+    for_features: bool = False,
 ) -> TrainedNetwork:
     """The network of a run with its trained weights, on the device. Raises UserError where a layer
     is not trained.
@@ -65,7 +71,7 @@ def load_trained(
     of the data. data: the classes of the data at hand, none where it is not there. A run that was
     trained on other data of that name is refused; a file that weights= names is not. for_pictures:
     the data set lends its name and nothing else, so that images may have been added to it, but no
-    classes.
+    classes. for_features: what is before the classifier is wanted, which may then be untrained.
     """
     model, source = config.model, config.weights or str(run_folder(config, name) / CHECKPOINT)
     if not config.weights and not is_there(Path(source)):
@@ -93,7 +99,8 @@ def load_trained(
         candidates = [imagenet_classes()[0], data[0]]
     for wnids in candidates:
         network = build_network(model, len(wnids), weights)
-        if not network.untrained:
+        classifier_alone = network.untrained.startswith("the classifier")
+        if not network.untrained or (for_features and classifier_alone):
             break
     else:
         raise UserError(
