@@ -101,7 +101,7 @@ def write_record(
                 file.name: _sha256(temporary) for file, temporary in zip(files, beside, strict=True)
             },
             "provenance": {
-                **_origin(evaluation),
+                **origin_of(evaluation),
                 "seconds": round(seconds, 1),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -156,7 +156,7 @@ def _numbers(scores: Scores) -> dict[str, Any]:
     return {**scores.counts, "metrics": metrics, "confidence": confidence, **thresholds}
 
 
-def _origin(evaluation: Evaluation) -> dict[str, Any]:
+def origin_of(evaluation: Evaluation) -> dict[str, Any]:
     """Where the numbers of a network come from; what it says is the same whenever nothing has
     changed.
     """
@@ -204,7 +204,7 @@ def unchanged(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any] | 
     All processes must call it; the leader's answer counts.
     """
     found = None
-    source = _origin(evaluation)
+    source = origin_of(evaluation)
     if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
         path = record_path(evaluation, spec)
         content = (

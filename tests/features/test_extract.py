@@ -8,39 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import composed, under, write_checkpoint
+from random_networks import configured, random_network
 from torch import nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet18, squeezenet1_0
 
 from cam_repro import UserError
-from cam_repro.config import Config, model_config
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import load_arrays
 from cam_repro.data.views import normalise
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.features import extract
 from cam_repro.features.extract import features_path, make_features, open_networks, read_features
-from cam_repro.networks import CamNetwork, build_network
+from cam_repro.networks import build_network
 from cam_repro.networks.network import last_layer
 
 WNIDS = [f"n9000000{number}" for number in range(10)]
-
-
-def configured(folder: Path, root: Path, *overrides: str) -> Config:
-    tiny = [f"data.root={root}", "data.generate.train=60", "data.generate.val=20"]
-    return composed([*under(folder), *tiny, "data.workers=0", "device=cpu", *overrides])
-
-
-def random_network(folder: Path, root: Path, seed: int = 0) -> CamNetwork:
-    """A network as if trained on the tiny data set, as runs/shapes/one."""
-    torch.manual_seed(seed)
-    model = model_config("squeezenet_gap", units=16, input_size=48)
-    config = configured(folder, root)
-    wnids = [line.split()[0] for line in (root / "LOC_synset_mapping.txt").read_text().splitlines()]
-    network = build_network(model, len(wnids)).eval()
-    checkpoint = Path(config.runs) / config.data.name / "one/checkpoint.pt"
-    write_checkpoint(checkpoint, model, network, wnids)
-    return network
 
 
 @pytest.mark.parametrize(
@@ -153,6 +135,6 @@ def test_a_network_without_a_classifier_has_features_and_one_without_its_maps_ha
     assert extract.extract(evaluations[1]).shape == (20, 512)
     with pytest.raises(UserError, match="the classifier .* is not trained"):
         load_trained(config, "resnet18", (WNIDS, WNIDS), torch.device("cpu"))
-    with pytest.raises(UserError, match="the new head of resnet50_gap is not trained"):
-        torch.save(resnet50().state_dict(), tmp_path / "trunk.pth")
-        next(open_networks(configured(tmp_path, tiny_shapes, "model=resnet50_gap", words[0])))
+    torch.save(squeezenet1_0().state_dict(), tmp_path / "trunk.pth")
+    with pytest.raises(UserError, match="the new head of squeezenet_gap is not trained"):
+        next(open_networks(configured(tmp_path, tiny_shapes, "model=squeezenet_gap", words[0])))
