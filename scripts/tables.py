@@ -11,6 +11,8 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
+    from cam_repro.evaluation.record import record_files
+    from cam_repro.reporting.section4 import write_section4
     from cam_repro.reporting.tables import write_tables
 
     folder = Path(config.results) / config.data.name
@@ -18,9 +20,10 @@ def main(config: Config) -> None:
         raise UserError(
             f"no results in {folder}; first: make eval-classification {typed_data(config.data)}"
         )
-    paths = write_tables(
-        Path(config.results), config.data.name, config.protocol.name, config.data.split
-    )
+    results = Path(config.results)
+    paths = write_section4(results, config.data.name)
+    if record_files(folder):
+        paths += write_tables(results, config.data.name, config.protocol.name, config.data.split)
     for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -27,13 +28,15 @@ def make_draws(train: Split, test: Split, settings: SvmConfig, seed: int) -> lis
     images, where there is one class, and where test images would be training images.
     """
     _check(train, test, settings)
+    all_train = np.arange(len(train))
+    all_test = np.arange(len(test))
     if settings.per_class is None and settings.test_per_class is None:
-        return [Draw(np.arange(len(train)), np.arange(len(test)))]
+        return [Draw(all_train, all_test)]
     draws = []
     for number in range(settings.draws):
         rng = np.random.default_rng((seed, number))
-        chosen = _of_each_class(train.labels, np.arange(len(train)), settings.per_class, rng)
-        left = np.arange(len(test))
+        chosen = _of_each_class(train.labels, all_train, settings.per_class, rng)
+        left = all_test
         if test is train:
             left = np.setdiff1d(left, chosen)
         tested = _of_each_class(test.labels, left, settings.test_per_class, rng)
@@ -59,8 +62,9 @@ def _check(train: Split, test: Split, settings: SvmConfig) -> None:
     if not grid or grid != sorted(set(grid)):
         raise UserError(f"svm.c={shown(grid)} must be one value, or several that rise")
     if train.wnids != test.wnids:
-        differ = sorted(set(train.wnids) ^ set(test.wnids)) or ["their order"]
-        raise UserError(f"the training and the test images are of other classes: {differ[0]}")
+        unlike = next(pair for pair in zip_longest(train.wnids, test.wnids) if len(set(pair)) > 1)
+        differ = f"{unlike[0]} against {unlike[1]}"
+        raise UserError(f"the training and the test images are of other classes: {differ}")
     classes = len(train.wnids)
     if classes < 2:
         raise UserError(f"{train.folder} has one class, {train.wnids[0]}: a classifier needs two")
@@ -73,7 +77,7 @@ def _check(train: Split, test: Split, settings: SvmConfig) -> None:
     _check_counts(train, per_class, settings.test_per_class or 1 if test is train else 0)
     if test is not train and settings.test_per_class:
         _check_counts(test, 0, settings.test_per_class)
-    smallest = settings.per_class or int(np.bincount(train.labels, minlength=classes).min())
+    smallest = settings.per_class or min(np.bincount(train.labels))
     if len(grid) > 1 and smallest < settings.folds:
         raise UserError(
             f"svm.folds={settings.folds} asks for as many training images of each class, and one "

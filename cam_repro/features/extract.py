@@ -66,8 +66,13 @@ def open_networks(config: Config) -> Iterator[list[Evaluation]]:
     check_choice("protocol.view", config.protocol.view, VIEWS)
     names = ["val"] if config.data.split in ("all", "train") else ["train", "val"]
     with join_world(config.device, config.deterministic) as world:
-        splits = [load_split(config.data, name, Path(config.cache), world) for name in names]
-        prints = [world.broadcast(of.fingerprint() if world.is_main else "") for of in splits]
+        splits = []
+        prints = []
+        for name in names:
+            split = load_split(config.data, name, Path(config.cache), world)
+            fingerprint = split.fingerprint() if world.is_main else ""
+            splits.append(split)
+            prints.append(world.broadcast(fingerprint))
         classes = (splits[0].wnids, splits[0].words)
         for name in trained_runs(config):
             trained = load_trained(config, name, classes, world.device, for_features=True)
@@ -90,7 +95,7 @@ def extract(evaluation: Evaluation) -> np.ndarray:
     split = evaluation.split
     share = len(range(world.rank, len(split), world.size))  # of the images, this process's
     kept = BatchFile(Path(config.cache) / "features", "features", _work_of(evaluation))
-    found: list[dict[str, np.ndarray]] = [*kept.read()]
+    found = list(kept.read())
     bar = tqdm(
         total=share,
         initial=kept.images,
@@ -162,11 +167,11 @@ def read_features(evaluation: Evaluation) -> np.ndarray:
         raise UserError(f"{path} is not there, or damaged; first: {command}")
     kept = _about(arrays)
     wanted = identity_of(evaluation)
-    unlike = [key for key in wanted if kept.get(key) != wanted[key]]
-    if unlike:
-        key = unlike[0]
-        against = f"{str(kept.get(key))[:40]} against {str(wanted[key])[:40]}"
-        raise UserError(f"{path} has features of other {key} ({against}); type {command}")
+    for key, asked in wanted.items():
+        here = kept.get(key)
+        if here != asked:
+            against = f"{str(here)[:40]} against {str(asked)[:40]}"
+            raise UserError(f"{path} has features of other {key} ({against}); type {command}")
     check_finite(evaluation, arrays["features"])
     return arrays["features"]
 

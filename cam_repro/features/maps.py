@@ -7,6 +7,7 @@ of the true class is negative in many places, and 20 % of its maximum keeps too 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def measure_maps(
     both baselines on the same images.
     """
     split = evaluation.split.subset(images.tolist())
-    of_heads: dict[str, list[ImageMaps]] = {head: [] for head in classifiers}
+    of_heads: dict[str, list[ImageMaps]] = defaultdict(list)
     sizes = []
     for size, of_image in _maps_of_images(evaluation, images, classifiers, answers):
         sizes.append(size)
@@ -112,10 +113,9 @@ def _maps_of_images(
     view = VIEWS[config.protocol.view]
     device = evaluation.world.device
     split = evaluation.split.subset(images.tolist())
-    weights = {
-        head: torch.from_numpy(classifier.weight).to(device, torch.float32)
-        for head, classifier in classifiers.items()
-    }
+    weights = {}
+    for head, classifier in classifiers.items():
+        weights[head] = torch.from_numpy(classifier.weight).to(device, torch.float32)
     batches = evaluation_batches(
         split,
         input_size(evaluation),
@@ -132,18 +132,18 @@ def _maps_of_images(
                 _, maps = evaluation.trained.network.forward_with_maps(normalise(batch.pixels))
             of_heads = {}
             for head, weight in weights.items():
-                answered = torch.from_numpy(answers[head])[batch.images].to(device)
+                answered = torch.from_numpy(answers[head][batch.images]).to(device)
                 classes = torch.stack([answered, batch.labels], dim=1)
                 of_crops = classes.repeat_interleave(view.crops, dim=0)
                 found = class_activation_maps(maps, weight, of_crops)
-                of_heads[head] = found.unflatten(0, (-1, view.crops)).cpu().numpy()
-            for place, size in enumerate(batch.sizes.tolist()):
-                of_image = {
-                    head: _image_maps(evaluation, found[place], tuple(size))
-                    for head, found in of_heads.items()
-                }
+                of_images = found.unflatten(0, (-1, view.crops))
+                of_heads[head] = of_images.cpu().numpy()
+            for place, (width, height) in enumerate(batch.sizes.tolist()):
+                of_image = {}
+                for head, found in of_heads.items():
+                    of_image[head] = _image_maps(evaluation, found[place], (width, height))
                 bar.update()
-                yield tuple(size), of_image
+                yield (width, height), of_image
 
 
 def _image_maps(evaluation: Evaluation, maps_vmhw: np.ndarray, size: tuple[int, int]) -> ImageMaps:
@@ -155,8 +155,9 @@ def _image_maps(evaluation: Evaluation, maps_vmhw: np.ndarray, size: tuple[int, 
     negative = float((maps_vmhw[:, 1] < 0).mean())
     if not len(evaluation.split.boxes):
         return ImageMaps(negative, None)
-    boxes = [head_box(evaluation, maps_vmhw[:, place], size) for place in (0, 1)]
-    return ImageMaps(negative, tuple(boxes))
+    answered = head_box(evaluation, maps_vmhw[:, 0], size)
+    true = head_box(evaluation, maps_vmhw[:, 1], size)
+    return ImageMaps(negative, (answered, true))
 
 
 def head_box(evaluation: Evaluation, maps_vhw: np.ndarray, size: tuple[int, int]) -> Box:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from cam_repro import UserError
-from cam_repro.config import SvmConfig
 from cam_repro.data.split import save_arrays
 from cam_repro.evaluation.record import SCHEMA, origin_of, protocol_name
 from cam_repro.evaluation.spec import Evaluation
@@ -30,23 +29,25 @@ KEYS = (
 )  # fmt: skip
 
 
-def draws_name(settings: SvmConfig) -> str:
+def draws_name(per_class: int | None, test_per_class: int | None, draws: int) -> str:
     """`official`, or how many images of each class are drawn, how often: `100x10`, `30+29x10`."""
-    if settings.per_class is None and settings.test_per_class is None:
+    if per_class is None and test_per_class is None:
         return "official"
-    train = "all" if settings.per_class is None else str(settings.per_class)
-    test = "" if settings.test_per_class is None else f"+{settings.test_per_class}"
-    return f"{train}{test}x{settings.draws}"
+    train = "all" if per_class is None else str(per_class)
+    test = "" if test_per_class is None else f"+{test_per_class}"
+    return f"{train}{test}x{draws}"
 
 
 def svm_path(evaluation: Evaluation, head: str) -> Path:
     """Of the record of a head on the test images of an evaluation."""
     config = evaluation.config
     protocol = protocol_name(config.protocol)
-    parts = ["svm", head, protocol, config.svm.scaling, draws_name(config.svm)]
+    settings = config.svm
+    drawn = draws_name(settings.per_class, settings.test_per_class, settings.draws)
+    parts = ["svm", head, protocol, settings.scaling, drawn]
     if evaluation.split.name not in ("val", "all"):
         parts.append(evaluation.split.name)
-    folder = Path(config.results) / config.data.name / evaluation.trained.name
+    folder = Path(config.results, config.data.name, evaluation.trained.name)
     return folder / ("-".join(parts) + ".json")
 
 
@@ -108,18 +109,17 @@ def write_svm_record(
 
 
 def print_svm_record(record: dict[str, Any], where: Path) -> None:
-    name = record["model"] + (f" ({record['name']})" if "name" in record else "")
-    images = f"{record['train_images']:,} training and {record['images']:,} test images"
+    name = record.get("name", record["model"])
+    view = record["protocol"]["view"]
     draws = record["draws"]
+    images = f"{record['train_images']:,} training and {record['images']:,} test images"
     times = f", {draws} draws" if draws > 1 else ""
-    print(f"{record['head']} on {name}, {record['data']} {record['split']}, {images}{times}:")
     scale = record["intercept_scaling"]
-    intercept = "intercept not penalised" if scale is None else f"intercept_scaling {scale:g}"
-    print(
-        f"  {record['protocol']['view']}, {record['input_size']} px, {record['interpolation']}; "
-        f"features: {record['features']}, scaling {record['scaling']}"
-    )
-    print(f"  {record['solver']}; tolerance {record['tolerance']:g}; {intercept}")
+    intercept = "not penalised" if scale is None else f"of intercept_scaling {scale:g}"
+    print(f"{record['head']} on {name}, {record['data']} {record['split']}, {images}{times}:")
+    print(f"  {view}, {record['input_size']} px, {record['interpolation']}")
+    print(f"  features: {record['features']}; scaling {record['scaling']}")
+    print(f"  {record['solver']}; tolerance {record['tolerance']:g}; intercept {intercept}")
     print(f"  C {said_c(record)}")
     for metric, value in record["metrics"].items():
         deviation = record["deviation"].get(metric)
@@ -134,16 +134,18 @@ def print_svm_record(record: dict[str, Any], where: Path) -> None:
 def said_c(record: dict[str, Any]) -> str:
     """The chosen values of C, and whether one lies at the edge of the grid."""
     found = []
-    for c in sorted(set(record["c"])):
-        times = record["c"].count(c)
-        found.append(f"{c:g}" + (f" in {times} draws" if times < len(record["c"]) else ""))
+    chosen = record["c"]
+    for c in sorted(set(chosen)):
+        times = chosen.count(c)
+        how_often = f" in {times} draws" if times < len(chosen) else ""
+        found.append(f"{c:g}{how_often}")
     grid = record["grid"]
     if len(grid) == 1:
         return f"{found[0]}, as given"
     said = f"{', '.join(found)} by {record['folds']} folds of the training images, of {grid}"
-    edges = {c for c in record["c"] if c in (grid[0], grid[-1])}
+    edges = [c for c in (grid[0], grid[-1]) if c in chosen]
     if edges:
-        beyond = " and ".join(f"{c:g}" for c in sorted(edges))
+        beyond = " and ".join(f"{c:g}" for c in edges)
         said += f"; {beyond} lies at the grid's edge: give svm.c= values beyond it"
     return said
 

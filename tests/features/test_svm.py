@@ -38,8 +38,8 @@ def test_both_scripts_leave_numbers_that_follow_from_the_kept_features(
     record = read_svm_record(liblinear)
     check_files(liblinear, record)
     assert (record["train_images"], record["images"], record["draws"]) == (60, 20, 1)
-    assert "softmax on squeezenet_gap (one), shapes val, 60 training and 20 test images:" in out
-    assert "LIBLINEAR primal (-s 2)" in out and "intercept_scaling 100" in out
+    assert "softmax on one, shapes val, 60 training and 20 test images:" in out
+    assert "LIBLINEAR primal (-s 2)" in out and "intercept of intercept_scaling 100" in out
     for name, value in read_svm_record(softmax)["metrics"].items():
         assert re.search(rf"{name} +{value:.2f} %", out)
 
@@ -105,7 +105,8 @@ def test_a_best_c_at_the_edge_of_the_grid_is_said() -> None:
     ],
 )
 def test_a_records_name_says_what_was_drawn(options: list[str], name: str) -> None:
-    assert draws_name(composed(options).svm) == name
+    svm = composed(options).svm
+    assert draws_name(svm.per_class, svm.test_per_class, svm.draws) == name
 
 
 def test_a_protocol_without_boxes_is_refused(tmp_path: Path, tiny_shapes: Path) -> None:
