@@ -214,6 +214,8 @@ class SvmConfig:
     folds: int = number(3, 2, 1000)  # of the cross-validation
     # test images of the first draw whose maps and boxes are measured; none: all
     map_images: int | None = number(None, 0, 10**7)
+    crops: bool = False  # of the first draw too: only what is inside of boxes (Table 4)
+    crop_class: str = choice("answer", "truth")  # whose map crops a training image
     tolerance: float = number(1e-5, 1e-15, 1.0)  # of the solver; LIBLINEAR's 0.01 is too loose
 
 

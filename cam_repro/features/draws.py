@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
 from cam_repro import UserError
 from cam_repro.config import SvmConfig
 from cam_repro.data import Split
+from cam_repro.localization.intervals import bootstrap
 from cam_repro.option_errors import shown
 
 
@@ -97,3 +100,38 @@ def _check_counts(split: Split, for_training: int, for_test: int) -> None:
             f"{split.wnids[first]} has {counts[first]}, {asked}; give smaller svm.per_class= or "
             "svm.test_per_class="
         )
+
+
+def score_draws(
+    labels: np.ndarray, draws: Sequence[Draw], answers: Sequence[np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Accuracies of the answers to the test images of each draw, of labels (N,), for a record.
+
+    Over all test images, and as the mean of the classes' accuracies; each with its deviation over
+    draws, and over images with a bootstrap interval. Beside it (N,) arrays: in how many draws an
+    image was tested, and in how many its answer was right.
+    """
+    tested = np.zeros(len(labels), np.int32)
+    right = np.zeros(len(labels), np.int32)
+    found: dict[str, list[float]] = {"accuracy": [], "class_accuracy": []}
+    for draw, of_draw in zip(draws, answers, strict=True):
+        truth = labels[draw.test]
+        is_right = of_draw == truth
+        tested[draw.test] += 1
+        right[draw.test] += is_right
+        of_classes = [is_right[truth == label].mean() for label in np.unique(truth)]
+        found["accuracy"].append(100 * float(is_right.mean()))
+        found["class_accuracy"].append(100 * float(np.mean(of_classes)))
+    deviation = {}
+    if len(draws) > 1:
+        deviation = {name: round(float(np.std(of, ddof=1)), 4) for name, of in found.items()}
+    measured = {
+        "draws": len(draws),
+        "train_images": len(draws[0].train),
+        "images": len(draws[0].test),
+        "metrics": {name: round(float(np.mean(of)), 4) for name, of in found.items()},
+        "deviation": deviation,
+        "confidence": bootstrap({"accuracy": (right, tested)}),
+        "each_draw": {name: [round(one, 4) for one in of] for name, of in found.items()},
+    }
+    return measured, {"right": right, "tested": tested}

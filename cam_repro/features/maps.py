@@ -35,7 +35,7 @@ METRICS = (
 
 
 class ImageMaps(NamedTuple):
-    """Of one image and one head: the true class's map, and boxes where the data has any.
+    """Of one image and one head: the true class's map, and boxes where they were asked for.
 
     negative: the share of the map's places, of all crops, that are below 0; boxes: of the class that
     the head answers, and of the true one.
@@ -67,7 +67,9 @@ def measure_maps(
     split = evaluation.split.subset(images.tolist())
     of_heads: dict[str, list[ImageMaps]] = defaultdict(list)
     sizes = []
-    for size, of_image in _maps_of_images(evaluation, images, classifiers, answers):
+    has_boxes = len(split.boxes) > 0
+    found_of_images = maps_of_images(evaluation, images, classifiers, answers, with_boxes=has_boxes)
+    for size, of_image in found_of_images:
         sizes.append(size)
         for head, found in of_image.items():
             of_heads[head].append(found)
@@ -80,7 +82,7 @@ def measure_maps(
         confidence = bootstrap(shares)
         arrays = {"map_images": images, "negative": negative}
         parts: dict[str, Any] = {"map_images": len(images)}
-        if len(split.boxes):
+        if has_boxes:
             boxes = np.array([of_image.boxes for of_image in found])
             correctness = score_images(
                 answers[head][:, None],
@@ -102,11 +104,13 @@ def measure_maps(
     return measured
 
 
-def _maps_of_images(
+def maps_of_images(
     evaluation: Evaluation,
     images: np.ndarray,
     classifiers: dict[str, LinearClassifier],
     answers: dict[str, np.ndarray],
+    *,
+    with_boxes: bool,
 ) -> Iterator[tuple[tuple[int, int], dict[str, ImageMaps]]]:
     """One image after the other: its (width, height), and what each head's maps of it are."""
     config = evaluation.config
@@ -141,19 +145,23 @@ def _maps_of_images(
             for place, (width, height) in enumerate(batch.sizes.tolist()):
                 of_image = {}
                 for head, found in of_heads.items():
-                    of_image[head] = _image_maps(evaluation, found[place], (width, height))
+                    of_image[head] = _image_maps(
+                        evaluation, found[place], (width, height), with_boxes
+                    )
                 bar.update()
                 yield (width, height), of_image
 
 
-def _image_maps(evaluation: Evaluation, maps_vmhw: np.ndarray, size: tuple[int, int]) -> ImageMaps:
+def _image_maps(
+    evaluation: Evaluation, maps_vmhw: np.ndarray, size: tuple[int, int], with_boxes: bool
+) -> ImageMaps:
     """Of the maps of V crops, of the answered class and of the true one.
 
     Of features that were scaled to length 1 the maps are these divided by that length, which moves
     neither a sign nor a box.
     """
     negative = float((maps_vmhw[:, 1] < 0).mean())
-    if not len(evaluation.split.boxes):
+    if not with_boxes:
         return ImageMaps(negative, None)
     answered = head_box(evaluation, maps_vmhw[:, 0], size)
     true = head_box(evaluation, maps_vmhw[:, 1], size)

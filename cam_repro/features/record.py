@@ -38,8 +38,8 @@ def draws_name(per_class: int | None, test_per_class: int | None, draws: int) ->
     return f"{train}{test}x{draws}"
 
 
-def svm_path(evaluation: Evaluation, head: str) -> Path:
-    """Of the record of a head on the test images of an evaluation."""
+def svm_path(evaluation: Evaluation, head: str, crop: str | None = None) -> Path:
+    """Of the record of a head on the test images of an evaluation, whole or cropped."""
     config = evaluation.config
     protocol = protocol_name(config.protocol)
     settings = config.svm
@@ -47,6 +47,8 @@ def svm_path(evaluation: Evaluation, head: str) -> Path:
     parts = ["svm", head, protocol, settings.scaling, drawn]
     if evaluation.split.name not in ("val", "all"):
         parts.append(evaluation.split.name)
+    if crop is not None:
+        parts.append(crop)
     folder = Path(config.results, config.data.name, evaluation.trained.name)
     return folder / ("-".join(parts) + ".json")
 
@@ -65,7 +67,7 @@ def write_svm_record(
     config = evaluation.config
     settings = config.svm
     trained = evaluation.trained
-    path = svm_path(evaluation, head)
+    path = svm_path(evaluation, head, measured.get("crop"))
     beside = path.with_suffix(".npz")
     protocol = {"name": protocol_name(config.protocol), "view": config.protocol.view}
     if "loc_images" in measured:
@@ -117,7 +119,8 @@ def print_svm_record(record: dict[str, Any], where: Path) -> None:
     scale = record["intercept_scaling"]
     intercept = "not penalised" if scale is None else f"of intercept_scaling {scale:g}"
     print(f"{record['head']} on {name}, {record['data']} {record['split']}, {images}{times}:")
-    print(f"  {view}, {record['input_size']} px, {record['interpolation']}")
+    seen = f"inside of {record['crop']}, " if "crop" in record else ""
+    print(f"  {seen}{view}, {record['input_size']} px, {record['interpolation']}")
     print(f"  features: {record['features']}; scaling {record['scaling']}")
     print(f"  {record['solver']}; tolerance {record['tolerance']:g}; intercept {intercept}")
     print(f"  C {said_c(record)}")

@@ -18,12 +18,12 @@ from cam_repro import UserError
 from cam_repro.config import Config, SvmConfig
 from cam_repro.cores import available_cores, prepare_worker, worker_context
 from cam_repro.evaluation.spec import Evaluation
-from cam_repro.features.draws import Draw, make_draws
+from cam_repro.features.crops import SVM, measure_crops
+from cam_repro.features.draws import Draw, make_draws, score_draws
 from cam_repro.features.extract import layer_of, open_networks, read_features
 from cam_repro.features.heads import HEADS, LinearClassifier, scaled, train_head
 from cam_repro.features.maps import check_protocol, drawn_images, measure_maps
 from cam_repro.features.record import write_svm_record
-from cam_repro.localization.intervals import bootstrap
 
 Trained = dict[str, list[LinearClassifier]]  # head → its classifier of each draw
 
@@ -36,6 +36,9 @@ def measure_svms(config: Config) -> None:
         test = evaluations[-1]
         if test.world.size > 1:
             raise UserError("make svm runs in one process, on all cores: start it without torchrun")
+        obstacle = test.trained.network.cam_obstacle
+        if config.svm.crops and obstacle:
+            raise UserError(f"svm.crops=true needs class activation maps: {obstacle}")
         draws = make_draws(train.split, test.split, config.svm, config.seed)
         train_features = scaled(read_features(train), config.svm.scaling)
         test_features = train_features
@@ -64,6 +67,12 @@ def measure_svms(config: Config) -> None:
                 measured |= parts
                 per_image |= arrays
             write_svm_record(test, head, measured, per_image, time.perf_counter() - began)
+
+        if config.svm.crops:
+            classifier = trained[SVM][0]
+            decisions = classifier.decisions(train_features[draws[0].train])
+            training_answers = decisions.argmax(axis=1)
+            measure_crops(train, test, draws[0], classifier, training_answers, answers[SVM][0])
 
 
 def _of_first_draw(
@@ -100,38 +109,3 @@ def train_heads(
         for (head, _), task in zip(tasks, bar, strict=True):
             trained[head].append(task.result())
     return trained
-
-
-def score_draws(
-    labels: np.ndarray, draws: Sequence[Draw], answers: Sequence[np.ndarray]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Accuracies of the answers to the test images of each draw, of labels (N,), for a record.
-
-    Over all test images, and as the mean of the classes' accuracies; each with its deviation over
-    draws, and over images with a bootstrap interval. Beside it (N,) arrays: in how many draws an
-    image was tested, and in how many its answer was right.
-    """
-    tested = np.zeros(len(labels), np.int32)
-    right = np.zeros(len(labels), np.int32)
-    found: dict[str, list[float]] = {"accuracy": [], "class_accuracy": []}
-    for draw, of_draw in zip(draws, answers, strict=True):
-        truth = labels[draw.test]
-        is_right = of_draw == truth
-        tested[draw.test] += 1
-        right[draw.test] += is_right
-        of_classes = [is_right[truth == label].mean() for label in np.unique(truth)]
-        found["accuracy"].append(100 * float(is_right.mean()))
-        found["class_accuracy"].append(100 * float(np.mean(of_classes)))
-    deviation = {}
-    if len(draws) > 1:
-        deviation = {name: round(float(np.std(of, ddof=1)), 4) for name, of in found.items()}
-    measured = {
-        "draws": len(draws),
-        "train_images": len(draws[0].train),
-        "images": len(draws[0].test),
-        "metrics": {name: round(float(np.mean(of)), 4) for name, of in found.items()},
-        "deviation": deviation,
-        "confidence": bootstrap({"accuracy": (right, tested)}),
-        "each_draw": {name: [round(one, 4) for one in of] for name, of in found.items()},
-    }
-    return measured, {"right": right, "tested": tested}

@@ -19,9 +19,9 @@ from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import load_arrays
 from cam_repro.data.views import normalise, resize_map
 from cam_repro.evaluation.record import check_files
-from cam_repro.features.draws import Draw
+from cam_repro.features.draws import Draw, score_draws
 from cam_repro.features.record import draws_name, read_svm_record, said_c, svm_record_files
-from cam_repro.features.svm import measure_svms, score_draws
+from cam_repro.features.svm import measure_svms
 from cam_repro.localization import boxes, class_activation_maps
 from cam_repro.localization.iou import best_iou
 

@@ -26,7 +26,9 @@ def write_record(results: Path, data: str, head: str = "liblinear", **changes: A
         "provenance": {"weights": "77aa", "commit": "0123"},
     }  # fmt: skip
     record |= changes
-    name = f"svm-{head}-{len(record['c'])}-{record['scaling']}-{record['per_class']}.json"
+    record["each_draw"] = {"accuracy": [record["metrics"]["accuracy"] + 0.5]}
+    crop = record.get("crop", "whole")
+    name = f"svm-{head}-{len(record['c'])}-{record['scaling']}-{record['per_class']}-{crop}.json"
     path = results / data / record["model"] / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
@@ -76,6 +78,23 @@ def test_the_heads_of_a_data_set_stand_beside_both_baselines(tmp_path: Path) -> 
     ]  # fmt: skip
     assert softmax[1] == "softmax" and softmax[6:] == ["–", "–", "–", "–"]
     assert header[-2:] == ["centred box ↑", "whole image ↑"]
+
+
+def test_table_4_has_full_images_crops_and_true_boxes_of_the_first_draw(tmp_path: Path) -> None:
+    write_record(tmp_path, "scene15")
+    write_record(tmp_path, "scene15", "softmax")
+    boxes = {"accuracy": 93.0, "box_right": 41.5, "baseline_centre_box": 50.0}
+    write_record(tmp_path, "scene15", metrics=boxes, deviation={}, crop="cam")
+    write_section4(tmp_path, "scene15")
+    rows = cells(tmp_path / "scene15/table4.md")[2:]
+    assert [row[4:7] for row in rows] == [
+        ["full image", "63.0", "–"],
+        ["crop", "67.8", "41.0"],
+        ["true boxes", "70.5", "–"],
+        ["full image", "91.8", "–"],
+        ["crop", "93.5", "41.5"],
+    ]
+    assert len(cells(tmp_path / "table5.md")) == 2 + 3 + 2  # no crops among them
 
 
 def test_make_tables_writes_them_where_there_is_no_other_result(tmp_path: Path, capsys) -> None:
