@@ -37,7 +37,7 @@ ifneq ($(filter help setup test lint,$(MAKECMDGOALS)),)
   endif
 endif
 
-SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights features svm
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -70,6 +70,8 @@ score: ## the devkit's errors of any file of guesses, predictions=guesses.txt; o
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 export: ## the trained weights of model= as safetensors, to publish
+features: ## what model= gives its classifier (the pooled maps; AlexNet's fc7) of every image, kept in runs/<data>/<model>/
+svm: ## linear classifiers on kept features: accuracy over draws, svm.per_class=100; maps and boxes by their weights
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 
 $(SCRIPTS): $(READY)

@@ -206,6 +206,26 @@ class ReportConfig:
     )  # none: method=, else every one with results of these networks
 
 
+@dataclass
+class SvmConfig:
+    """Linear classifiers on features, and which images they are trained and tested on (§4)."""
+
+    # of each class so many, drawn, for training; none: the data set's own training split
+    per_class: int | None = number(None, 1, 10**6)
+    # of each class so many, drawn, for test; none: all that are not for training
+    test_per_class: int | None = number(None, 1, 10**6)
+    draws: int = number(10, 1, 1000)  # how often, where any are drawn; draw d by seed= and d
+    scaling: str = choice("none", "l2")  # of a feature vector: as it is | divided by its length
+    # rising; of several the best in cross-validation on the training images alone
+    c: list[float] = number([1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0], 1e-12, 1e12)
+    folds: int = number(3, 2, 1000)  # of the cross-validation
+    # test images of the first draw whose maps and boxes are measured; none: all
+    map_images: int | None = number(None, 0, 10**7)
+    crops: bool = False  # of the first draw too: only what is inside of boxes (Table 4)
+    crop_class: str = choice("answer", "truth")  # whose map crops a training image
+    tolerance: float = number(1e-5, 1e-15, 1.0)  # of the solver; LIBLINEAR's 0.01 is too loose
+
+
 # The options of the commands, a class each, made of what several of them share. A command refuses
 # the options of others; Config, which Hydra composes and the work of every command is given, has
 # them all.
@@ -324,6 +344,19 @@ class LocalizationOptions(ClassificationOptions, MethodOption, BlacklistOption):
 
 
 @dataclass
+class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
+
+
+@dataclass
+class SvmOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
+):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
+    svm: SvmConfig = field(default_factory=SvmConfig)
+
+
+@dataclass
 class TablesOptions(DataOptions, ResultsOption):
     protocol: ProtocolConfig = part(ProtocolConfig, "name")
 
@@ -413,7 +446,8 @@ class ReproduceOptions(DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
 
 @dataclass
 class Config(
-    TrainOptions, LocalizationOptions, ReportOptions, FiguresOptions, CamOptions, ScoreOptions, CompareOptions
+    TrainOptions, LocalizationOptions, ReportOptions, FiguresOptions, CamOptions, ScoreOptions,
+    CompareOptions, SvmOptions,
 ):  # fmt: skip
     """Every option there is, with every key of its group."""
 
@@ -453,6 +487,8 @@ COMMANDS = {
     "weights": Command(WeightsOptions),
     "rehearse": Command(RehearseOptions, fixed=("data=ilsvrc",)),
     "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
+    "features": Command(FeaturesOptions),
+    "svm": Command(SvmOptions),
 }
 
 

@@ -9,6 +9,8 @@ from cam_repro.config import Config
 
 
 def main(config: Config) -> None:
+    from cam_repro.evaluation.record import record_files
+    from cam_repro.reporting.section4 import write_section4
     from cam_repro.reporting.tables import write_tables
 
     data = config.data
@@ -18,7 +20,9 @@ def main(config: Config) -> None:
         raise UserError(
             f"no results in {folder}; first: make eval-classification {typed_data(data)}"
         )
-    paths = write_tables(results, data.name, config.protocol.name, data.split)
+    paths = write_section4(results, data.name)
+    if record_files(folder):
+        paths += write_tables(results, data.name, config.protocol.name, data.split)
     for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))

@@ -53,7 +53,13 @@ def trained_runs(config: Config) -> list[str]:
 
 
 def load_trained(
-    config: Config, name: str, data: Classes, device: torch.device, *, data_may_grow: bool = False
+    config: Config,
+    name: str,
+    data: Classes,
+    device: torch.device,
+    *,
+    data_may_grow: bool = False,
+    for_features: bool = False,
 ) -> TrainedNetwork:
     """The network of a run with its trained weights, on the device.
 
@@ -61,8 +67,9 @@ def load_trained(
     they are taken for ILSVRC's 1000 in their usual order or, if their number is another, for those
     of the data. data: the classes of the data at hand, none where it is not there. A run that was
     trained on other data of that name is refused; a file that weights= names is not. data_may_grow:
-    images, but no classes, may have been added to the data since. Raises UserError, also where a
-    layer is not trained.
+    images, but no classes, may have been added to the data since. for_features: what is before the
+    classifier is wanted, which may then be untrained. Raises UserError, also where a layer is not
+    trained.
     """
     model = config.model
     source = config.weights or str(run_folder(config, name) / CHECKPOINT)
@@ -95,7 +102,8 @@ def load_trained(
         raise UserError(f"{source} does not say of which network it is; type model=")
     for wnids in candidates:
         network = build_network(model, len(wnids), weights)
-        if not network.untrained:
+        classifier_alone = network.untrained.startswith("the classifier")
+        if not network.untrained or (for_features and classifier_alone):
             break
     else:
         train = f"make train model={model.name} {typed_data(config.data)}"

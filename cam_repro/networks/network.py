@@ -58,6 +58,19 @@ class CamNetwork(nn.Module):
         """(N,3,H,W) normalised images → logits (N,C)."""
         return self.forward_with_maps(images)[0]
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(N,3,H,W) normalised images → (N,F): what the last layer is given, before dropout.
+
+        It is the pooled maps (F = K), or of AlexNet and VGG16 as they are fc7, after its ReLU. The
+        network must be in evaluation mode.
+        """
+        features = POOLS[self.pool](self.head(self.trunk(images)))
+        if self.cam_obstacle:
+            layers = [m for m in self.classifier.modules() if not isinstance(m, nn.Sequential)]
+            for layer in layers[:-1]:
+                features = layer(features)
+        return features
+
     @property
     def cam_obstacle(self) -> str:
         """Why this network has no class activation map; empty if it has."""

@@ -1,0 +1,6 @@
+"""What a network gives its classifier, of every image of a data set, kept for linear classifiers."""
+
+from cam_repro.command import command
+
+if __name__ == "__main__":
+    command("features", "cam_repro.features.extract:make_features")

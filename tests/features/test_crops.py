@@ -1,0 +1,79 @@
+"""Crops by boxes: what is inside of them, and the SVM that is trained anew on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from random_networks import configured, random_network
+
+from cam_repro.features.crops import (
+    CropsOfBoxes,
+    features_inside,
+    largest_true_boxes,
+    measure_crops,
+)
+from cam_repro.features.draws import Draw
+from cam_repro.features.extract import extract, open_networks
+from cam_repro.features.heads import train_head
+from cam_repro.features.record import read_svm_record, svm_record_files
+from cam_repro.localization.iou import area, best_iou
+
+
+def test_a_crop_is_what_is_inside_of_the_box_with_both_corners() -> None:
+    picture = np.zeros((6, 8, 3), np.uint8)
+    picture[2:4, 3:7] = 200
+    crops = CropsOfBoxes(np.array([[0, 0, 7, 5], [3, 2, 6, 3]]), "squash", 4, "bilinear")
+    assert (crops.take(picture, 1) == 200).all()
+    assert crops.take(picture, 1).shape == (1, 4, 4, 3)
+    assert (crops.take(picture, 0) < 200).any()
+
+
+def test_the_svm_is_trained_anew_inside_of_cams_boxes_and_of_the_true_ones(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
+    random_network(tmp_path, tiny_shapes)
+    config = configured(tmp_path, tiny_shapes, "name=one", "svm.c=[0.1]", "svm.crop_class=truth")
+    (evaluations,) = open_networks(config)
+    val = evaluations[1]
+    features = extract(val)
+    everything = np.arange(20)
+    sizes = [val.split.read(image).shape[1::-1] for image in everything]
+    whole = np.array([(0, 0, width - 1, height - 1) for width, height in sizes])
+    assert np.allclose(features_inside(val, everything, whole), features, atol=1e-5)
+
+    boxes = largest_true_boxes(val, everything)
+    for image, box in enumerate(boxes):
+        of_image = val.split.true_boxes(image)
+        assert best_iou([box], of_image)[0] == 1 and area(box) == area(of_image).max()
+
+    draw = Draw(everything[:14], everything[14:])
+    labels = val.split.labels
+    classifier = train_head("liblinear", features[draw.train], labels[draw.train], config.svm, 0)
+    seen = classifier.decisions(features).argmax(axis=1)
+    measure_crops(val, val, draw, classifier, seen[:14], seen[14:])
+    cam, true_boxes = map(read_svm_record, svm_record_files(tmp_path / "results/shapes"))
+    assert cam["crop"] == "cam_of_true_class" and true_boxes["crop"] == "true_boxes"
+    assert true_boxes["metrics"]["box_right"] == 100 and cam["metrics"]["box_right"] < 100
+    inside = features_inside(val, everything, boxes)
+    anew = train_head("liblinear", inside[:14], labels[:14], config.svm, 0)
+    right = anew.decisions(inside[14:]).argmax(axis=1) == labels[14:]
+    assert true_boxes["metrics"]["accuracy"] == round(100 * right.mean(), 4)
+
+
+def test_without_true_boxes_only_cams_are_measured(
+    tiny_shapes: Path, tmp_path: Path, capsys
+) -> None:
+    random_network(tmp_path, tiny_shapes)
+    (evaluations,) = open_networks(configured(tmp_path, tiny_shapes, "name=one", "svm.c=[0.1]"))
+    split = evaluations[1].split
+    bare = replace(split, boxes=split.boxes[:0], box_starts=np.zeros_like(split.box_starts))
+    val = replace(evaluations[1], split=bare)
+    draw = Draw(np.arange(14), np.arange(14, 20))
+    features = extract(val)
+    classifier = train_head("liblinear", features[:14], split.labels[:14], val.config.svm, 0)
+    measure_crops(val, val, draw, classifier, split.labels[:14], split.labels[14:])
+    assert "crops by true boxes are left out" in capsys.readouterr().out
+    (record,) = map(read_svm_record, svm_record_files(tmp_path / "results/shapes"))
+    assert record["crop"] == "cam" and "box_right" not in record["metrics"]
