@@ -11,7 +11,8 @@ import numpy as np
 from scipy.io import savemat
 
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, SOLUTION, imagenet_classes
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, SOLUTION
+from cam_repro.data.ilsvrc_lists import MAPPING, imagenet_classes
 
 
 def images_of(tree: Path, split: str) -> list[tuple[str, str, bytes]]:

@@ -8,7 +8,8 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import open_split
 from cam_repro.data.check import check
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import IMAGE_SETS
 from cam_repro.data.split import Split
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"

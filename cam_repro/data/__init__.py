@@ -17,7 +17,7 @@ from cam_repro.cores import in_threads
 from cam_repro.data import benchmarks, folder, ilsvrc
 from cam_repro.data.annotations import open_annotations
 from cam_repro.data.ground_truth import Annotations, assemble
-from cam_repro.data.ilsvrc import imagenet_classes
+from cam_repro.data.ilsvrc_lists import imagenet_classes
 from cam_repro.data.images import MAY_BE_DEEP, is_deep
 from cam_repro.data.layout import Layout, Listing, Sources, check_command
 from cam_repro.data.shapes import make_shapes

@@ -21,9 +21,8 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import (
-    ANNOTATIONS,
-    IMAGES,
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import (
     MAPPING,
     imagenet_classes,
     read_synset_mapping,

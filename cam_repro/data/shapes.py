@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, write_lists
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import write_lists
 from cam_repro.data.synthetic import KINDS, draw_image
 from cam_repro.files import make_folder, read_bytes
 

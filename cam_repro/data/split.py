@@ -64,7 +64,7 @@ class Split:
         return self.images.names
 
     def path(self, image: int) -> Path:
-        """The image's file; of an image in an archive its name after the archive's."""
+        """The image's file, or, for messages, its archive followed by its name in it."""
         return self.images.path(image)
 
     def read(self, image: int) -> np.ndarray:

@@ -16,7 +16,8 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import images
 from cam_repro.data.check import check
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, MAPPING, SOLUTION
+from cam_repro.data.ilsvrc import ANNOTATIONS, SOLUTION
+from cam_repro.data.ilsvrc_lists import IMAGE_SETS, MAPPING
 from cam_repro.data.images import CorruptImage, examine, read_image, read_size
 
 

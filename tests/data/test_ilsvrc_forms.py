@@ -13,7 +13,8 @@ from small_tree import write_xml
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data import open_split
-from cam_repro.data.ilsvrc import IMAGES, imagenet_classes
+from cam_repro.data.ilsvrc import IMAGES
+from cam_repro.data.ilsvrc_lists import imagenet_classes
 from cam_repro.data.loaders import BatchRequest, EvaluationCrops, decode
 from cam_repro.data.split import Split
 from cam_repro.data.storage import tar_members
