@@ -223,7 +223,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Makes a CorruptImage of whatever Pillow raises on damaged data: struct.error, IndexError, …
+    """Makes a CorruptImage of whatever Pillow raises on damaged data.
 
     A file that the system fails to read is not damaged: it stays a UserError.
     """
