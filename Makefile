@@ -66,7 +66,7 @@ tables: ## paper | reproduced | difference, into results/<data>/
 report: ## results/<data>/report.html: pictures with maps, boxes and a threshold to move, why guesses fail, all errors
 figures: ## the paper's figures from model=: maps of a class, of five classes, of several networks, the most telling units
 curves: ## loss and errors of model=, or of every training of data=, over the epochs
-score: ## the devkit's errors of any file of guesses, predictions=guesses.txt
+score: ## the devkit's errors of any file of guesses, predictions=guesses.txt; or a folder of .npy maps, maps=folder
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 export: ## the trained weights of model= as safetensors, to publish

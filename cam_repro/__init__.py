@@ -18,3 +18,12 @@ class UserError(Exception):
 
     Its text is one line: what was found, what was expected, what to type.
     """
+
+
+def __getattr__(name: str) -> object:
+    """`from cam_repro import explain`, without which nothing here needs torch."""
+    if name != "explain":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cam_repro.localization.explain import explain
+
+    return explain

@@ -18,11 +18,13 @@ from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_world
 from cam_repro.evaluation.record import protocol_name
-from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_pictures
+from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_cam
 from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.option_errors import shown
-from cam_repro.reporting.figures import first_name, panel, write_sheet
+from cam_repro.reporting.figures import panel
+from cam_repro.reporting.plots import write_sheet
+from cam_repro.reporting.results import first_name
 
 CLASSES = 5  # that are printed
 LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
@@ -63,7 +65,7 @@ def show_images(config: Config) -> list[Path]:
         data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there
         with suppress(UserError):
             data = load_classes(config.data)
-        trained = load_for_pictures(config, data, world.device)
+        trained = load_for_cam(config, data, world.device)
         asked = None
         if config.shown_class is not None:
             asked = class_number(config.shown_class, trained.wnids, trained.words)

@@ -106,6 +106,7 @@ class DataConfig:
     root: str | None = None
     get: str = ""  # one line: how to come by the data
     layout: str = "ilsvrc"  # how it lies on the disk: a key of data.LAYOUTS
+    lists: str | None = word(FOLDER, None)  # of layout=wsol: the benchmark's metadata/<data set>
     boxes: str | None = word(PATH, None)  # boxes from elsewhere, in any format of data.annotations
     box_corners: str | None = choice_or_none(  # of XMLs and CSVs in boxes=; none: 0-inclusive
         "0-inclusive", "1-inclusive", "0-exclusive", "1-exclusive"
@@ -158,8 +159,8 @@ class ProtocolConfig:
 
     name: str = word(NAME)
     view: str = "squash"  # what the network sees of an image: a key of the views
-    # The devkit's errors | MaxBoxAcc, which tries every threshold.
-    metric: str = choice("localization", "max_box_acc")
+    # The devkit's errors | MaxBoxAcc, which tries every threshold | PxAP, its like for masks.
+    metric: str = choice("localization", "max_box_acc", "px_ap")
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
@@ -167,6 +168,8 @@ class ProtocolConfig:
     guesses: str = choice("loose", "tight", "heuristics")
     # Release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were.
     jpeg: bool = False
+    # max_box_acc: a record of another split, whose best thresholds are taken.
+    thresholds_from: str | None = file()
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
     # Pixels a side of what the network sees; none: the network's own.
     size: int | None = number(None, 1, 2048)
@@ -190,7 +193,7 @@ class ReportConfig:
 # command is given it.
 
 # Which data set.
-DATA = ("name", "root", "layout", "boxes", "box_corners", "split", "get", "generate")
+DATA = ("name", "root", "layout", "lists", "boxes", "box_corners", "split", "get", "generate")
 VIEW = ("name", "view", "size", "interpolation")  # what the network sees of an image
 BOX = ("boxes", "threshold", "thresholds", "jpeg", "resize")  # how a map is boxed
 
@@ -327,6 +330,7 @@ class CurvesOptions(DataOptions, ResultsOption):
 @dataclass
 class ScoreOptions(DataOptions, BlacklistOption):
     predictions: str | None = file()  # five guesses a line, or Kaggle's CSV
+    maps: str | None = word(FOLDER, None)  # .npy maps of each image's true class, in their place
     kaggle: str | None = word(FILE, None)  # where the same guesses are written as such a CSV
     # What the numbers of the predictions count: evaluation/predictions.py.
     predictions_labels: str = choice("mapping", "imagenet", "devkit")
@@ -668,7 +672,13 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
     levels = protocol.thresholds
     if levels is not None and not (levels and _rises(levels)):
         raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
-    if protocol.metric == "max_box_acc" and protocol.view != "squash":
+    if protocol.thresholds_from is not None and protocol.metric != "max_box_acc":
         raise UserError(
-            f"protocol.metric=max_box_acc is defined on protocol.view=squash, not {protocol.view}"
+            f"protocol.thresholds_from= is of protocol.metric=max_box_acc, not {protocol.metric}: "
+            "choose protocol=wsol"
+        )
+    if protocol.metric != "localization" and protocol.view != "squash":
+        raise UserError(
+            f"protocol.metric={protocol.metric} is defined on protocol.view=squash, "
+            f"not {protocol.view}"
         )

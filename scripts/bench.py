@@ -25,7 +25,7 @@ from cam_repro.config import REPOSITORY
 from cam_repro.cores import cores_of_this_process
 from cam_repro.files import write_text
 from cam_repro.provenance import git_state, versions
-from cam_repro.reporting.table import aligned
+from cam_repro.reporting.layout import aligned
 from cam_repro.throughput import write_pictures
 
 PARTS: dict[

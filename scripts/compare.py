@@ -5,4 +5,4 @@ intervals.
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("compare", "cam_repro.reporting.compare:compare")
+    command("compare", "cam_repro.reporting.results:compare")

@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("curves", "cam_repro.reporting.curves:draw_curves")
+    command("curves", "cam_repro.reporting.plots:draw_curves")

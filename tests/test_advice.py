@@ -19,8 +19,8 @@ from cam_repro.advice import train_command, typed_data
 from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, keys_of
 from cam_repro.evaluation.spec import localization_specs
 from cam_repro.evaluation.trained import load_trained, trained_runs
-from cam_repro.reporting.curves import draw_curves
-from cam_repro.reporting.report import chosen_results
+from cam_repro.reporting.gallery import chosen_results
+from cam_repro.reporting.plots import draw_curves
 from cam_repro.reporting.results import read_record
 from scripts.export import main as export_weights
 from scripts.tables import main as make_tables
@@ -100,6 +100,8 @@ def test_every_command_in_the_code_can_be_typed(
     """
     monkeypatch.chdir(tmp_path)
     lines = {line for path in SOURCES for text in texts_of(path) for line in commands_in(text)}
+    for page in REPOSITORY.glob("cam_repro/reporting/page/*.html"):
+        lines |= {*commands_in(page.read_text())}
     assert len(lines) > 15
     for line in sorted(lines):
         _, options = target_and_options(line)
@@ -229,7 +231,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
     ).given
     (unnamed,) = run(*words, name="curves").given
     without_boxes = SimpleNamespace(config=config, trained=SimpleNamespace(model=None, network=None),
-                                    split=SimpleNamespace(boxes=[]))  # fmt: skip
+                                    split=SimpleNamespace(boxes=[], masks=None))  # fmt: skip
     cpu = torch.device("cpu")
     for refused, target in (
         (lambda: trained_runs(unnamed), "train"),

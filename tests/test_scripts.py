@@ -15,7 +15,7 @@ from conftest import REPOSITORY, TINY, Script, evaluated, own, says, succeeds, t
 from result_files import METRICS
 
 from cam_repro import UserError
-from cam_repro.reporting.compare import compare
+from cam_repro.reporting.results import compare
 from cam_repro.reporting.tables import write_tables
 
 FINISHED = {

@@ -20,6 +20,7 @@ from cam_repro.data.ground_truth import Annotations, assemble
 from cam_repro.data.ilsvrc_lists import imagenet_classes
 from cam_repro.data.images import MAY_BE_DEEP, is_deep
 from cam_repro.data.layout import Layout, Listing, Sources, check_command
+from cam_repro.data.masks import Masks
 from cam_repro.data.shapes import make_shapes
 from cam_repro.data.split import Split, load_arrays, save_arrays
 from cam_repro.data.storage import from_arrays, to_arrays
@@ -38,9 +39,12 @@ LAYOUTS = {
     "stanford40": benchmarks.stanford40,
     "scene15": benchmarks.scene15,
     "caltech101": benchmarks.caltech101,
+    "cub200": benchmarks.cub200,
+    "wsol": benchmarks.wsol,
 }
 # To be raised whenever the cached index has other contents, or data is read by other rules.
-_INDEX_FORMAT = "5"
+_INDEX_FORMAT = "6"
+MASK_ARRAYS = ("files", "starts", "ignored")
 
 
 def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
@@ -86,6 +90,10 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         if signature:
             save_arrays(index, signature=np.array(signature), **arrays)
     facts = json.loads(str(arrays["facts"]))
+    masks = None
+    if "mask_folder" in facts:
+        parts = {part: arrays[f"mask_{part}"] for part in MASK_ARRAYS}
+        masks = Masks(Path(facts.pop("mask_folder")), **parts)
     return Split(
         from_arrays(Path(facts.pop("folder")), arrays),
         labels=arrays["labels"],
@@ -94,6 +102,7 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         wnids=layout.wnids,
         words=layout.words,
         hashes=cache / "index" / f"{key}-hashes.npz",
+        masks=masks,
         **facts,
     )
 
@@ -114,8 +123,13 @@ def _index(data: DataConfig, listing: Listing, sources: Sources) -> dict[str, np
         "remarks": remarks,
         "left_out": left_out,
     }
-    images = to_arrays(listing.images)
-    return {**images, **truths, "facts": np.array(json.dumps(facts))}
+    arrays = {**to_arrays(listing.images), **truths}
+    if listing.masks is not None:
+        facts["mask_folder"] = os.fspath(listing.masks.folder)
+        for part in MASK_ARRAYS:
+            arrays[f"mask_{part}"] = getattr(listing.masks, part)
+    arrays["facts"] = np.array(json.dumps(facts))
+    return arrays
 
 
 def find_layout(data: DataConfig) -> Layout:

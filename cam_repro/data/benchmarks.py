@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,19 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.cores import in_threads
-from cam_repro.data.annotations import Annotation, Known, Object, Source, parse_box, read_annotation
+from cam_repro.data.annotations import (
+    Annotation,
+    Known,
+    Object,
+    Source,
+    parse_box,
+    read_annotation,
+    read_wsol,
+)
 from cam_repro.data.folder import ClassFolders
+from cam_repro.data.ilsvrc_lists import imagenet_classes
 from cam_repro.data.layout import Listing, Sources
+from cam_repro.data.masks import Masks
 from cam_repro.data.storage import Files
 from cam_repro.files import read_text
 
@@ -30,8 +41,8 @@ class Listed:
     """A data set whose splits are lists of images.
 
     files: split -> its images in `folder`, read when asked for; boxes: split -> the annotations of
-    its images; remarks: split -> what was left out and why; lists: files and folders that change
-    with the listing.
+    its images; remarks: split -> what was left out and why; masks: split -> the masks of its
+    images, read when asked for; lists: files and folders that change with the listing.
     """
 
     found: str
@@ -41,6 +52,7 @@ class Listed:
     files: dict[str, Callable[[], LabelledFiles]]
     boxes: dict[str, Source] = field(default_factory=dict)
     remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    masks: dict[str, Callable[[], Masks]] = field(default_factory=dict)
     lists: list[Path] = field(default_factory=list)
 
     def splits(self) -> list[str]:
@@ -61,6 +73,7 @@ class Listed:
         names = [os.fsencode(name) for name, _ in listed]
         labels = [label for _, label in listed]
         images = Files(self.folder, np.array(names))
+        masks = self.masks[split]() if split in self.masks else None
         return Listing(
             images,
             np.array(labels, np.int64),
@@ -68,6 +81,7 @@ class Listed:
             self.words,
             name=split,
             remarks=self.remarks.get(split, {}),
+            masks=masks,
         )
 
     def _of(self, split: str) -> str:
@@ -230,6 +244,110 @@ def scene15(data: DataConfig) -> Listed | ClassFolders:
 def caltech101(data: DataConfig) -> ClassFolders:
     """Caltech-101: a folder a class. One more folder has images of no class, and is left out."""
     return ClassFolders(root_of(data, "accordion"), without=(CALTECH_BACKGROUND,))
+
+
+def cub200(data: DataConfig) -> Listed:
+    """CUB-200-2011: 200 kinds of birds, a box for every image, the official split.
+
+    A box `x y width height` of bounding_boxes.txt goes from x to x + width, as the WSOL benchmark
+    has it.
+    """
+    root = root_of(data, "images.txt", "train_test_split.txt", "bounding_boxes.txt", "images")
+    classes = [name for _, name in rows_of(root / "classes.txt")]
+    label_of = {image: int(label) - 1 for image, label in rows_of(root / "image_class_labels.txt")}
+    is_train = {image: flag == "1" for image, flag in rows_of(root / "train_test_split.txt")}
+
+    def images(train: bool) -> list[tuple[str, int]]:
+        listed = []
+        for image, name in rows_of(root / "images.txt"):
+            if is_train[image] == train:
+                listed.append((name, label_of[image]))
+        return listed
+
+    def read_boxes(path: Path) -> Known:
+        name_of = dict(rows_of(root / "images.txt"))
+        known: dict[str, Annotation] = {}
+        for image, *said in rows_of(path):
+            x, y, width, height = parse_box(said)
+            name = name_of[image].rpartition(".")[0]
+            known[name] = Annotation([Object((x, y, x + width, y + height))])
+        return known
+
+    boxes = Source(root / "bounding_boxes.txt", read_boxes)
+    return Listed(
+        "CUB-200-2011",
+        root / "images",
+        classes,
+        [name.partition(".")[2].replace("_", " ") for name in classes],
+        files={"train": lambda: images(True), "test": lambda: images(False)},
+        boxes={"train": boxes, "test": boxes},
+        lists=[root / "images.txt", root / "train_test_split.txt"],
+    )
+
+
+def wsol(data: DataConfig) -> Listed:
+    """The WSOL benchmark's own lists of CUB, OpenImages30k or ILSVRC (Choe et al. 2020).
+
+    data.lists= is one of its folders metadata/<data set>, with train/, val/ and test/; the images
+    lie under the root as the lists name them. val is the benchmark's train-fullsup.
+    """
+    if data.root is None or data.lists is None:
+        raise UserError(f"data={data.name} needs data.root= and data.lists=: {data.get}")
+    root = Path(data.root)
+    folder = Path(data.lists)
+    splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
+    if "train" not in splits or not root.is_dir():
+        raise UserError(f"data.lists={folder} with data.root={root}: no lists of train, or no root")
+    labels = {split: dict(_cells(folder / split / "class_labels.txt")) for split in splits}
+    name_of: dict[int, str] = {}  # by the folder of a class's first training image
+    for image, label in labels["train"].items():
+        name_of.setdefault(int(label), image.split("/")[-2])
+    wnids = [name_of[label] for label in sorted(name_of)]
+
+    def images(split: str) -> list[tuple[str, int]]:
+        return [(image, int(label)) for image, label in labels[split].items()]
+
+    listed = Listed(
+        f"the WSOL benchmark's lists in {folder}",
+        root,
+        wnids,
+        words_of_ilsvrc(wnids),
+        files={split: partial(images, split) for split in splits},
+        lists=[folder / split / "class_labels.txt" for split in splits],
+    )
+    for split in splits:
+        path = folder / split / "localization.txt"
+        first = next(iter(_cells(path)), [])
+        if len(first) == 3:
+            listed.masks[split] = partial(_masks, root, path, list(labels[split]))
+        elif first:
+            listed.boxes[split] = Source(path, read_wsol)
+    return listed
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """The cells of each line of a list with commas; none where it is not there."""
+    if not path.is_file():
+        return []
+    return [line.split(",") for line in read_text(path).splitlines() if line]
+
+
+def _masks(root: Path, path: Path, images: list[str]) -> Masks:
+    """Those of the images in a list of `image,mask,ignored` lines, a line a mask."""
+    masks: dict[str, list[str]] = {image: [] for image in images}
+    ignored = dict.fromkeys(images, "")
+    for image, mask, ignore in _cells(path):
+        masks[image].append(mask)
+        ignored[image] = ignore or ignored[image]
+    files = [os.fsencode(mask) for image in images for mask in masks[image]]
+    starts = np.cumsum([0, *(len(masks[image]) for image in images)])
+    return Masks(root, np.array(files), starts, np.array([os.fsencode(ignored[i]) for i in images]))
+
+
+def words_of_ilsvrc(wnids: list[str]) -> list[str]:
+    """The words of classes that are ILSVRC's; of others their own names."""
+    words = dict(zip(*imagenet_classes(), strict=True))
+    return [words.get(wnid, wnid) for wnid in wnids]
 
 
 def rows_of(path: Path) -> list[list[str]]:

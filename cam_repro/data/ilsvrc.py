@@ -7,7 +7,8 @@ tree put them there.
 
 import os
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from cam_repro.data.ilsvrc_lists import (
 )
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.layout import Listing, Sources
-from cam_repro.data.storage import Files, Place, archived, tar_members
+from cam_repro.data.storage import Archived, Files, tar_members
 
 # Places under Kaggle's root.
 SOLUTION = "LOC_val_solution.csv"
@@ -120,7 +121,7 @@ class Form:
                 classes.append(Source(devkit, read_devkit))
         return Sources(boxes, classes, with_difficult=True)
 
-    def _listing(self, split: str, images: Files, labels: list[int]) -> Listing:
+    def _listing(self, split: str, images: Files, labels: Sequence[int]) -> Listing:
         """The images of a split; those of val in the devkit's order where all have its names."""
         label_array = np.array(labels, np.int64)
         # Names as bytes, not as Paths: there may be a million.
@@ -220,23 +221,37 @@ class Archives(Form):
         archives = self.parts[split]
         read = _images_of_shard if archives[0].suffix == ".parquet" else _images_of_tar
         class_of = {wnid: label for label, wnid in enumerate(self.wnids)}
-        found = []
-        for archive in archives:
-            for name, first, second, number in read(archive):
+        # Columns of numbers, which take less memory than a million rows.
+        names: list[bytes] = []
+        archive = array("q")
+        first = array("q")
+        second = array("q")
+        labels = array("q")
+        for number, path in enumerate(archives):
+            for name, start, length, class_number in read(path):
                 name, wnid = canonical(name)
-                label = class_of.get(wnid, -1) if wnid else number
+                label = class_of.get(wnid, -1) if wnid else class_number
                 if (wnid and label < 0) or label >= len(class_of):
                     raise UserError(
-                        f"{archive}: {name} is of class {wnid or label}, which is none of ILSVRC's"
+                        f"{path}: {name} is of class {wnid or label}, which is none of ILSVRC's"
                     )
-                place = Place(os.fsencode(name), archive, first, second)
-                found.append((place, label))
-        if not found:
+                names.append(os.fsencode(name))
+                archive.append(number)
+                first.append(start)
+                second.append(length)
+                labels.append(label)
+        if not names:
             raise UserError(f"{archives[0]} holds no images; expected JPEGs")
-        found.sort(key=lambda image: image[0].name)
-        places = [place for place, _ in found]
-        labels = [label for _, label in found]
-        return self._listing(split, archived(self.root, places), labels)
+        images = Archived(
+            self.root,
+            np.array(names),
+            archives=tuple(os.fspath(path.relative_to(self.root)) for path in archives),
+            archive=np.array(archive, np.int32),
+            first=np.array(first),
+            second=np.array(second),
+        )
+        order = np.argsort(images.names, kind="stable")
+        return self._listing(split, images.take(order), np.array(labels)[order])
 
 
 def _kaggle(root: Path) -> Form | None:

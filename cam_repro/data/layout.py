@@ -13,6 +13,7 @@ import numpy as np
 
 from cam_repro.config import DataConfig, names_in
 from cam_repro.data.annotations import Source
+from cam_repro.data.masks import Masks
 from cam_repro.data.storage import Files
 
 
@@ -31,6 +32,7 @@ class Listing:
     name: str
     upright: bool = False
     remarks: dict[str, list[str]] = field(default_factory=dict)
+    masks: Masks | None = None
 
     def file(self, image: int) -> str:
         return os.fsdecode(self.images.names[image])

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.cores import in_threads
 from cam_repro.data.images import read_image, read_size
+from cam_repro.data.masks import Masks
 from cam_repro.data.storage import Files
 from cam_repro.files import read_bytes, replacing
 
@@ -37,6 +38,7 @@ class Split:
     name: which part of the data set this is, "train", "val", "test" or "all".
     remarks: what was passed over or is odd in the folder, a kind → the files or classes.
     left_out: boxes that no prediction has to find, counted by reason.
+    masks: of the objects, where the data set has them.
     """
 
     images: Files
@@ -50,6 +52,7 @@ class Split:
     name: str = "val"
     remarks: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -112,29 +112,6 @@ class Archived(Files):
 
     def _archive(self, image: int) -> Path:
         return self.folder / self.archives[self.archive[image]]
-
-
-class Place(NamedTuple):
-    """Where an image lies in an archive; first and second: as in `Archived`."""
-
-    name: bytes
-    archive: Path
-    first: int
-    second: int
-
-
-def archived(folder: Path, places: list[Place]) -> Archived:
-    """The images at these places in archives in `folder`."""
-    archives = sorted({place.archive for place in places})
-    number = {archive: index for index, archive in enumerate(archives)}
-    return Archived(
-        folder,
-        names=np.array([place.name for place in places]),
-        archives=tuple(os.fspath(archive.relative_to(folder)) for archive in archives),
-        archive=np.array([number[place.archive] for place in places], np.int32),
-        first=np.array([place.first for place in places], np.int64),
-        second=np.array([place.second for place in places], np.int64),
-    )
 
 
 def to_arrays(images: Files) -> dict[str, np.ndarray]:

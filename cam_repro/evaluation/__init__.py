@@ -1,1 +1,1 @@
-"""A split through a network and a protocol: maps, boxes, scores, predictions, kept maps."""
+"""A split through a network and a protocol: maps, boxes, scores, predictions, cached maps."""

@@ -1,8 +1,8 @@
-"""What an evaluation has computed so far, on disk: one that was killed goes on where it was.
+"""What an evaluation has computed so far, on disk: one that was killed resumes where it was.
 
-The small maps of a method are kept whole, so that another box rule scores the split without the
+The small maps of a method are cached whole, so that another box rule scores the split without the
 network. Maps as large as the image (backprop's) would take a terabyte of ILSVRC's val images: of
-these the rows are kept.
+these the rows are cached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cam_repro.files import reason
 from cam_repro.localization.methods import METHODS
 from cam_repro.provenance import code_of
 
-# The code from an image to its maps: with a change in it, kept maps are no longer the network's.
+# The code from an image to its maps: with a change in it, cached maps are no longer the network's.
 CODE_OF_THE_MAPS = (
     "data/images.py", "data/views.py", "data/loaders.py",
     "networks/network.py", "networks/pixels.py", "networks/trunks.py", "networks/caffe.py",
@@ -41,7 +41,7 @@ class BatchFile:
     """Batches of arrays in one file, each with an entry `images` (n,), which are counted.
 
     What was cut off or damaged, by a kill or by the disk, ends the file, and is overwritten by the
-    next `append`. Where another process writes to it, or the disk is full, nothing is kept.
+    next `append`. Where another process writes to it, or the disk is full, nothing is cached.
     """
 
     def __init__(self, folder: Path, name: str, identity: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class BatchFile:
             yield batch
 
     def append(self, batch: dict[str, np.ndarray]) -> None:
-        """Keep one more batch; a disk that does not take it is said once, and ends the keeping."""
+        """Write one more batch; a disk that does not take it is said once, and ends the writing."""
         if self.file is None:
             return
         content = io.BytesIO()
@@ -104,7 +104,8 @@ class BatchFile:
 
     def _count(self, batch: dict[str, np.ndarray], end: int) -> None:
         self.images += len(batch["images"])
-        self.images_a_batch = self.images_a_batch or len(batch["images"])
+        if self.images_a_batch == 0:
+            self.images_a_batch = len(batch["images"])
         self.end = end
 
     def _give_up(self, error: OSError) -> None:
@@ -119,15 +120,14 @@ class BatchFile:
 class EvaluationCache:
     """The files of one network on one split by one view; use it in a `with` block.
 
-    identity: all that the maps depend on but the method and the code; methods: whose maps are
-    wanted, [] for the classes alone; wanted: the metrics of each; fresh: begin anew.
+    identity: all that the maps depend on but the method and the code; wanted: which metrics are
+    asked of which methods' maps, [] for the classes alone; fresh: begin anew.
     """
 
     def __init__(
         self,
         folder: Path,
         identity: dict[str, Any],
-        methods: Sequence[str],
         wanted: Sequence[MethodAndMetric],
         *,
         fresh: bool = False,
@@ -135,21 +135,20 @@ class EvaluationCache:
         self.fresh = fresh
         self.maps: dict[str | None, BatchFile] = {}
         self.rows: dict[str, BatchFile] = {}
-        self.metrics_of: dict[str, list[MethodAndMetric]] = {}
+        self.wanted_of: dict[str, list[MethodAndMetric]] = {}
+        for method, metric in wanted:
+            self.wanted_of.setdefault(method, []).append((method, metric))
         of_maps = identity | {"code": code_of(CODE_OF_THE_MAPS)}
         of_rows = identity | {"code": code_of(CODE_OF_THE_ROWS)}
-        for method in methods:
+        if not wanted:
+            self.maps[None] = BatchFile(folder, "classes", of_maps)
+        for method, of_method in self.wanted_of.items():
             if METHODS[method].has_small_maps:
                 self.maps[method] = BatchFile(folder, method, of_maps | {"method": method})
-                continue
-            self.metrics_of[method] = [key for key in wanted if key[0] == method]
-            asked = {
-                "method": method,
-                "metrics": [repr(metric) for _, metric in self.metrics_of[method]],
-            }
-            self.rows[method] = BatchFile(folder, f"{method}-rows", of_rows | asked)
-        if not methods:
-            self.maps[None] = BatchFile(folder, "classes", of_maps)
+            else:
+                metrics = [repr(metric) for _, metric in of_method]
+                asked = {"method": method, "metrics": metrics}
+                self.rows[method] = BatchFile(folder, f"{method}-rows", of_rows | asked)
 
     def __enter__(self) -> EvaluationCache:
         return self
@@ -158,39 +157,46 @@ class EvaluationCache:
         for file in (*self.maps.values(), *self.rows.values()):
             file.close()
 
-    def kept_maps(self) -> Iterator[MapBatch]:
-        """Every kept batch of every method, one method after the other."""
+    def cached_maps(self) -> Iterator[MapBatch]:
+        """Every cached batch of every method, one method after the other."""
+        if self.fresh:
+            return
         for method, file in self.maps.items():
-            for arrays in [] if self.fresh else file.read():
+            for arrays in file.read():
                 maps = {} if method is None else {method: arrays["maps"]}
                 yield MapBatch(arrays["images"], arrays["classes"], arrays["sizes"], maps)
 
-    def kept_rows(self) -> Iterator[RowBatch]:
-        """The same of the methods whose rows are kept in place of their maps."""
+    def cached_rows(self) -> Iterator[RowBatch]:
+        """The same of the methods whose rows are cached in place of their maps."""
+        if self.fresh:
+            return
         for method, file in self.rows.items():
-            for arrays in [] if self.fresh else file.read():
+            for arrays in file.read():
                 of_metrics = {}
-                for number, key in enumerate(self.metrics_of[method]):
+                for number, key in enumerate(self.wanted_of[method]):
                     begin = f"{number}."
                     names = [name for name in arrays if name.startswith(begin)]
                     of_metrics[key] = {name.removeprefix(begin): arrays[name] for name in names}
                 yield RowBatch(arrays["images"], arrays["classes"], arrays["sizes"], of_metrics)
 
     def missing(self, images: int) -> list[tuple[list[str], int, int]]:
-        """After what is kept was read: the methods that still need the network for these images.
+        """After the cache was read: the methods that still need the network for these images.
 
         Methods that are equally far go together, as (methods, first image, images a batch): an
-        evaluation that goes on must cut the images as before, since a convolution's last digits
-        depend on its batch. Images a batch is 0 where nothing is kept.
+        evaluation that resumes must cut the images as before, since a convolution's last digits
+        depend on its batch. Images a batch is 0 where nothing is cached.
         """
         together: dict[tuple[int, int], list[str]] = {}
         for method, file in (*self.maps.items(), *self.rows.items()):
-            if file.images < images:
-                methods = together.setdefault((file.images, file.images_a_batch), [])
-                methods += [method] if method is not None else []
+            if file.images >= images:
+                continue
+            methods = together.setdefault((file.images, file.images_a_batch), [])
+            if method is not None:
+                methods.append(method)
         return [(methods, first, length) for (first, length), methods in together.items()]
 
-    def keep_maps(self, batch: MapBatch) -> None:
+    def add_maps(self, batch: MapBatch) -> None:
+        """Cache a batch's maps of the methods whose maps are small."""
         common = {"images": batch.images, "classes": batch.classes, "sizes": batch.sizes}
         for method, file in self.maps.items():
             if method is None:
@@ -198,13 +204,13 @@ class EvaluationCache:
             elif method in batch.maps:
                 file.append(common | {"maps": batch.maps[method]})
 
-    def keep_rows(self, batch: RowBatch) -> None:
-        common = {"images": batch.images, "classes": batch.classes, "sizes": batch.sizes}
+    def add_rows(self, batch: RowBatch) -> None:
+        """Cache a batch's rows of the methods whose maps are not."""
         for method, file in self.rows.items():
-            keys = self.metrics_of[method]
+            keys = self.wanted_of[method]
             if keys[0] not in batch.of_metrics:
                 continue
-            arrays = dict(common)
+            arrays = {"images": batch.images, "classes": batch.classes, "sizes": batch.sizes}
             for number, key in enumerate(keys):
                 for name, of_images in batch.of_metrics[key].items():
                     arrays[f"{number}.{name}"] = of_images

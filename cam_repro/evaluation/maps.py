@@ -1,4 +1,4 @@
-"""A network over a split, batch by batch: each image's best classes, and their maps by each method."""
+"""A network over a split, batch by batch: each image's best classes, and maps of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class MapBatch:
         pieces = []
         for start in range(0, len(self), length):
             part = slice(start, start + length)
-            maps = {method: of_method[part] for method, of_method in self.maps.items()}
+            maps = {}
+            for method, of_method in self.maps.items():
+                maps[method] = of_method[part]
             pieces.append(MapBatch(self.images[part], self.classes[part], self.sizes[part], maps))
         return pieces
 
@@ -87,10 +89,11 @@ def predict_split(
         pixels = normalise(batch.pixels)
         crops = VIEWS[view].crops
         found = predict(network, pixels, batch.labels, methods=methods, crops=crops)
-        yield MapBatch(
-            # Copies: views would keep the memory shared with the workers, and every class's order.
-            images=batch.images.numpy().copy(),
-            classes=found.classes.cpu().numpy().copy(),
-            sizes=batch.sizes.numpy().copy(),
-            maps={method: maps.cpu().numpy() for method, maps in found.maps.items()},
-        )
+        maps = {}
+        for method, of_method in found.maps.items():
+            maps[method] = of_method.cpu().numpy()
+        # Copies: views would keep the memory shared with the workers, and every class's order.
+        images = batch.images.numpy().copy()
+        classes = found.classes.cpu().numpy().copy()
+        sizes = batch.sizes.numpy().copy()
+        yield MapBatch(images, classes, sizes, maps)

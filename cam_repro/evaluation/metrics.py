@@ -1,5 +1,4 @@
-"""Ways to score a split: what is kept of each image's maps, and the numbers that come of all of
-them.
+"""Ways to score a split: what each image's maps come to, and the numbers that come of all images.
 
 A metric is an object with two methods. `of_image` runs in a process for each core and gives arrays
 of one shape for every image, its rows; `compute` is given the rows of all images, in the split's
@@ -9,16 +8,21 @@ images. Two metrics are equal if they ask for the same rows, which are then made
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cam_repro import UserError
 from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
+from cam_repro.data.masks import MaskFiles, read_mask
 from cam_repro.data.views import VIEWS, resize_map
 from cam_repro.evaluation.predictions import guesses_of
-from cam_repro.localization.boxes import LOOSE, TIGHT, loose_and_tight
+from cam_repro.files import read_text
+from cam_repro.localization.boxes import LOOSE, TIGHT, Box, loose_and_tight
 from cam_repro.localization.errors import (
     BASELINES,
     Correctness,
@@ -27,7 +31,7 @@ from cam_repro.localization.errors import (
     score_images,
     summarise,
 )
-from cam_repro.localization.intervals import bootstrap
+from cam_repro.localization.intervals import Shares, bootstrap
 from cam_repro.localization.max_box_acc import (
     MAP_SIDE,
     THRESHOLDS,
@@ -36,6 +40,12 @@ from cam_repro.localization.max_box_acc import (
     boxes_on_map,
     normalised,
     right_by_threshold,
+)
+from cam_repro.localization.px_ap import (
+    precision_and_recall,
+    px_ap,
+    px_ap_interval,
+    score_histograms,
 )
 
 Rows = dict[str, np.ndarray]
@@ -46,6 +56,7 @@ class ImageFacts(NamedTuple):
 
     size: tuple[int, int]  # width and height
     true_boxes: np.ndarray  # (M,4) of its class, inclusive corners
+    masks: MaskFiles | None = None  # of its class
 
 
 @dataclass
@@ -74,11 +85,14 @@ class Metric(Protocol):
 
     names: tuple[str, ...]
 
+    def lacks(self, split: Split) -> str:
+        """What the split would need and does not have; empty where it can be scored."""
+
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """One image's maps of V crops and M classes, the true one last -> arrays of fixed shapes."""
+        """One image's rows, from its maps of V crops and M classes, of which the last is true."""
 
     def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
-        """All images' rows -> numbers; the blacklist holds the devkit's image numbers."""
+        """The numbers of all images; the blacklist holds the devkit's image numbers."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,9 @@ class ClassificationErrors:
     """Top-1 to top-5 error of the network's classes, whatever its maps."""
 
     names = ("cls_top1_error", "cls_top5_error")
+
+    def lacks(self, split: Split) -> str:
+        return ""
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         return {}
@@ -120,25 +137,37 @@ class LocalizationErrors:
     resize: str
     guesses: str = field(compare=False, repr=False)  # a key of RESULT_SETS: these share their boxes
 
+    def lacks(self, split: Split) -> str:
+        return "" if len(split.boxes) else "boxes"
+
     def heatmap(self, maps_vhw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A class's maps of all crops -> (height, width), over the image of this size."""
         return VIEWS[self.view].place(maps_vhw, size, self.size, self.resize)
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """boxes (M,2,4): the loose and the tight one of each class, the same where there is but
-        one.
-        """
-        of_classes = []
-        for maps_vhw in maps_vmhw.swapaxes(0, 1):
-            heatmap = self.heatmap(maps_vhw, image.size)
-            of_classes.append(loose_and_tight(heatmap, self))
-        return {"boxes": np.array(of_classes, np.int32)}
+        """boxes (M,2,4): each class's loose and tight one, the same where there is but one."""
+        of_best_classes = maps_vmhw[:, :-1]
+        of_true_class = maps_vmhw[:, -1:]
+        boxes = []
+        for maps_vhw in of_best_classes.swapaxes(0, 1):
+            boxes.append(self._loose_and_tight(maps_vhw, image))
+        # The true class is mostly one of the best ones. Where its maps are there, so are its boxes.
+        same = (of_best_classes == of_true_class).all(axis=(0, 2, 3))
+        if same.any():
+            boxes.append(boxes[same.argmax()])
+        else:
+            boxes.append(self._loose_and_tight(of_true_class[:, 0], image))
+        return {"boxes": np.array(boxes, np.int32)}
+
+    def _loose_and_tight(self, maps_vhw: np.ndarray, image: ImageFacts) -> tuple[Box, Box]:
+        return loose_and_tight(self.heatmap(maps_vhw, image.size), self)
 
     def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
         of_best_classes = rows["boxes"][:, :-1]
         of_true_class = rows["boxes"][:, -1]
         labels, boxes = guesses_of(rows["classes"], of_best_classes, self.guesses)
-        predicted_boxes = of_true_class[:, TIGHT if self.guesses == "tight" else LOOSE]
+        which = TIGHT if self.guesses == "tight" else LOOSE
+        predicted_boxes = of_true_class[:, which]
         correctness = score_images(
             labels,
             boxes,
@@ -149,10 +178,10 @@ class LocalizationErrors:
             blacklist=blacklist,
             image_numbers=split.devkit_numbers(),
         )
-        names = self.names
-        if correctness.cls_right.shape[1] < min(5, rows["classes"].shape[1]):  # fewer classes named
-            names = tuple(name for name in names if name != "cls_top5_error")
-        scores = _scores_of(correctness, names)
+        scores = _scores_of(correctness, self.names)
+        classes_named = correctness.cls_right.shape[1]
+        if classes_named < min(5, rows["classes"].shape[1]):  # by the release's heuristics
+            del scores.metrics["cls_top5_error"]
         scores.guesses = (labels, boxes)
         scores.predicted_boxes = predicted_boxes
         return scores
@@ -160,7 +189,12 @@ class LocalizationErrors:
 
 @dataclass(frozen=True)
 class MaxBoxAcc:
-    """MaxBoxAcc V1 and V2 of the WSOL benchmark (Choe et al. 2020), of the true class's map."""
+    """MaxBoxAcc V1 and V2 of the WSOL benchmark (Choe et al. 2020), of the true class's map.
+
+    thresholds: what was best on other images, a number's name and its threshold each; none: what is
+    best on the images that are scored. top1_loc and top5_loc count an image as right where its box
+    is, at V1's threshold, and its class is among the best one or five.
+    """
 
     names = (
         "max_box_acc_v1", "max_box_acc_v2", "max_box_acc_v2_one_threshold",
@@ -168,8 +202,13 @@ class MaxBoxAcc:
         "baseline_whole_image", "baseline_whole_image_v2",
         "baseline_centre_box", "baseline_centre_box_v2",
     )  # fmt: skip
+    more_names = ("max_box_acc_top1_loc", "max_box_acc_top5_loc")  # older records lack them
 
     resize: str
+    thresholds: tuple[tuple[str, float], ...] = ()
+
+    def lacks(self, split: Split) -> str:
+        return "" if len(split.boxes) else "boxes"
 
     def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
         """right (4,125): `right_by_threshold` in bits, an eighth of the memory."""
@@ -182,12 +221,24 @@ class MaxBoxAcc:
         has_box = np.diff(split.box_starts) > 0
         blacklisted = np.isin(split.devkit_numbers(), list(blacklist))
         counted = has_box & ~blacklisted
-        right = np.unpackbits(rows["right"][counted], axis=-1)[..., : len(THRESHOLDS)]
-        found = accuracies(right.astype(bool))
-        per_image = {f"max_box_acc_{name}": of for name, of in found["per_image"].items()}
-        shares = {name: (added, np.ones_like(added)) for name, added in per_image.items()}
-        metrics = {name: 100.0 * float(added.mean()) for name, added in per_image.items()}
-        metrics |= self._baselines(split, rows["sizes"], np.flatnonzero(counted))
+        right = np.unpackbits(rows["right"][counted], axis=-1, count=len(THRESHOLDS))
+        found = accuracies(right.astype(bool), dict(self.thresholds) or None)
+
+        measured = self._baselines(split, rows["sizes"], np.flatnonzero(counted))
+        of_true_class = rows["classes"][counted] == split.labels[counted][:, None]
+        box_is_right = found["per_image"]["v1"]
+        added_by = {
+            **found["per_image"],
+            "top1_loc": box_is_right * of_true_class[:, 0],
+            "top5_loc": box_is_right * of_true_class.any(axis=1),
+        }
+        shares: Shares = {}
+        per_image = {"counted": counted}
+        for number, added in added_by.items():
+            name = f"max_box_acc_{number}"
+            measured[name] = 100.0 * float(added.mean())
+            shares[name] = (added, np.ones_like(added))
+            per_image[name] = added
         counts = {
             "images": len(split),
             "loc_images": int(counted.sum()),
@@ -196,30 +247,69 @@ class MaxBoxAcc:
         }
         return Scores(
             counts,
-            {name: metrics[name] for name in self.names},
-            bootstrap(shares),  # at the thresholds that were best for all images
-            {"counted": counted, **per_image},
+            metrics={name: measured[name] for name in (*self.names, *self.more_names)},
+            confidence=bootstrap(shares),  # at the thresholds that were best for all images
+            per_image=per_image,
             thresholds=found["best"],
             curves=found["curves"],
         )
 
     def _baselines(self, split: Split, sizes: np.ndarray, images: np.ndarray) -> dict[str, float]:
         """The accuracy of the two boxes that ignore the image, on the same maps."""
-        image_sizes = [tuple(sizes[image]) for image in images]
-        truth = [
-            boxes_on_map(split.true_boxes(image), size)
-            for image, size in zip(images, image_sizes, strict=True)
-        ]
         found = {}
         for name, side in BASELINES.items():
-            boxes = centred_boxes(sizes[images], side)
-            on_map = [
-                boxes_on_map(box, size)[0] for box, size in zip(boxes, image_sizes, strict=True)
-            ]
-            accuracy = box_accuracy(on_map, truth)
+            boxes = []
+            true_boxes = []
+            for image in images:
+                size = tuple(sizes[image])
+                (baseline,) = centred_boxes([size], side)
+                boxes.extend(boxes_on_map(baseline, size))
+                true_boxes.append(boxes_on_map(split.true_boxes(image), size))
+            accuracy = box_accuracy(boxes, true_boxes)
             found[f"baseline_{name}"] = accuracy["v1"]
             found[f"baseline_{name}_v2"] = accuracy["v2"]
         return found
+
+
+@dataclass(frozen=True)
+class PxAP:
+    """PxAP of the WSOL benchmark (Choe et al. 2020), of the true class's map, held against masks."""
+
+    names = ("px_ap", "baseline_whole_image")
+
+    resize: str
+
+    def lacks(self, split: Split) -> str:
+        return "masks" if split.masks is None else ""
+
+    def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
+        """histograms (2,1002): `score_histograms` of the map at the benchmark's size."""
+        enlarged = resize_map(maps_vmhw[0, -1], MAP_SIDE, MAP_SIDE, self.resize)
+        mask = read_mask(image.masks, MAP_SIDE)
+        return {"histograms": score_histograms(normalised(enlarged), mask).astype(np.int32)}
+
+    def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
+        counted = ~np.isin(split.devkit_numbers(), list(blacklist))
+        histograms = rows["histograms"][counted].astype(np.int64)
+        of_all = histograms.sum(axis=0)
+        precision, recall = precision_and_recall(of_all)
+        of_object, of_the_rest = of_all.sum(axis=1)
+        metrics = {
+            "px_ap": float(px_ap(of_all)),
+            "baseline_whole_image": 100.0 * float(of_object / (of_object + of_the_rest)),
+        }
+        counts = {
+            "images": len(split),
+            "loc_images": int(counted.sum()),
+            "blacklisted": int((~counted).sum()),
+        }
+        return Scores(
+            counts,
+            metrics,
+            confidence={"px_ap": px_ap_interval(histograms)},
+            per_image={"counted": counted, "histograms": rows["histograms"]},
+            curves={"precision": 100 * precision[:1:-1], "recall": 100 * recall[:1:-1]},
+        )
 
 
 def localization_metric(protocol: ProtocolConfig, size: int) -> LocalizationErrors:
@@ -235,14 +325,48 @@ def localization_metric(protocol: ProtocolConfig, size: int) -> LocalizationErro
     )
 
 
-METRICS = {  # protocol.metric -> the metric of a protocol, for crops of `size` pixels
+def max_box_acc_metric(protocol: ProtocolConfig, size: int) -> MaxBoxAcc:
+    return MaxBoxAcc(protocol.resize)
+
+
+def thresholds_chosen(path: Path, weights: str, method: str) -> tuple[tuple[str, float], ...]:
+    """The best thresholds of a record of MaxBoxAcc, as `MaxBoxAcc.thresholds`.
+
+    Raises UserError unless it is of the same weights, by their sha256, and the same method.
+    """
+    try:
+        record = json.loads(read_text(path))
+        thresholds = {name: float(at) for name, at in record["thresholds"].items()}
+        measured = (record["provenance"]["weights"], record["method"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"protocol.thresholds_from={path} is no record of MaxBoxAcc; give the "
+            "localization-…-wsol….json of another split"
+        ) from None
+    if measured != (weights, method):
+        raise UserError(
+            f"protocol.thresholds_from={path} has the thresholds of other weights or of another "
+            f"method ({record['method']}); evaluate that split with these: protocol=wsol method={method}"
+        )
+    return tuple(sorted(thresholds.items()))
+
+
+def px_ap_metric(protocol: ProtocolConfig, size: int) -> PxAP:
+    return PxAP(protocol.resize)
+
+
+# protocol.metric= -> the metric of a protocol, for crops of `size` pixels
+METRICS = {
     "localization": localization_metric,
-    "max_box_acc": lambda protocol, size: MaxBoxAcc(protocol.resize),
+    "max_box_acc": max_box_acc_metric,
+    "px_ap": px_ap_metric,
 }
-METRIC_NAMES = {  # kind of record -> the metrics that each has
+# kind of record -> the metrics that each has
+METRIC_NAMES = {
     "classification": ClassificationErrors.names,
     "localization": LocalizationErrors.names,
     "max_box_acc": MaxBoxAcc.names,
+    "px_ap": PxAP.names,
 }
 
 
@@ -251,9 +375,13 @@ def _true_boxes(split: Split) -> list[np.ndarray]:
 
 
 def _scores_of(correctness: Correctness, names: tuple[str, ...]) -> Scores:
-    measured = summarise(correctness)
-    metrics: dict[str, Any] = dict(measured)
+    """What was measured, and None for the names of which there was nothing to measure on."""
+    metrics: dict[str, float | None] = dict(summarise(correctness))
     for name in names:
         metrics.setdefault(name, None)
-    per_image = {name: of for name, of in vars(correctness).items() if of is not None}
-    return Scores(correctness.counts(), metrics, bootstrap_intervals(correctness), per_image)
+    per_image = {}
+    for name, of_images in vars(correctness).items():
+        if of_images is not None:
+            per_image[name] = of_images
+    intervals = bootstrap_intervals(correctness)
+    return Scores(correctness.counts(), metrics, intervals, per_image)

@@ -33,9 +33,10 @@ NUMBERS_A_GUESS = 5  # label x1 y1 x2 y2
 NO_GUESS = -1  # in the place of a 0-based label
 KAGGLE = ("ImageId", "PredictionString")
 
-RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of its boxes)
-    "loose": tuple((place, LOOSE) for place in range(GUESSES)),
-    "tight": tuple((place, TIGHT) for place in range(GUESSES)),
+# Five guesses as (place of the class among the best five, which of its boxes).
+RESULT_SETS = {
+    "loose": ((0, LOOSE), (1, LOOSE), (2, LOOSE), (3, LOOSE), (4, LOOSE)),
+    "tight": ((0, TIGHT), (1, TIGHT), (2, TIGHT), (3, TIGHT), (4, TIGHT)),
     "heuristics": ((0, LOOSE), (0, TIGHT), (1, LOOSE), (1, TIGHT), (2, LOOSE)),
 }
 
@@ -43,48 +44,56 @@ RESULT_SETS = {  # five guesses as (place of the class among the top 5, which of
 def guesses_of(
     classes: np.ndarray, boxes: np.ndarray, result_set: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The guesses of N images: best classes (N, G), G ≤ 5, with their boxes (N, G, B, 4) -> (N, K),
-    (N, K, 4), K ≤ 5.
+    """The guesses of N images, labels (N, K) and boxes (N, K, 4), K ≤ 5.
 
-    Source: the release's `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
-    Guesses of classes that a data set of fewer than five does not have are left out.
+    classes (N, G): the best ones, G ≤ 5; boxes (N, G, B, 4): theirs. Guesses of classes that a data
+    set of fewer than five does not have are left out. Source: the release's
+    `ILSVRC_evaluate_bbox.m`: `loose`, `tight`, or `heuristics` (Table 3).
     """
-    places, which = np.array(
-        [guess for guess in RESULT_SETS[result_set] if guess[0] < classes.shape[1]]
-    ).T
-    return classes[:, places], boxes[:, places, which]
+    labels = []
+    guessed_boxes = []
+    for place, which in RESULT_SETS[result_set]:
+        if place < classes.shape[1]:
+            labels.append(classes[:, place])
+            guessed_boxes.append(boxes[:, place, which])
+    return np.stack(labels, axis=1), np.stack(guessed_boxes, axis=1)
 
 
 def label_order(labels: str, wnids: Sequence[str], devkit: str | None = None) -> list[str]:
-    """The wnids that labels 1, 2, … mean: `wnids` of the data, ILSVRC's, or those of the devkit's
-    table.
+    """The wnids that labels 1, 2, … mean, as predictions_labels= says: `labels`, with its devkit=.
 
-    Raises UserError for a table that is not there or not complete.
+    wnids: those of the data. Raises UserError for a table that is not there or not complete.
     """
-    if labels != "devkit":
-        return imagenet_classes()[0] if labels == "imagenet" else [*wnids]
+    if labels == "mapping":
+        return list(wnids)
+    if labels == "imagenet":
+        imagenet_wnids, _ = imagenet_classes()
+        return imagenet_wnids
     if devkit is None:
-        raise UserError(
-            "predictions_labels=devkit needs the devkit's classes: devkit=<a file of ILSVRC2012_ID wnid …>"
-        )
-    rows = [line.split() for line in read_text(Path(devkit)).splitlines() if line.strip()]
-    wnid_of = {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdecimal()}
-    if not rows or len(wnid_of) != len(rows) or sorted(wnid_of) != [*range(1, len(rows) + 1)]:
-        raise UserError(
-            f"devkit={devkit}: expected a line `ILSVRC2012_ID wnid …` for each id from 1 on, each once"
-        )
-    return [wnid_of[number] for number in sorted(wnid_of)]
+        needed = "devkit=<a file of ILSVRC2012_ID wnid …>"
+        raise UserError(f"predictions_labels=devkit needs the devkit's classes: {needed}")
+    expected = "expected a line `ILSVRC2012_ID wnid …` for each id from 1 on, each once"
+    wnid_of: dict[int, str] = {}
+    for line in read_text(Path(devkit)).splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if len(words) == 1 or not words[0].isdecimal() or int(words[0]) in wnid_of:
+            raise UserError(f"devkit={devkit}: {expected}")
+        wnid_of[int(words[0])] = words[1]
+    ids = sorted(wnid_of)
+    if not ids or ids != list(range(1, len(ids) + 1)):
+        raise UserError(f"devkit={devkit}: {expected}")
+    return [wnid_of[number] for number in ids]
 
 
 def write_predictions(path: str | Path, labels: ArrayLike, boxes: ArrayLike) -> None:
-    """Write labels (N, K), 0-based class indices, and boxes (N, K, 4), K ≤ 5, as a submission,
-    whole or not at all.
-    """
-    rows = np.concatenate([np.asarray(labels)[..., None] + 1, boxes], axis=-1).reshape(
-        len(labels), -1
-    )
+    """Write a submission, whole or not at all: 0-based labels (N, K), boxes (N, K, 4), K ≤ 5."""
+    numbers = np.asarray(labels)[..., None] + 1
+    guesses = np.concatenate([numbers, boxes], axis=-1)
+    lines = guesses.reshape(len(guesses), -1)
     with replacing(Path(path)) as temporary:
-        np.savetxt(temporary, rows, "%.10g")
+        np.savetxt(temporary, lines, "%.10g")
 
 
 def write_kaggle_predictions(
@@ -99,12 +108,11 @@ def write_kaggle_predictions(
     image_ids: of the N images, their file names without the ending, each once; wnids (C,);
     labels (N, K), indices of wnids; boxes (N, K, 4).
     """
-    labels, boxes = np.asarray(labels), np.asarray(boxes)
     _refuse_equal_ids(Path(path), image_ids)
     rows = [KAGGLE]
-    for image, image_id in enumerate(image_ids):
+    for image_id, of_image, boxes_of_image in zip(image_ids, labels, boxes, strict=True):
         words: list[str] = []
-        for label, box in zip(labels[image], boxes[image], strict=True):
+        for label, box in zip(of_image, boxes_of_image, strict=True):
             if label != NO_GUESS:
                 words.append(wnids[label])
                 words.extend(f"{corner:.10g}" for corner in box)
@@ -127,17 +135,20 @@ def read_predictions(
     """
     path = Path(path)
     lines = read_text(path).splitlines()
-    if lines and lines[0].split(",")[0].strip('" ') == KAGGLE[0]:
+    first_column = lines[0].split(",")[0].strip('" ') if lines else ""
+    if first_column == KAGGLE[0]:
         placed = _lines_of_csv(path, lines, wnids, image_ids)
     else:
         placed = _lines_of_text(path, lines, len(image_ids))
     guesses = [_guesses_of_line(where, words, len(wnids)) for where, words in placed]
-    most = max([1, *map(len, guesses)])
-    numbers = np.zeros((len(image_ids), most, NUMBERS_A_GUESS))
+    most = max(1, max(map(len, guesses), default=1))
+    labels = np.full((len(image_ids), most), NO_GUESS)
+    boxes = np.zeros((len(image_ids), most, 4))
     for image, of_image in enumerate(guesses):
-        numbers[image, : len(of_image)] = np.reshape(of_image, (-1, NUMBERS_A_GUESS))
-    labels = numbers[..., 0].astype(np.int64) - 1
-    boxes = np.where(labels[..., None] == NO_GUESS, 0, numbers[..., 1:])
+        for place, (number, *box) in enumerate(of_image):
+            if number != 0:
+                labels[image, place] = int(number) - 1
+                boxes[image, place] = box
     return labels, boxes
 
 
@@ -152,13 +163,17 @@ def check_inside(
 
     sizes (N, 2): the images' (width, height) in pixels.
     """
-    last = np.asarray(sizes) - 1
-    inside = (boxes[..., :2] >= 0).all(-1) & (boxes[..., 2:] <= last[:, None]).all(-1)
-    for image, guess in np.argwhere(~inside & (labels != NO_GUESS))[:1]:
-        where = f"{path}, image {image_ids[image]}, guess {guess + 1}"
-        box = _shown_box(boxes[image, guess])
-        edge = "{} {}".format(*last[image])
-        raise UserError(f"{where}: box {box} leaves the image, whose last pixel is {edge}")
+    last_pixels = np.asarray(sizes) - 1
+    begins_inside = (boxes[..., :2] >= 0).all(axis=-1)
+    ends_inside = (boxes[..., 2:] <= last_pixels[:, None]).all(axis=-1)
+    wrong = ~(begins_inside & ends_inside) & (labels != NO_GUESS)
+    if not wrong.any():
+        return
+    image, guess = np.argwhere(wrong)[0]
+    where = f"{path}, image {image_ids[image]}, guess {guess + 1}"
+    box = _shown_box(boxes[image, guess])
+    x, y = last_pixels[image]
+    raise UserError(f"{where}: box {box} leaves the image, whose last pixel is {x} {y}")
 
 
 def _lines_of_text(path: Path, lines: list[str], images: int) -> list[tuple[str, list[str]]]:
@@ -167,10 +182,12 @@ def _lines_of_text(path: Path, lines: list[str], images: int) -> list[tuple[str,
         lines = lines[:-1]
     if len(lines) != images:
         where = f"{path}, line {min(len(lines), images) + 1}"
-        raise UserError(
-            f"{where}: the file has {len(lines)} lines, expected {images}, one an image"
-        )
-    return [(f"{path}, line {number}", line.split()) for number, line in enumerate(lines, start=1)]
+        expected = f"expected {images}, one an image"
+        raise UserError(f"{where}: the file has {len(lines)} lines, {expected}")
+    placed = []
+    for number, line in enumerate(lines, start=1):
+        placed.append((f"{path}, line {number}", line.split()))
+    return placed
 
 
 def _lines_of_csv(
@@ -180,18 +197,17 @@ def _lines_of_csv(
     _refuse_equal_ids(path, image_ids)
     reader = csv.DictReader(lines)
     try:
-        rows = [(reader.line_num, row) for row in reader]
+        rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
     except csv.Error as error:
         raise UserError(f"{path} is no CSV: {error}") from None
     number_of = {wnid: str(number) for number, wnid in enumerate(wnids, start=1)}
     wanted = set(image_ids)
-    of_image: dict[str, tuple[str, list[str]]] = {}
-    for line, row in rows:
-        where = f"{path}, line {line}"
-        image_id, guesses = row.get(KAGGLE[0]), row.get(KAGGLE[1])
+    placed: dict[str, tuple[str, list[str]]] = {}
+    for where, row in rows:
+        image_id, guesses = map(row.get, KAGGLE)
         if image_id is None or guesses is None:
             raise UserError(f"{where}: expected the columns {','.join(KAGGLE)}")
-        if image_id in of_image:
+        if image_id in placed:
             raise UserError(f"{where}: {shown(image_id)} has a row above; expected one an image")
         if image_id not in wanted:
             found = f"{where}: {shown(image_id)}"
@@ -199,12 +215,12 @@ def _lines_of_csv(
         words = guesses.split()
         for place in range(0, len(words), NUMBERS_A_GUESS):
             words[place] = number_of.get(words[place], words[place])
-        of_image[image_id] = where, words
-    missing = [image_id for image_id in image_ids if image_id not in of_image]
+        placed[image_id] = (where, words)
+    missing = [image_id for image_id in image_ids if image_id not in placed]
     if missing:
         found = f"{path} has no row for {len(missing)} of {len(image_ids)} images"
         raise UserError(f"{found}, {missing[0]} among them")
-    return [of_image[image_id] for image_id in image_ids]
+    return [placed[image_id] for image_id in image_ids]
 
 
 def _refuse_equal_ids(path: Path, image_ids: Sequence[str]) -> None:

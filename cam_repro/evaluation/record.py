@@ -49,8 +49,7 @@ def file_name(method: str | None, protocol: str, split: str = "val") -> str:
 
 
 def protocol_name(protocol: ProtocolConfig) -> str:
-    """The name that records go by: a setting that is not its YAML's makes another, as
-    `paper-threshold0.5`.
+    """The name of records: `paper-threshold0.5` where a setting is not that of the YAML `paper`.
 
     A name without a YAML is held against the settings' defaults.
     """
@@ -60,7 +59,11 @@ def protocol_name(protocol: ProtocolConfig) -> str:
     for key, value in asdict(protocol).items():
         if value == usual[key]:
             continue
-        text = "_".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+        text = str(value).lower()
+        if isinstance(value, list):
+            text = "_".join(map(str, value))
+        elif key == "thresholds_from":
+            text = Path(value).stem
         parts.append(f"{key}{text}")
     return "-".join(parts)
 
@@ -78,13 +81,21 @@ def write_record(
     """Write and print what was found for a spec: all of its files take their places together."""
     path = record_path(evaluation, spec)
     files = [path.with_suffix(".npz")]
-    if (
-        scores.guesses is not None
-    ):  # predictions.txt is the paper's own, the others say of what they are
-        of = path.stem.removeprefix("localization").removesuffix("-cam-paper")
-        files.append(path.with_name(f"predictions{of}.txt"))
+    if scores.guesses is not None:
+        # predictions.txt is the paper's own; the others say of what they are.
+        suffix = path.stem.removeprefix("localization").removesuffix("-cam-paper")
+        files.append(path.with_name(f"predictions{suffix}.txt"))
     if scores.curves:
         files.append(path.with_suffix(".csv"))
+    record = _heading(evaluation, spec) | _numbers(scores) | {"files": {}}
+    record["provenance"] = origin_of(evaluation) | {
+        "seconds": round(seconds, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if scores.guesses is not None:
+        imagenet_wnids, _ = imagenet_classes()
+        is_imagenet = evaluation.trained.wnids == imagenet_wnids
+        record["labels"] = "imagenet" if is_imagenet else "mapping"
     with replacing_together([*files, path]) as temporaries:
         *beside, record_file = temporaries
         for file, temporary in zip(files, beside, strict=True):
@@ -94,21 +105,7 @@ def write_record(
                 write_predictions(temporary, *scores.guesses)
             else:
                 _write_curves(temporary, scores.curves)
-        record = {
-            **_heading(evaluation, spec),
-            **_numbers(scores),
-            "files": {
-                file.name: _sha256(temporary) for file, temporary in zip(files, beside, strict=True)
-            },
-            "provenance": {
-                **_origin(evaluation),
-                "seconds": round(seconds, 1),
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        }
-        if scores.guesses is not None:
-            is_imagenet = evaluation.trained.wnids == imagenet_classes()[0]
-            record["labels"] = "imagenet" if is_imagenet else "mapping"
+            record["files"][file.name] = _sha256(temporary)
         write_text(record_file, json.dumps(record, indent=1, default=np.generic.item) + "\n")
     print_record(record, str(path))
     return record
@@ -117,19 +114,18 @@ def write_record(
 def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
     """What was evaluated, with those of the protocol's settings that take part in it."""
     trained = evaluation.trained
-    settings = asdict(spec.protocol) | {"name": protocol_name(spec.protocol)}
     unused = set()
     if spec.kind != "localization":  # no boxes
         unused = {"boxes", "guesses"}
     elif spec.protocol.boxes == "paper":  # one box a map
         unused = {"guesses"}
     if spec.kind == "classification":  # no maps either
-        unused |= {"metric", "resize", "threshold", "thresholds", "jpeg"}
-    shown = {
-        key: value
-        for key, value in settings.items()
-        if key not in unused and value not in (None, False)
-    }
+        unused |= {"metric", "resize", "threshold", "thresholds", "thresholds_from", "jpeg"}
+    settings = asdict(spec.protocol) | {"name": protocol_name(spec.protocol)}
+    shown = {}
+    for key, value in settings.items():
+        if key not in unused and value not in (None, False):
+            shown[key] = value
     heading: dict[str, Any] = {"schema": SCHEMA, "model": trained.model.name}
     if trained.name != trained.model.name:
         heading["name"] = trained.name
@@ -141,6 +137,8 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
         "method": spec.method or "cam",
         "protocol": shown,
     }
+    if getattr(spec.metric, "thresholds", ()) and spec.kind == "max_box_acc":
+        heading["thresholds"] = dict(spec.metric.thresholds)
     return heading
 
 
@@ -152,17 +150,18 @@ def _numbers(scores: Scores) -> dict[str, Any]:
     confidence = {}
     for name, bounds in scores.confidence.items():
         confidence[name] = [round(bound, 4) for bound in bounds]
-    thresholds = {"thresholds": scores.thresholds} if scores.thresholds else {}
-    return {**scores.counts, "metrics": metrics, "confidence": confidence, **thresholds}
+    numbers = {**scores.counts, "metrics": metrics, "confidence": confidence}
+    if scores.thresholds:
+        numbers["thresholds"] = scores.thresholds
+    return numbers
 
 
-def _origin(evaluation: Evaluation) -> dict[str, Any]:
-    """Where the numbers of a network come from; what it says is the same whenever nothing has
-    changed.
-    """
+def origin_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Where a network's numbers come from, which says the same whenever nothing has changed."""
     config = evaluation.config
     trained = evaluation.trained
     commit, dirty = git_state()
+    settings = {key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")}
     return {
         "commit": commit,
         "dirty": dirty,
@@ -170,9 +169,7 @@ def _origin(evaluation: Evaluation) -> dict[str, Any]:
         "weights": trained.weights.sha256,
         "training": trained.weights.training,
         "data": evaluation.fingerprint,
-        "settings": {
-            key: getattr(config, key) for key in ("seed", "deterministic", "eval_batch_size")
-        },
+        "settings": settings,
         "blacklist": _hash(sorted(evaluation.blacklist)) if evaluation.blacklist else None,
         "precision": "float32",
         "versions": versions(),
@@ -198,27 +195,26 @@ def _write_curves(path: Path, curves: dict[str, np.ndarray]) -> None:
 
 
 def unchanged(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any] | None:
-    """The record of this very evaluation if it is there with all its files and of a clean commit;
-    printed.
+    """The record of this very evaluation, printed, if it is there whole and of a clean commit.
 
     All processes must call it; the leader's answer counts.
     """
     found = None
-    source = _origin(evaluation)
-    if evaluation.world.is_main and not evaluation.config.force and not source["dirty"]:
-        path = record_path(evaluation, spec)
-        content = (
-            read_bytes(path) if is_there(path) else b""
-        )  # an unreadable disk is no missing record
-        with suppress(UserError):  # there is none, or it is damaged and written anew
+    origin = origin_of(evaluation)
+    path = record_path(evaluation, spec)
+    may_be_the_same = not evaluation.config.force and not origin["dirty"]
+    if evaluation.world.is_main and may_be_the_same and is_there(path):
+        content = read_bytes(path)  # an unreadable disk is no missing record
+        with suppress(UserError):  # it is damaged, and written anew
             record = _parsed(path, content)
             check_files(path, record)
-            before = {key: of for key, of in record["provenance"].items() if key not in EVERY_TIME}
-            same_source = before == json.loads(json.dumps(source))
-            if same_source and _heading(evaluation, spec).items() <= record.items():
-                print_record(
-                    record, f"{path} (nothing has changed since; force=true evaluates again)"
-                )
+            before = record["provenance"].copy()
+            for key in EVERY_TIME:
+                before.pop(key, None)
+            same_origin = before == json.loads(json.dumps(origin))
+            if same_origin and _heading(evaluation, spec).items() <= record.items():
+                again = "nothing has changed since; force=true evaluates again"
+                print_record(record, f"{path} ({again})")
                 found = record
     return evaluation.world.broadcast(found)
 
@@ -228,40 +224,52 @@ def refuse_other_data(evaluation: Evaluation) -> None:
 
     All processes must call it; the leader looks.
     """
-    config = evaluation.config
-    folder = Path(config.results) / config.data.name
     message = ""
-    for path in record_files(folder) if evaluation.world.is_main and not config.force else []:
-        content = read_bytes(path)
-        with suppress(UserError):  # it is no record: `make tables` says so
-            record = _parsed(path, content)
-            measured = record["provenance"]["data"]
-            if record["split"] == evaluation.split.name and measured != evaluation.fingerprint:
-                message = (
-                    f"{path} is of other images or labels than data={config.data.name} at "
-                    f"{config.data.root} has now ({record['images']} images, fingerprint {measured}, "
-                    f"against {len(evaluation.split)}, {evaluation.fingerprint}); give data.name=another "
-                    "or results=elsewhere, or force=true to replace what is evaluated"
-                )
-                break
+    if evaluation.world.is_main and not evaluation.config.force:
+        message = _record_of_other_data(evaluation)
     if message := evaluation.world.broadcast(message):
         raise UserError(message)
 
 
+def _record_of_other_data(evaluation: Evaluation) -> str:
+    """What is to be said of the first record of other images under the same names; "": no such."""
+    config = evaluation.config
+    split = evaluation.split
+    for path in record_files(Path(config.results) / config.data.name):
+        content = read_bytes(path)
+        try:
+            record = _parsed(path, content)
+        except UserError:  # it is no record: `make tables` says so
+            continue
+        measured = record["provenance"]["data"]
+        if record["split"] == split.name and measured != evaluation.fingerprint:
+            before = f"{record['images']} images, fingerprint {measured}"
+            now = f"{len(split)}, {evaluation.fingerprint}"
+            return (
+                f"{path} is of other images or labels than data={config.data.name} at "
+                f"{config.data.root} has now ({before}, against {now}); give data.name=another or "
+                "results=elsewhere, or force=true to replace what is evaluated"
+            )
+    return ""
+
+
 def print_record(record: dict[str, Any], where: str) -> None:
-    name = record["model"] + (f" ({record['name']})" if "name" in record else "")
-    way = f"{record['method']}, protocol {record['protocol']['name']}"
+    name = record["model"]
+    if "name" in record:
+        name += f" ({record['name']})"
+    images = f"{record['data']} {record['split']}, {record['images']} images"
     seen = f"{record['input_size']} px, {record['interpolation']}"
-    print(
-        f"{name} on {record['data']} {record['split']}, {record['images']} images at {seen}, {way}:"
-    )
+    way = f"{record['method']}, protocol {record['protocol']['name']}"
+    print(f"{name} on {images} at {seen}, {way}:")
     for metric, value in record["metrics"].items():
-        low, high = record["confidence"].get(metric, (None, None))
-        interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
-        said = "     –" if value is None else f"{value:6.2f} %{interval}"
+        said = "     –" if value is None else f"{value:6.2f} %"
+        if value is not None and metric in record["confidence"]:
+            low, high = record["confidence"][metric]
+            said += f"   95 % interval {low:.2f} … {high:.2f}"
         print(f"  {metric:28} {said}")
+    chosen_on = record["protocol"].get("thresholds_from", "these very images")
     for key, threshold in record.get("thresholds", {}).items():
-        print(f"  best threshold of {key} for the whole data set: {threshold}")
+        print(f"  threshold of {key}: {threshold}, the best one on {chosen_on}")
     print(f"  {where}", flush=True)
 
 
@@ -291,11 +299,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
         _check(path, record)
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:  # JSON's and UTF-8's errors are ValueErrors
+    except (ValueError, TypeError, AttributeError) as error:  # ValueErrors: JSON's, UTF-8's too
         kind = path.stem.partition("-")[0]
         again = "give a localization-….json or classification.json of results/"
         if kind in ("classification", "localization"):
@@ -308,28 +312,31 @@ def _check(path: Path, record: dict[str, Any]) -> None:
     """Raises ValueError, TypeError or AttributeError."""
     if record.get("schema") != SCHEMA:
         raise ValueError(f"schema is {record.get('schema')}, expected {SCHEMA}")
-    there = {*record}
+    there = set(record)
     for part in ("protocol", "metrics", "provenance"):
         there |= {f"{part}.{key}" for key in record.get(part, ())}
-    names = METRIC_NAMES[kind_of(path, record)]
-    if record.get("protocol", {}).get("guesses") == "heuristics":  # three classes in five guesses
-        names = [name for name in names if name != "cls_top5_error"]
-    for key in (*KEYS, *(f"metrics.{name}" for name in names)):
+    expected = [*KEYS]
+    is_heuristics = record.get("protocol", {}).get("guesses") == "heuristics"
+    for name in METRIC_NAMES[kind_of(path, record)]:
+        if name == "cls_top5_error" and is_heuristics:  # three classes in five guesses
+            continue
+        expected.append(f"metrics.{name}")
+    for key in expected:
         if key not in there:
             raise ValueError(f"{key} is missing")
+    # A file copied by hand must not lend its numbers to another network.
     method = None if path.name.startswith("classification") else record["method"]
     name = file_name(method, record["protocol"]["name"], record["split"])
     own = Path(record["data"], record.get("name", record["model"]), name)
-    if (
-        path.absolute().parts[-3:] != own.parts
-    ):  # a file copied by hand must not lend its numbers to another network
+    if path.absolute().parts[-3:] != own.parts:
         raise ValueError(f"this is the content of {own}")
     for name, value in record["metrics"].items():
+        if value is None:
+            continue
         bounds = record["confidence"].get(name, [])
-        if value is not None and not all(0 <= number <= 100 for number in (value, *bounds)):
-            raise ValueError(
-                f"metrics.{name} is {value}, its interval {bounds}, expected percentages"
-            )
+        if not all(0 <= number <= 100 for number in (value, *bounds)):
+            found = f"metrics.{name} is {value}, its interval {bounds}"
+            raise ValueError(f"{found}, expected percentages")
 
 
 def check_files(path: Path, record: dict[str, Any]) -> None:
@@ -342,14 +349,12 @@ def check_files(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_correctness(path: Path) -> Correctness:
-    """What was right on each image, from beside a record of localization errors. Raises UserError."""
+    """The per-image correctness beside a record of localization errors. Raises UserError."""
     return _per_image(path, Correctness)
 
 
 def read_shares(path: Path) -> Shares:
-    """Each metric as what every image adds to it, from beside a record of any kind. Raises
-    UserError.
-    """
+    """What every image adds to each metric, from beside a record of any kind. Raises UserError."""
     kind = kind_of(path, read_record(path))
     if kind == "localization":
         return read_correctness(path).shares()
@@ -358,9 +363,10 @@ def read_shares(path: Path) -> Shares:
 
 def _classification_shares(cls_right: np.ndarray, **_: np.ndarray) -> Shares:
     everything = np.ones(len(cls_right), bool)
-    return {
-        f"cls_top{k + 1}_error": (~cls_right[:, k], everything) for k in range(cls_right.shape[1])
-    }
+    shares = {}
+    for k in range(cls_right.shape[1]):
+        shares[f"cls_top{k + 1}_error"] = (~cls_right[:, k], everything)
+    return shares
 
 
 def _max_box_acc_shares(counted: np.ndarray, **per_image: np.ndarray) -> Shares:
@@ -368,7 +374,15 @@ def _max_box_acc_shares(counted: np.ndarray, **per_image: np.ndarray) -> Shares:
     return {name: (added, everything) for name, added in per_image.items()}
 
 
-SHARES = {"classification": _classification_shares, "max_box_acc": _max_box_acc_shares}
+def _no_shares(**_: np.ndarray) -> Shares:
+    raise UserError("PxAP is of the pixels of all images: no image has a share of it to compare")
+
+
+SHARES = {
+    "px_ap": _no_shares,
+    "classification": _classification_shares,
+    "max_box_acc": _max_box_acc_shares,
+}
 
 
 def _per_image(path: Path, made_of: Callable[..., Any]) -> Any:
@@ -377,6 +391,5 @@ def _per_image(path: Path, made_of: Callable[..., Any]) -> Any:
     try:
         return made_of(**load_arrays(beside))
     except TypeError:  # without its columns, or with others
-        raise UserError(
-            f"{beside}, what was right on each image, is not there or damaged; evaluate again with force=true"
-        ) from None
+        found = f"{beside}, what was right on each image, is not there or damaged"
+        raise UserError(f"{found}; evaluate again with force=true") from None

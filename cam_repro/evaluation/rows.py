@@ -1,4 +1,4 @@
-"""Each image's rows for every metric, made on all cores while the network is at work on the next."""
+"""Each image's rows for every metric, made on all cores while the network is at work."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ MethodAndMetric = tuple[str, Metric]
 
 @dataclass
 class RowBatch:
-    """The rows of n images: what every metric is given, and what each asked for of a method's maps."""
+    """The rows of n images: what every metric is given, and what each made of a method's maps.
 
-    images: np.ndarray  # (n,) their numbers in the split
-    classes: np.ndarray  # (n,G)
-    sizes: np.ndarray  # (n,2)
-    of_metrics: dict[MethodAndMetric, Rows]  # each array (n,…)
+    images (n,): their numbers in the split; classes (n,G) and sizes (n,2) as in a MapBatch;
+    of_metrics: the rows that each metric asked for, arrays (n,…).
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    sizes: np.ndarray
+    of_metrics: dict[MethodAndMetric, Rows]
 
 
 def rows_of_images(
@@ -37,12 +41,13 @@ def rows_of_images(
     """A few images, in one process."""
     of_metrics = {}
     for method, metric in wanted:
-        rows = []
+        of_images = []
         for maps_vmhw, image in zip(batch.maps[method], facts, strict=True):
-            rows.append(metric.of_image(maps_vmhw, image))
-        of_metrics[method, metric] = {
-            name: np.stack([of_image[name] for of_image in rows]) for name in rows[0]
-        }
+            of_images.append(metric.of_image(maps_vmhw, image))
+        rows = {}
+        for name in of_images[0]:
+            rows[name] = np.stack([of_image[name] for of_image in of_images])
+        of_metrics[method, metric] = rows
     return RowBatch(batch.images, batch.classes, batch.sizes, of_metrics)
 
 
@@ -89,8 +94,9 @@ class RowPool:
         tasks = []
         for piece in batch.pieces(IMAGES_A_TASK):
             facts = []
-            for image, (width, height) in zip(piece.images, piece.sizes.tolist(), strict=True):
-                facts.append(ImageFacts((width, height), self.split.true_boxes(image)))
+            for image, size in zip(piece.images, piece.sizes.tolist(), strict=True):
+                masks = None if self.split.masks is None else self.split.masks.of(image)
+                facts.append(ImageFacts(tuple(size), self.split.true_boxes(image), masks))
             tasks.append(self.pool.submit(rows_of_images, piece, facts, wanted))
         self.waiting.append(tasks)
         while sum(map(len, self.waiting)) > TASKS_AHEAD * self.processes:
@@ -113,18 +119,18 @@ class RowPool:
         self.take(batch)
 
 
-def _joined(pieces: Sequence[RowBatch]) -> RowBatch:
+def _joined(batches: Sequence[RowBatch]) -> RowBatch:
+    """Batches of the same metrics as one."""
     of_metrics = {}
-    for key, rows in pieces[0].of_metrics.items():
-        of_metrics[key] = {
-            name: np.concatenate([piece.of_metrics[key][name] for piece in pieces]) for name in rows
-        }
-    return RowBatch(
-        np.concatenate([piece.images for piece in pieces]),
-        np.concatenate([piece.classes for piece in pieces]),
-        np.concatenate([piece.sizes for piece in pieces]),
-        of_metrics,
-    )
+    for key, first_rows in batches[0].of_metrics.items():
+        rows = {}
+        for name in first_rows:
+            rows[name] = np.concatenate([batch.of_metrics[key][name] for batch in batches])
+        of_metrics[key] = rows
+    images = np.concatenate([batch.images for batch in batches])
+    classes = np.concatenate([batch.classes for batch in batches])
+    sizes = np.concatenate([batch.sizes for batch in batches])
+    return RowBatch(images, classes, sizes, of_metrics)
 
 
 def in_order(batches: Sequence[RowBatch], key: MethodAndMetric | None, images: int) -> Rows:
@@ -133,10 +139,14 @@ def in_order(batches: Sequence[RowBatch], key: MethodAndMetric | None, images: i
     key: of which method and metric; None: of none. Raises RuntimeError where an image was counted
     twice or not at all.
     """
-    joined = _joined([batch for batch in batches if key is None or key in batch.of_metrics])
+    if key is not None:
+        batches = [batch for batch in batches if key in batch.of_metrics]
+    joined = _joined(batches)
     order = np.argsort(joined.images, kind="stable")
     if not np.array_equal(joined.images[order], np.arange(images)):
         raise RuntimeError("an image was counted twice or not at all")
-    of_metric = {} if key is None else joined.of_metrics[key]
-    rows = {"classes": joined.classes, "sizes": joined.sizes, **of_metric}
-    return {name: of_images[order] for name, of_images in rows.items()}
+    rows = {"classes": joined.classes[order], "sizes": joined.sizes[order]}
+    if key is not None:
+        for name, of_images in joined.of_metrics[key].items():
+            rows[name] = of_images[order]
+    return rows

@@ -1,9 +1,9 @@
-"""What is evaluated: the networks of a configuration, opened, and what is to be measured of each."""
+"""What is evaluated: the networks of a configuration, and what is to be measured of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cam_repro import UserError
@@ -12,10 +12,13 @@ from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import World, join_world
-from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric
+from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric, thresholds_chosen
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.errors import read_blacklist
 from cam_repro.localization.methods import METHODS, unsupported_reason
+
+# What a network sees of a split: a key of VIEWS, the pixels a side, the filter that shrinks images.
+Seen = tuple[str, int, str]
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,20 @@ class EvaluationSpec:
         return "classification" if self.method is None else self.protocol.metric
 
     @property
-    def seen(self) -> tuple[str, int, str]:
-        """What the network sees: specs that agree in it share their forward passes."""
+    def seen(self) -> Seen:
+        """Specs that agree in it share their forward passes."""
         return self.protocol.view, self.size, self.interpolation
+
+    @property
+    def method_and_metric(self) -> tuple[str, Metric] | None:
+        """Specs that agree in it share the rows of each image; None for a classification."""
+        return None if self.method is None else (self.method, self.metric)
 
 
 def open_evaluations(config: Config) -> Iterator[Evaluation]:
-    """The configured network, or every trained one, loaded and ready. Raises UserError before any
-    long work.
+    """The configured network, or every trained one, loaded and ready.
+
+    Raises UserError before any long work.
     """
     for protocol in protocols_of(config.protocol):
         check_choice("protocol.view", protocol.view, VIEWS)
@@ -76,9 +85,8 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
             fit += 1
             yield Evaluation(config, trained, answered, fingerprint, world, blacklist)
         if not fit:
-            raise UserError(
-                f"none of {', '.join(names)} can be evaluated on data={config.data.name}; see above"
-            )
+            found = f"none of {', '.join(names)}"
+            raise UserError(f"{found} can be evaluated on data={config.data.name}; see above")
 
 
 def classification_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
@@ -91,15 +99,14 @@ def classification_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
 
 
 def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
-    """The configured method and protocol; with protocol=all every protocol and every method the
-    network can serve.
+    """The configured method and protocol, or with protocol=all all that the network can serve.
 
     Of every trained network those that cannot serve the method are left out; one asked for by name
     is refused.
     """
     config = evaluation.config
     network = evaluation.trained.network
-    if not len(evaluation.split.boxes):
+    if len(evaluation.split.boxes) == 0 and evaluation.split.masks is None:
         has = f"{config.data.name} has no boxes, so nothing can be localized"
         raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
     methods = [config.method or "cam"]
@@ -114,7 +121,15 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     specs = []
     for method in methods:
         for protocol in protocols_of(config.protocol):
-            specs.append(_spec(evaluation, protocol, method))
+            spec = _spec(evaluation, protocol, method)
+            lacks = spec.metric.lacks(evaluation.split)
+            if lacks and config.protocol.name != "all":
+                raise UserError(
+                    f"{config.data.name} has no {lacks}, which protocol={protocol.name} needs; "
+                    "choose another protocol="
+                )
+            if not lacks:
+                specs.append(spec)
     return specs
 
 
@@ -123,4 +138,8 @@ def _spec(evaluation: Evaluation, protocol: ProtocolConfig, method: str | None) 
     size = protocol.size or trained.model.input_size
     interpolation = protocol.interpolation or trained.network.interpolation
     metric = ClassificationErrors() if method is None else METRICS[protocol.metric](protocol, size)
+    if method is not None and protocol.thresholds_from is not None:
+        chosen = Path(protocol.thresholds_from)
+        thresholds = thresholds_chosen(chosen, trained.weights.sha256, method)
+        metric = replace(metric, thresholds=thresholds)
     return EvaluationSpec(protocol, method, metric, size, interpolation)

@@ -30,13 +30,12 @@ Classes = tuple[list[str], list[str]]  # wnids and words, in the order of a netw
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network under evaluation: the name of its run, its settings as it was trained, its weights
-    as they were read, once, its classes."""
+    """A network under evaluation, with its classes, in the order of its answers."""
 
-    name: str
-    model: ModelConfig
+    name: str  # of its run
+    model: ModelConfig  # as it was trained
     network: CamNetwork
-    weights: Weights
+    weights: Weights  # as they were read
     wnids: list[str]
     words: list[str]
 
@@ -48,70 +47,77 @@ def trained_runs(config: Config) -> list[str]:
     folder = Path(config.runs) / config.data.name
     found = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
     if not found:
-        raise UserError(
-            f"no trained network in {folder}; first: {train_command(config)}, or give model= and weights="
-        )
+        first = f"{train_command(config)}, or give model= and weights="
+        raise UserError(f"no trained network in {folder}; first: {first}")
     return found
 
 
 def load_trained(
-    config: Config, name: str, data: Classes, device: torch.device, *, for_pictures: bool = False
+    config: Config, name: str, data: Classes, device: torch.device, *, data_may_grow: bool = False
 ) -> TrainedNetwork:
-    """The network of a run with its trained weights, on the device. Raises UserError where a layer
-    is not trained.
+    """The network of a run with its trained weights, on the device.
 
     A checkpoint knows its classes. Published weights, and state dicts of other programs, do not:
     they are taken for ILSVRC's 1000 in their usual order or, if their number is another, for those
     of the data. data: the classes of the data at hand, none where it is not there. A run that was
-    trained on other data of that name is refused; a file that weights= names is not. for_pictures:
-    the data set lends its name and nothing else, so that images may have been added to it, but no
-    classes.
+    trained on other data of that name is refused; a file that weights= names is not. data_may_grow:
+    images, but no classes, may have been added to the data since. Raises UserError, also where a
+    layer is not trained.
     """
-    model, source = config.model, config.weights or str(run_folder(config, name) / CHECKPOINT)
+    model = config.model
+    source = config.weights or str(run_folder(config, name) / CHECKPOINT)
     if not config.weights and not is_there(Path(source)):
         default = ", or weights=DEFAULT (published)" if model and published(model.backbone) else ""
         raise UserError(
-            f"{name} is not trained on {config.data.name} ({source} is not there); first: {train_command(config)}, or "
-            f"give weights={default}"
+            f"{name} is not trained on {config.data.name} ({source} is not there); "
+            f"first: {train_command(config)}, or give weights={default}"
         )
     weights = read_weights(source, model.backbone if model else "")
-    if not config.weights and data[0] and not (for_pictures and _is_of(weights, config, data)):
-        _refuse_other_data(config, source, weights)
+    data_wnids, data_words = data
+    if not config.weights and data_wnids:
+        may_differ = data_may_grow and _is_of(weights, config, data_wnids)
+        if not may_differ:
+            _refuse_other_data(config, source, weights)
     if so_far := unfinished(weights.training):
         _say(f"{source} is of an unfinished training: {so_far}")
-    words_of = dict(zip(*imagenet_classes(), strict=True)) | dict(zip(*data, strict=True))
+
+    imagenet_wnids, imagenet_words = imagenet_classes()
     if weights.model is not None:
-        if model and weights.model.name != model.name:
-            raise UserError(
-                f"{source} is a {weights.model.name}, not a {model.name}; type model={weights.model.name}"
-            )
+        kind = weights.model.name
+        if model and kind != model.name:
+            raise UserError(f"{source} is a {kind}, not a {model.name}; type model={kind}")
         check_typed_model(config, weights.model, source)
-        model, candidates = weights.model, [weights.wnids]
-    elif model is None:
-        raise UserError(f"{source} does not say of which network it is; type model=")
+        model = weights.model
+        candidates = [weights.wnids]
+    elif model is not None:
+        candidates = [imagenet_wnids, data_wnids]
     else:
-        candidates = [imagenet_classes()[0], data[0]]
+        raise UserError(f"{source} does not say of which network it is; type model=")
     for wnids in candidates:
         network = build_network(model, len(wnids), weights)
         if not network.untrained:
             break
     else:
+        train = f"make train model={model.name} {typed_data(config.data)}"
         raise UserError(
-            f"weights={source}: {network.untrained} of {model.name} is not trained; first: make train "
-            f"model={model.name} {typed_data(config.data)} {typed('weights', source)}"
+            f"weights={source}: {network.untrained} of {model.name} is not trained; "
+            f"first: {train} {typed('weights', source)}"
         )
     if config.protocol.size:
         check_size(model, "protocol.size", config.protocol.size)
+    words_of = dict(zip(imagenet_wnids, imagenet_words, strict=True))
+    words_of |= dict(zip(data_wnids, data_words, strict=True))
     words = [words_of.get(wnid, wnid) for wnid in wnids]
-    return TrainedNetwork(name, model, network.to(device).eval(), weights, wnids, words)
+    network = network.to(device).eval()
+    return TrainedNetwork(name, model, network, weights, wnids, words)
 
 
-def _is_of(weights: Weights, config: Config, data: Classes) -> bool:
-    """Whether a run was trained in the folder of the data at hand, for the same classes."""
+def _is_of(weights: Weights, config: Config, wnids: list[str]) -> bool:
+    """Whether a run was trained in the folder of the data at hand, for its classes."""
     if weights.trained_on is None:
         return False
     root = str(Path(config.data.root).resolve())
-    return weights.trained_on["root"] == root and weights.wnids == data[0]
+    return weights.trained_on["root"] == root and weights.wnids == wnids
 
 
 def _refuse_other_data(config: Config, source: str, weights: Weights) -> None:
@@ -128,12 +134,14 @@ def _refuse_other_data(config: Config, source: str, weights: Weights) -> None:
     except UserError as error:
         _say(f"{source} cannot be held against the images it was trained on: {error}")
         return
-    if what := difference(Manifest.unpacked(weights.trained_on["train"]), now):
+    before = Manifest.unpacked(weights.trained_on["train"])
+    if what := difference(before, now):
+        anyway = shlex.quote(f"weights={source}")
         raise UserError(
             f"{source} was trained on the images of {weights.trained_on['root']}, and "
             f"{config.data.root} has others: {what}; choose those with data.root=, train on these "
             "under a name of their own with data.name=, or use that network all the same: "
-            f"{shlex.quote(f'weights={source}')}"
+            f"{anyway}"
         )
 
 
@@ -143,15 +151,16 @@ def _say(line: str) -> None:
         tqdm.write(line)
 
 
-def load_for_pictures(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
-    """The network of `make cam`: the configured one or EfficientNet-Lite0; published weights unless
-    it was trained.
+def load_for_cam(config: Config, data: Classes, device: torch.device) -> TrainedNetwork:
+    """The network of `make cam`: the configured one, or EfficientNet-Lite0.
+
+    It has published weights unless it was trained. The data set lends its name and nothing else.
     """
-    config = replace(
-        config, model=config.model or (None if config.name else model_config("efficientnet_lite0"))
-    )
+    if config.model is None and config.name is None:
+        config = replace(config, model=model_config("efficientnet_lite0"))
     (name,) = trained_runs(config)
     trained = is_there(run_folder(config, name) / CHECKPOINT)
-    if config.weights is None and not trained and config.model and published(config.model.backbone):
+    has_published = config.model is not None and published(config.model.backbone)
+    if config.weights is None and has_published and not trained:
         config = replace(config, weights="DEFAULT")
-    return load_trained(config, name, data, device, for_pictures=True)
+    return load_trained(config, name, data, device, data_may_grow=True)

@@ -15,30 +15,35 @@ from cam_repro.config import ProtocolConfig
 
 Box = tuple[int, int, int, int]
 LOOSE, TIGHT = 0, 1  # the release's boxes of a map, by falling area
+PAPER_THRESHOLD = 0.2  # of the map's maximum (Zhou et al. 2016, §3.2)
+RELEASE_THRESHOLDS = (20, 100, 110)  # of 255
+LEAST_DEPTH = 10.5 / 255  # of the deepest point: what the release keeps rounds to more than 10
+MARGIN = 5  # pixels at the right and at the foot of an image that the release clips boxes to
 
 
-def paper_box(heatmap: np.ndarray, threshold: float = 0.2) -> Box:
+def paper_box(heatmap: np.ndarray, threshold: float = PAPER_THRESHOLD) -> Box:
     """The paper's box of a heatmap (H, W), from a class activation map (Zhou et al. 2016, §3.2).
 
     "Segment the regions of which the value is above 20% of the max value of the CAM", then "take
     the bounding box that covers the largest connected component": the one with the most pixels; of
-    equals, the topmost, then the leftmost. When no pixel is kept, the box is the whole image.
+    equals, the topmost, then the leftmost. When no pixel is above, the box is the whole image.
     """
     heatmap = checked_heatmap(heatmap)
-    kept = (heatmap > float(threshold) * heatmap.max()).view(np.uint8)
-    if not kept.any():
+    above = heatmap > float(threshold) * heatmap.max()
+    _, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
+    pixels = np.bincount(labels.ravel())
+    pixels[0] = 0  # the background's
+    if not pixels.any():
         return whole_image_box(heatmap)
-    _, labels = cv2.connectedComponents(kept, connectivity=8)
-    pixels = np.bincount(labels.ravel())[1:]
-    largest = 1 + np.flatnonzero(pixels == pixels.max())
-    boxes = [cv2.boundingRect((labels == label).view(np.uint8)) for label in largest]
-    x, y, w, h = min(boxes, key=lambda box: (box[1], box[0]))
+    largest = []
+    for label in np.flatnonzero(pixels == pixels.max()):
+        largest.append(cv2.boundingRect((labels == label).view(np.uint8)))
+    x, y, w, h = min(largest, key=lambda box: (box[1], box[0]))
     return x, y, x + w - 1, y + h - 1
 
 
-def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110)) -> list[Box]:
-    """The release's boxes of an 8-bit heatmap (H, W), loose one first, then the tight one if there
-    are two.
+def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = RELEASE_THRESHOLDS) -> list[Box]:
+    """The release's boxes of an 8-bit heatmap (H, W): the loose one, then the tight ones, if any.
 
     Source: the release's `bboxgenerator/dt_box.cpp` and `dt.c`. Integers are taken as the stored
     8-bit map; a float heatmap goes through `eight_bit` first. Boxes of equal area keep the order in
@@ -46,87 +51,99 @@ def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = (20, 100, 110
     clipping needs an image of at least 9 × 9 pixels: in a smaller one corners can be negative.
     """
     heatmap = eight_bit(heatmap)
-    height, width = heatmap.shape
-    found = []
-    for threshold in thresholds:
-        mask = _slightly_eroded((heatmap > threshold).astype(np.uint8))
-        contours, _ = cv2.findContours(
-            mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-        )  # outer borders and holes
-        for x, y, w, h in map(cv2.boundingRect, contours):
-            # Sizes go by the corner before it is clipped, as in the release, so they can be
-            # negative.
-            found.append(
-                (
-                    min(x, width - 5),
-                    min(y, height - 5),
-                    min(w, width - x - 5),
-                    min(h, height - y - 5),
-                )
-            )
-    if not found or heatmap.min() == heatmap.max():
+    if heatmap.min() == heatmap.max():
         return [whole_image_box(heatmap)]
-    found.sort(key=lambda rectangle: -rectangle[2] * rectangle[3])
-    kept = _without_overlaps(np.array(found)).tolist()
-    return [(min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h)) for x, y, w, h in kept]
+    height, width = heatmap.shape
+    rectangles = []
+    for threshold in thresholds:
+        mask = (heatmap > threshold).view(np.uint8)
+        for contour in _contours_of_the_deep_part(mask):
+            x, y, w, h = cv2.boundingRect(contour)
+            # As in the release, sizes go by the corner before it is clipped: they can be negative.
+            w = min(w, width - x - MARGIN)
+            h = min(h, height - y - MARGIN)
+            x = min(x, width - MARGIN)
+            y = min(y, height - MARGIN)
+            rectangles.append((x, y, w, h))
+    if not rectangles:
+        return [whole_image_box(heatmap)]
+    rectangles.sort(key=lambda rectangle: -rectangle[2] * rectangle[3])
+    kept = _without_overlaps(np.array(rectangles))
+    boxes = []
+    for x, y, w, h in kept.tolist():
+        left, right = sorted((x, x + w))
+        top, bottom = sorted((y, y + h))
+        boxes.append((left, top, right, bottom))
+    return boxes
 
 
-def _slightly_eroded(mask: np.ndarray) -> np.ndarray:
-    """Keep what is deeper than 10/255 of the deepest point: blobs much thinner than the thickest
-    one go.
+def _contours_of_the_deep_part(mask: np.ndarray) -> Sequence[np.ndarray]:
+    """Outer borders and holes of a mask (H, W) without the blobs much thinner than the thickest.
+
+    A pixel's depth is its distance to the background. One pixel of background round the mask is
+    all that depths and contours depend on, so the rest of the image is left out.
     """
-    if mask.all() or not mask.any():
-        return mask
-    depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
-    rounded_half_up = np.floor(depth * (255.0 / depth.max()) + 0.5)
-    return (rounded_half_up > 10).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(mask)
+    left = max(x - 1, 0)
+    top = max(y - 1, 0)
+    mask = mask[top : y + h + 1, left : x + w + 1]
+    if not mask.all():  # else there is no background, and no depth
+        depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        least = LEAST_DEPTH * np.float64(depth.max())  # float32 would round some depths to it
+        mask = (depth >= least).view(np.uint8)
+    offset = (left, top)
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
+    return contours
 
 
 def _without_overlaps(rectangles: np.ndarray) -> np.ndarray:
-    """Each of the rectangles (n, 4), the largest first, removes the smaller ones it overlaps by
-    over half of its area.
+    """Rectangles (n, 4), largest first, less those of which a larger one covers over half.
 
-    After a removal the release's loop steps past the rectangle that has moved into the gap: it is
-    not compared.
+    The half is that of the larger one. After a removal the release's loop steps past the rectangle
+    that has moved into the gap: it is not compared.
     """
+    first = rectangles[:, :2]
+    end = first + rectangles[:, 2:]
+    area = rectangles[:, 2] * rectangles[:, 3]
+    places = np.arange(len(rectangles))  # of those that are left
     i = 0
-    while i < len(rectangles):
-        x, y, w, h = rectangles[i]
-        others_x, others_y, others_w, others_h = rectangles[i + 1 :].T
-        across = np.minimum(x + w, others_x + others_w) - np.maximum(x, others_x)
-        down = np.minimum(y + h, others_y + others_h) - np.maximum(y, others_y)
+    while i < len(places):
+        larger = places[i]
+        i += 1
+        smaller = places[i:]
+        common_first = np.maximum(first[larger], first[smaller])
+        common_end = np.minimum(end[larger], end[smaller])
+        shared = np.maximum(common_end - common_first, 0).prod(axis=1)
         removed: list[int] = []
-        for j in np.flatnonzero(np.maximum(across, 0) * np.maximum(down, 0) > int(0.5 * w * h)):
+        for j in np.flatnonzero(shared > int(0.5 * area[larger])):
             if not removed or j > removed[-1] + 1:
                 removed.append(j)
-        i += 1
-        rectangles = np.delete(rectangles, [i + j for j in removed], axis=0)
-    return rectangles
+        places = np.delete(places, i + np.array(removed, int))
+    return rectangles[places]
 
 
 def eight_bit(heatmap: np.ndarray) -> np.ndarray:
-    """As the release stores a heatmap (H, W): in units of its maximum / 255, rounded, no negatives:
-    uint8.
+    """A heatmap (H, W) as the release stores it: uint8, 255 at the maximum, 0 for negatives.
 
-    Integers are an 8-bit map already. A map that is nowhere positive becomes all 0.
+    Values are rounded. Integers are an 8-bit map already. A map that is nowhere positive becomes
+    all 0.
     """
     heatmap = np.asarray(heatmap)
-    if not np.issubdtype(heatmap.dtype, np.floating) and heatmap.ndim == 2 and heatmap.size:
+    is_integer = not np.issubdtype(heatmap.dtype, np.floating)
+    if is_integer and heatmap.ndim == 2 and heatmap.size:
         return heatmap
     heatmap = checked_heatmap(heatmap)
     maximum = heatmap.max()
     if maximum <= 0:
         return np.zeros(heatmap.shape, dtype=np.uint8)
-    return np.floor(255.0 * np.maximum(heatmap / maximum, 0) + 0.5).astype(np.uint8)
+    share_of_maximum = np.maximum(heatmap / maximum, 0)
+    return (255.0 * share_of_maximum + 0.5).astype(np.uint8)
 
 
 def as_jpeg(heatmap: np.ndarray) -> np.ndarray:
-    """An 8-bit heatmap (H, W) as a JPEG of quality 75 gives it back, in which the release kept its
-    maps: uint8.
-    """
-    return cv2.imdecode(
-        cv2.imencode(".jpg", heatmap, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE
-    )
+    """An 8-bit heatmap (H, W) as the release's JPEG of quality 75 gives it back: uint8."""
+    _, encoded = cv2.imencode(".jpg", heatmap, [cv2.IMWRITE_JPEG_QUALITY, 75])
+    return cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
@@ -134,11 +151,11 @@ def checked_heatmap(heatmap: np.ndarray) -> np.ndarray:
     heatmap = np.asarray(heatmap)
     if heatmap.ndim != 2 or heatmap.size == 0:
         raise ValueError(f"a heatmap has the shape (height, width), got {heatmap.shape}")
-    floating = np.issubdtype(heatmap.dtype, np.floating)
-    heatmap = heatmap.astype(
-        np.promote_types(heatmap.dtype, np.float32) if floating else np.float64, copy=False
-    )
-    if not (np.isfinite(heatmap.min()) and np.isfinite(heatmap.max())):
+    precision = np.float64
+    if np.issubdtype(heatmap.dtype, np.floating):
+        precision = np.promote_types(heatmap.dtype, np.float32)
+    heatmap = heatmap.astype(precision, copy=False)
+    if not np.isfinite([heatmap.min(), heatmap.max()]).all():
         raise ValueError("a heatmap has finite values, got NaN or infinity")
     return heatmap
 
@@ -155,26 +172,36 @@ def resized_boxes(boxes: ArrayLike, size: tuple[int, int], new_size: tuple[int, 
     that is resized. The result is the smallest box that covers it: the whole image stays whole.
     """
     boxes = np.asarray(boxes, dtype=np.int64)
-    old, new = np.array(size), np.array(new_size)
+    old = np.array(size)
+    new = np.array(new_size)
     first = boxes[..., :2] * new // old
     end = -(-(boxes[..., 2:] + 1) * new // old)  # rounded up
-    corners = [np.clip(corner, 0, new - 1) for corner in (first, end - 1)]
-    return np.concatenate(corners, axis=-1)
+    first = np.clip(first, 0, new - 1)
+    last = np.clip(end - 1, 0, new - 1)
+    return np.concatenate([first, last], axis=-1)
 
 
 def loose_and_tight(heatmap: np.ndarray, protocol: ProtocolConfig) -> tuple[Box, Box]:
-    """The loose and the tight box of a heatmap (H,W) by a protocol's rule; the same if it leaves
-    but one.
-    """
+    """A heatmap's (H,W) loose and tight box by a protocol's rule; the same if there is but one."""
     boxes = BOX_RULES[protocol.boxes](heatmap, protocol)
-    return boxes[LOOSE], boxes[min(TIGHT, len(boxes) - 1)]
+    if len(boxes) == 1:
+        return boxes[0], boxes[0]
+    return boxes[LOOSE], boxes[TIGHT]
+
+
+def _paper_rule(heatmap: np.ndarray, protocol: ProtocolConfig) -> list[Box]:
+    return [paper_box(heatmap, protocol.threshold)]
+
+
+def _release_rule(heatmap: np.ndarray, protocol: ProtocolConfig) -> list[Box]:
+    if protocol.jpeg:
+        heatmap = as_jpeg(eight_bit(heatmap))
+    return release_boxes(heatmap, protocol.thresholds)
 
 
 # The rules of protocol.boxes=, by name: a heatmap (H, W) and the protocol's settings -> its boxes,
 # loose one first.
 BOX_RULES: dict[str, Callable[[np.ndarray, ProtocolConfig], list[Box]]] = {
-    "paper": lambda heatmap, protocol: [paper_box(heatmap, protocol.threshold)],
-    "release": lambda heatmap, protocol: release_boxes(
-        as_jpeg(eight_bit(heatmap)) if protocol.jpeg else heatmap, protocol.thresholds
-    ),
+    "paper": _paper_rule,
+    "release": _release_rule,
 }

@@ -16,50 +16,51 @@ from numpy.typing import ArrayLike
 from cam_repro import UserError
 from cam_repro.localization.failures import KINDS, kind_of_guess
 from cam_repro.localization.intervals import Shares, bootstrap, percentages
-from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, best_iou
+from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX
 from cam_repro.localization.iou import box_iou as box_iou
 from cam_repro.localization.max_box_acc import boxes_on_map as boxes_on_map
 from cam_repro.localization.max_box_acc import max_box_accuracy as max_box_accuracy
 
-# The boxes that never look, as a share of width and of height; 0.75: the best centred box on ILSVRC
-# val.
+# The boxes that never look at the image, as a share of its width and of its height; 0.75 is the
+# best centred box on ILSVRC val.
 BASELINES = {"whole_image": 1.0, "centre_box": 0.75}
 
 
 @dataclass(frozen=True)
 class Correctness:
-    """What was right on each of N images with K guesses; a field nobody asked for is None."""
+    """Per-image correctness of N images with K guesses; a field nobody asked for is None.
 
-    # (N, K') bool: one of the first k + 1 labels is right; K' ≤ K: as far as the labels of every
-    # image are K' different classes, since a top-k error is one of k classes
+    cls_right (N, K') bool: one of the first k + 1 labels is right. K' ≤ K: as far as the labels of
+    every image are K' different classes, since a top-k error is one of k classes.
+    counted (N,) bool: counts for localization: it is not blacklisted, and has a true box.
+    blacklisted (N,) bool.
+    loc_right (N, K) bool: of the first k + 1 guesses one has both label and box right.
+    gt_known_right (N,) bool: the box predicted for the true class is right.
+    whole_image_right, centre_box_right (N,) bool: this baseline's box is right.
+    kinds (N,) int8: why the first guess fails, its place in failures.KINDS; -1 if uncounted.
+    """
+
     cls_right: np.ndarray
-    counted: np.ndarray  # (N,) bool: counts for localization: not blacklisted, and has a true box
-    blacklisted: np.ndarray  # (N,) bool
-    loc_right: np.ndarray | None = (
-        None  # (N, K) bool: of the first k + 1 guesses one has label and box right
-    )
-    gt_known_right: np.ndarray | None = (
-        None  # (N,) bool: the box predicted for the true class is right
-    )
-    whole_image_right: np.ndarray | None = None  # (N,) bool: the whole image would have been right
-    centre_box_right: np.ndarray | None = None  # (N,) bool: the centred box would have been right
-    kinds: np.ndarray | None = (
-        None  # (N,) int8: why the first guess fails, its place in failures.KINDS; uncounted: -1
-    )
+    counted: np.ndarray
+    blacklisted: np.ndarray
+    loc_right: np.ndarray | None = None
+    gt_known_right: np.ndarray | None = None
+    whole_image_right: np.ndarray | None = None
+    centre_box_right: np.ndarray | None = None
+    kinds: np.ndarray | None = None
 
     def counts(self) -> dict[str, int]:
-        """How many images stand behind the percentages, and why the others do not count for
-        localization.
-        """
+        """How many images count, for localization too, and why the others do not."""
         counts = {"images": len(self.counted)}
         if self.loc_right is not None:
+            without_box = ~self.counted & ~self.blacklisted
             counts["loc_images"] = int(self.counted.sum())
             counts["blacklisted"] = int(self.blacklisted.sum())
-            counts["without_true_box"] = int((~self.counted & ~self.blacklisted).sum())
+            counts["without_true_box"] = int(without_box.sum())
         return counts
 
     def shares(self) -> Shares:
-        """Each metric as (part, whole), two (N,) arrays: value = images in the part ÷ in the whole."""
+        """Each metric as (part, whole), two (N,) arrays: images in the part ÷ in the whole."""
         shares: Shares = {}
         everything = np.ones_like(self.counted)
         for k in range(self.cls_right.shape[1]):
@@ -67,20 +68,21 @@ class Correctness:
         if self.loc_right is None:
             return shares
         for k in range(self.loc_right.shape[1]):
-            shares[f"loc_top{k + 1}_error"] = (~self.loc_right[:, k] & self.counted, self.counted)
+            wrong = ~self.loc_right[:, k] & self.counted
+            shares[f"loc_top{k + 1}_error"] = (wrong, self.counted)
         class_right = self.cls_right[:, 0] & self.counted
         shares["loc_given_cls"] = (self.loc_right[:, 0] & class_right, class_right)
-        right = {
+        of_counted = {
             "gt_known_loc": self.gt_known_right,
             "baseline_whole_image": self.whole_image_right,
             "baseline_centre_box": self.centre_box_right,
         }
         if self.kinds is not None:
             for place, kind in enumerate(KINDS):
-                right[f"share_{kind}"] = self.kinds == place
-        for name, of_each in right.items():
-            if of_each is not None:
-                shares[name] = (of_each & self.counted, self.counted)
+                of_counted[f"share_{kind}"] = self.kinds == place
+        for name, part in of_counted.items():
+            if part is not None:
+                shares[name] = (part & self.counted, self.counted)
         return shares
 
 
@@ -106,8 +108,7 @@ def score_images(
     blacklist: Iterable[int] = (),
     image_numbers: ArrayLike | None = None,
 ) -> Correctness:
-    """Score every guess of every image: right = right label and IoU ≥ 0.5 with any true box of that
-    class.
+    """Score every guess: right = right label, and IoU ≥ 0.5 with any true box of that class.
 
     labels (N, K) and boxes (N, K, 4): the guesses, best first; a label below 0 is no guess; without
     boxes there is a classification alone. true_labels (N,); true_boxes: N arrays (M, 4), the boxes
@@ -121,46 +122,58 @@ def score_images(
     """
     labels = np.asarray(labels)
     true_labels = np.asarray(true_labels)
-    if labels.ndim != 2 or len(labels) != len(true_labels):
-        expected = f"labels (N, K) of N = {len(true_labels)} images"
-        raise ValueError(f"expected {expected}, got {labels.shape}")
-    if len(true_boxes) != len(labels):
-        raise ValueError(
-            f"expected the true boxes of {len(labels)} images, got those of {len(true_boxes)}"
-        )
-    numbers = np.arange(1, len(labels) + 1) if image_numbers is None else np.asarray(image_numbers)
-    blacklisted = np.isin(numbers, list(blacklist))
+    images = len(true_labels)
+    if labels.ndim != 2 or len(labels) != images:
+        raise ValueError(f"expected labels (N, K) of N = {images} images, got {labels.shape}")
+    if len(true_boxes) != images:
+        found = len(true_boxes)
+        raise ValueError(f"expected the true boxes of {images} images, got those of {found}")
+    if image_numbers is None:
+        image_numbers = np.arange(1, images + 1)
+    blacklisted = np.isin(image_numbers, list(blacklist))
     has_box = np.array([len(of_image) > 0 for of_image in true_boxes], bool)
     counted = has_box & ~blacklisted
     label_right = labels == true_labels[:, None]
-    cls_right = np.logical_or.accumulate(label_right, axis=1)[:, : _classes_named(labels)]
+    cls_right = np.logical_or.accumulate(label_right, axis=1)
+    cls_right = cls_right[:, : _classes_named(labels)]
     if boxes is None:
         return Correctness(cls_right, counted, blacklisted)
 
     boxes = np.asarray(boxes)
-    if boxes.shape != (*labels.shape, 4):
+    expected = (*labels.shape, 4)
+    if boxes.shape != expected:
         raise ValueError(
-            f"expected boxes {(*labels.shape, 4)} beside labels {labels.shape}, got {boxes.shape}"
+            f"expected boxes {expected} beside labels {labels.shape}, got {boxes.shape}"
         )
-    one_box_each = {"gt_known_right": gt_known_boxes}
+    guess_right = np.zeros_like(label_right)
+    for k in range(labels.shape[1]):
+        box_right = _box_right(boxes[:, k], true_boxes)
+        guess_right[:, k] = label_right[:, k] & box_right
+    of_boxes = {"loc_right": np.logical_or.accumulate(guess_right, axis=1)}
+    if gt_known_boxes is not None:
+        of_boxes["gt_known_right"] = _box_right(np.asarray(gt_known_boxes), true_boxes)
     if sizes is not None:
         for name, side in BASELINES.items():
-            one_box_each[f"{name}_right"] = centred_boxes(sizes, side)
-    others = {name: np.asarray(of)[:, None] for name, of in one_box_each.items() if of is not None}
-    all_boxes = np.concatenate([boxes, *others.values()], axis=1)
-    pairs = zip(all_boxes, true_boxes, strict=True)
-    best = np.array([best_iou(of_image, truth) for of_image, truth in pairs])
-    box_right = best.reshape(all_boxes.shape[:2]) >= IOU_OF_A_RIGHT_BOX
-    guesses = labels.shape[1]
-    loc_right = np.logical_or.accumulate(label_right & box_right[:, :guesses], axis=1)
+            of_boxes[f"{name}_right"] = _box_right(centred_boxes(sizes, side), true_boxes)
 
-    names = [*KINDS]
-    kinds = np.full(len(labels), -1, np.int8)
+    names = list(KINDS)
+    kinds = np.full(images, -1, np.int8)
     for image in np.flatnonzero(counted):
-        kind = kind_of_guess(boxes[image, 0], bool(label_right[image, 0]), true_boxes[image])
+        class_right = bool(label_right[image, 0])
+        kind = kind_of_guess(boxes[image, 0], class_right, true_boxes[image])
         kinds[image] = names.index(kind)
-    of_one_box = dict(zip(others, box_right[:, guesses:].T, strict=True))
-    return Correctness(cls_right, counted, blacklisted, loc_right, kinds=kinds, **of_one_box)
+    return Correctness(cls_right, counted, blacklisted, kinds=kinds, **of_boxes)
+
+
+def _box_right(boxes: np.ndarray, true_boxes: Sequence[ArrayLike]) -> np.ndarray:
+    """Whether the box (4,) of each of N images is right: it has IoU ≥ 0.5 with any true box."""
+    boxes_per_image = [len(of_image) for of_image in true_boxes]
+    image_of_true_box = np.repeat(np.arange(len(boxes)), boxes_per_image)
+    all_true_boxes = np.concatenate([np.reshape(of_image, (-1, 4)) for of_image in true_boxes])
+    overlap = box_iou(boxes[image_of_true_box], all_true_boxes)
+    right = np.zeros(len(boxes), bool)
+    right[image_of_true_box[overlap >= IOU_OF_A_RIGHT_BOX]] = True
+    return right
 
 
 def _classes_named(labels: np.ndarray) -> int:
@@ -169,11 +182,12 @@ def _classes_named(labels: np.ndarray) -> int:
     The release's heuristics name three classes in five guesses: their "top-5" would be a top-3
     error.
     """
-    for k in range(2, labels.shape[1] + 1):
-        newest = labels[:, k - 1]
-        repeated = (labels[:, : k - 1] == newest[:, None]).any(axis=1) & (newest >= 0)
-        if repeated.any():
-            return k - 1
+    for k in range(1, labels.shape[1]):
+        newest = labels[:, k]
+        named_before = (labels[:, :k] == newest[:, None]).any(axis=1)
+        is_guess = newest >= 0
+        if (named_before & is_guess).any():
+            return k
     return labels.shape[1]
 
 
@@ -196,23 +210,22 @@ def bootstrap_intervals(
 
 
 def centred_boxes(sizes: ArrayLike, side: float) -> np.ndarray:
-    """Sizes (N, 2) as (width, height) -> (N, 4) boxes in the middle of the images, of `side` times
-    both.
-    """
+    """Boxes (N, 4) in the middle of images of (width, height) (N, 2), of `side` times both."""
     sizes = np.asarray(sizes, dtype=np.float64)
-    corner = (1 - side) / 2 * sizes
-    return np.concatenate([corner, corner + side * sizes - 1], axis=1)
+    first = (1 - side) / 2 * sizes
+    last = first + side * sizes - 1
+    return np.concatenate([first, last], axis=1)
 
 
 def read_blacklist(path: str | Path | None) -> frozenset[int]:
-    """The devkit's `ILSVRC2014_clsloc_validation_blacklist.txt`: one 1-based image number a line;
-    no path, no image.
+    """The image numbers of the devkit's blacklist, 1-based, one a line; none without a path.
+
+    Source: `ILSVRC2014_clsloc_validation_blacklist.txt`.
     """
     if path is None:
         return frozenset()
     try:
-        return frozenset(int(number) for number in Path(path).read_text().split())
+        return frozenset(map(int, Path(path).read_text().split()))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected one image number a line (the devkit's blacklist): {error}"
-        ) from None
+        expected = "expected one image number a line (the devkit's blacklist)"
+        raise UserError(f"{path}: {expected}: {error}") from None

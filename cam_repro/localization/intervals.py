@@ -27,10 +27,10 @@ def bootstrap(shares: Shares, *, seed: int = 0, samples: int = 1000) -> dict[str
 
     A drawing in which a ratio is undefined is passed over.
     """
-    names = [*percentages(shares)]
+    names = list(percentages(shares))
     drawn = _redrawn([shares[name] for name in names], seed, samples)
-    bounds = np.nanpercentile(drawn, INTERVAL, axis=0).T.tolist()
-    return dict(zip(names, bounds, strict=True))
+    low_and_high = np.nanpercentile(drawn, INTERVAL, axis=0).T
+    return dict(zip(names, low_and_high.tolist(), strict=True))
 
 
 def differences(
@@ -48,43 +48,51 @@ def differences(
     redrawn too. metrics: by default all; one that a side does not have is left out. ValueError for
     other images.
     """
-    both = [*ones, *twos]
-    is_two = np.repeat([False, True], [len(ones), len(twos)])
-    _refuse_other_images(both)
+    runs = [*ones, *twos]
+    _refuse_other_images(runs)
     rng = np.random.default_rng((seed, 1))
-    runs_of_one = rng.choice(np.flatnonzero(~is_two), (samples, len(ones)))
-    runs_of_two = rng.choice(np.flatnonzero(is_two), (samples, len(twos)))
-    runs = np.hstack([runs_of_one, runs_of_two])
+    in_ones = np.arange(len(ones))
+    in_twos = np.arange(len(ones), len(runs))
+    drawn_ones = rng.choice(in_ones, (samples, len(ones)))
+    drawn_twos = rng.choice(in_twos, (samples, len(twos)))
+    if metrics is None:
+        metrics = runs[0]
     found = {}
-    for name in both[0] if metrics is None else metrics:
-        shares = [of_one_run.get(name) for of_one_run in both]
-        if any(share is None or not share[1].any() for share in shares):
+    for name in metrics:
+        shares = []
+        for run in runs:
+            if name in run and run[name][1].any():
+                shares.append(run[name])
+        if len(shares) < len(runs):
             continue
         measured = np.array([100 * part.sum() / whole.sum() for part, whole in shares])
-        drawn = np.take_along_axis(_redrawn(shares, seed, samples), runs, axis=1)
-        moved = drawn[:, is_two].mean(axis=1) - drawn[:, ~is_two].mean(axis=1)
-        low, high = np.nanpercentile(moved, INTERVAL)
-        difference = measured[is_two].mean() - measured[~is_two].mean()
+        difference = measured[in_twos].mean() - measured[in_ones].mean()
+        drawn = _redrawn(shares, seed, samples)
+        of_ones = np.take_along_axis(drawn, drawn_ones, axis=1).mean(axis=1)
+        of_twos = np.take_along_axis(drawn, drawn_twos, axis=1).mean(axis=1)
+        low, high = np.nanpercentile(of_twos - of_ones, INTERVAL)
         found[name] = (float(difference), float(low), float(high))
     return found
 
 
 def _refuse_other_images(runs: Sequence[Shares]) -> None:
-    """ValueError unless all metrics but a ratio of the network's own are measured on the same
-    images.
-    """
+    """ValueError unless all metrics but the network's own ratio are measured on the same images."""
     for name, (_, whole) in runs[0].items():
         if name == "loc_given_cls":  # its whole is where the network's class is right
             continue
         for other in runs[1:]:
-            if name in other and not np.array_equal(whole, other[name][1]):
+            _, other_whole = other.get(name, (None, whole))
+            if not np.array_equal(whole, other_whole):
                 raise ValueError("the results do not count the same images")
 
 
 def _redrawn(
     shares: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, samples: int
 ) -> np.ndarray:
-    """M shares (part, whole) of N images -> (samples,M): percent in each redrawing; NaN: undefined."""
+    """M shares (part, whole) of N images in each redrawing, in percent: (samples, M).
+
+    NaN where a share is undefined.
+    """
     # Images with the same entries are interchangeable: drawing how many of each is cheaper.
     columns = np.stack([column for share in shares for column in share], axis=1)
     kinds, images_of_kind = np.unique(columns, axis=0, return_counts=True)
@@ -92,5 +100,7 @@ def _redrawn(
     rng = np.random.default_rng(seed)
     chosen = rng.multinomial(images, images_of_kind / images, size=samples)
     counts = chosen @ kinds.astype(np.float64)
+    parts = counts[:, ::2]
+    wholes = counts[:, 1::2]
     with np.errstate(invalid="ignore"):
-        return 100.0 * counts[:, ::2] / counts[:, 1::2]
+        return 100.0 * parts / wholes

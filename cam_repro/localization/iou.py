@@ -1,5 +1,6 @@
-"""Intersection over union by the devkit's rule: both corners belong to the box, its width is x2 −
-x1 + 1.
+"""Intersection over union by the devkit's rule: both corners of a box belong to it.
+
+A box (x1, y1, x2, y2) is x2 − x1 + 1 pixels wide.
 """
 
 import numpy as np
@@ -9,8 +10,7 @@ IOU_OF_A_RIGHT_BOX = 0.5
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """IoU of boxes a (…, 4) with boxes b (…, 4), leading axes broadcast, as (x1, y1, x2, y2) in
-    pixels.
+    """IoU of boxes a (…, 4) with boxes b (…, 4) in pixels; leading axes are broadcast.
 
     Source: the ILSVRC devkit's `compute_overlap`. 0 where boxes do not meet, or where one is
     reversed.
@@ -21,21 +21,38 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def best_iou(boxes: ArrayLike, true_boxes: ArrayLike) -> np.ndarray:
-    """Boxes (n, 4) held against an image's true boxes (M, 4) -> (n,) the best IoU of each; 0
-    without a true box.
+    """The best IoU of each of n boxes (n, 4) with any of an image's true boxes (M, 4): (n,).
+
+    0 where the image has no true box.
     """
-    truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
-    return box_iou(np.asarray(boxes)[:, None], truth).max(axis=1, initial=0)
+    boxes = np.asarray(boxes)
+    true_boxes = np.reshape(true_boxes, (-1, 4))
+    of_pairs = box_iou(boxes[:, None], true_boxes)
+    return of_pairs.max(axis=1, initial=0)
 
 
 def intersection(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Pixels in both of a (…, 4) and b (…, 4)."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    return area(np.concatenate(corners, axis=-1))
+    first_of_a, last_of_a = _corners(a)
+    first_of_b, last_of_b = _corners(b)
+    first = np.maximum(first_of_a, first_of_b)
+    last = np.minimum(last_of_a, last_of_b)
+    return _pixels(first, last)
 
 
 def area(box: ArrayLike) -> np.ndarray:
-    """Pixels of boxes (…, 4) with inclusive corners; 0 for reversed ones."""
-    box = np.asarray(box, dtype=np.float64)
-    return np.prod(np.maximum(box[..., 2:] - box[..., :2] + 1, 0), axis=-1)
+    """Pixels of boxes (…, 4); 0 for reversed ones."""
+    first, last = _corners(box)
+    return _pixels(first, last)
+
+
+def _corners(boxes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last corner (…, 2) of boxes (…, 4), in float64."""
+    boxes = np.asarray(boxes, dtype=np.float64)
+    return boxes[..., :2], boxes[..., 2:]
+
+
+def _pixels(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Pixels from corners first (…, 2) to corners last (…, 2), both inside."""
+    sides = np.maximum(last - first + 1, 0)
+    return sides.prod(axis=-1)

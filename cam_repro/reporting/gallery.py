@@ -1,11 +1,14 @@
-"""What the report page's script shows: images, and of each network and method heatmaps and boxes.
+"""What the report page shows: which results and networks, and of these images, heatmaps and boxes.
 
 The heatmaps are small grey images. The boxes are drawn with what the evaluation draws them with.
 """
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +16,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.config import ProtocolConfig
+from cam_repro.advice import typed_data
+from cam_repro.config import Config, ProtocolConfig, check_choice, model_config
 from cam_repro.cores import in_threads
 from cam_repro.data import Split
 from cam_repro.data.images import CorruptImage
 from cam_repro.data.views import VIEWS
+from cam_repro.distributed import World
 from cam_repro.evaluation.maps import images_a_batch, predict_split
 from cam_repro.evaluation.spec import Evaluation
+from cam_repro.evaluation.trained import load_trained
 from cam_repro.localization.boxes import loose_and_tight, paper_box, resized_boxes
 from cam_repro.localization.failures import KINDS, kind_of_guess
-from cam_repro.reporting.figures import first_name
+from cam_repro.localization.methods import METHODS
+from cam_repro.reporting.results import Result, first_name, read_results
 
 IMAGE_SIDE = 400  # pixels of the longer side of a JPEG
 IMAGE_QUALITY = 80
@@ -33,6 +40,7 @@ STEP = 2  # percent of a map's maximum between two stops of the slider; the pape
 STOPS = range(0, 101, STEP)
 
 ANSWERS = {"right": "right class", "wrong_class": "wrong class"}  # of guesses that have no box
+Networks = Iterator[tuple[Evaluation, list[Result]]]  # each, with what was measured of it
 
 
 class Gallery(NamedTuple):
@@ -44,6 +52,135 @@ class Gallery(NamedTuple):
     images: list[dict[str, Any]]
     runs: list[dict[str, Any]]
     kinds: Mapping[str, str]
+
+
+# Which results and networks the page is about.
+
+
+def chosen_results(config: Config, folder: Path, kind: str) -> list[Result]:
+    """The results of the asked networks that the page is about.
+
+    kind: "localization" are boxes of the asked methods by the paper's protocol, and of the same
+    networks MaxBoxAcc, all of one commit, and their boxes by the release's protocol, of which no
+    number is shown; "classification" is that alone.
+    Raises UserError where there is none, or none with maps small enough for a page.
+    """
+    given = config.name or (config.model and config.model.name)
+    networks = config.report.networks or ([given] if given else [])
+    methods = asked_methods(config)
+    for method in methods:
+        check_choice("method", method, METHODS)
+    protocols = ("paper", "wsol", "release") if kind == "localization" else ("paper",)
+    found = []
+    for run in read_results(folder, config.data.split):
+        of_kind = (run.kind == "classification") == (kind == "classification")
+        of_network = not networks or run.name in networks
+        of_method = kind == "classification" or not methods or run.method in methods
+        if of_kind and of_network and of_method and run.protocol["name"] in protocols:
+            found.append(run)
+
+    measured = [run for run in found if run.kind == kind and run.protocol["name"] == "paper"]
+    names = {run.name for run in measured}
+    missing = [name for name in networks if name not in names]
+    if missing or not names:
+        which = missing[0] if missing else "any network"
+        if kind == "localization" and methods:
+            which += f" by method={methods[0]}"
+        what = "boxes" if kind == "localization" else "classification"
+        first = f"first: make eval-{kind} {typed_data(config.data)}"
+        raise UserError(f"no {what} of {which} in {folder}; {first}")
+    shown = [run.method for run in measured] if kind == "localization" else methods
+    if shown and not any(METHODS[method].has_small_maps for method in shown):
+        reason = "those of the pixels' gradient are too large"
+        raise UserError(f"no maps to show in {folder}: {reason}; choose method=cam")
+    found = [run for run in found if run.name in names]
+    _refuse_other_code(counted(found))
+    return found
+
+
+def asked_methods(config: Config) -> list[str]:
+    return config.report.methods or ([config.method] if config.method else [])
+
+
+def counted(results: Sequence[Result]) -> list[Result]:
+    """Those whose numbers are on the page: of the release it has boxes alone, drawn anew."""
+    return [run for run in results if run.protocol["name"] != "release"]
+
+
+def _refuse_other_code(results: Sequence[Result]) -> None:
+    first = results[0]
+    commit = first.provenance["commit"]
+    for other in results[1:]:
+        other_commit = other.provenance["commit"]
+        if other_commit != commit:
+            raise UserError(
+                f"{first.path} and {other.path} are of different code: commit {commit[:10]} "
+                f"against {other_commit[:10]}; evaluate both again, or choose report.networks= and "
+                "report.methods="
+            )
+
+
+def refuse_other_data(results: Sequence[Result], data: str, fingerprint: str) -> None:
+    for run in results:
+        measured = run.provenance["data"]
+        if measured != fingerprint:
+            raise UserError(
+                f"{run.path} is of other images ({measured}) than data={data} now has "
+                f"({fingerprint}); evaluate again, or give the data.root= that it was measured on"
+            )
+
+
+def opened_networks(
+    config: Config, results: Sequence[Result], split: Split, fingerprint: str, world: World
+) -> Networks:
+    """Each network of the results, read once."""
+
+    def network_of(run: Result) -> tuple[str, str]:
+        return run.name, run.provenance["weights"]
+
+    for _, group in groupby(sorted(results, key=network_of), key=network_of):
+        of_network = list(group)
+        if counted(of_network):
+            yield opened(config, of_network[0], split, fingerprint, world), of_network
+
+
+def opened(
+    config: Config, result: Result, split: Split, fingerprint: str, world: World
+) -> Evaluation:
+    """The network that a result was measured with.
+
+    Its weights are weights=, its checkpoint's or the published ones: those whose sha256 is the
+    result's. Raises UserError where none is, with what is wrong about each.
+    """
+    model = model_config(result.model)
+    if config.model and config.model.name == result.model:
+        model = config.model
+    candidates = [None]  # the checkpoint
+    if config.weights:
+        candidates.insert(0, config.weights)
+    if not result.provenance.get("training"):  # else the published weights, a download, are not it
+        candidates.append("DEFAULT")
+    expected = result.provenance["weights"]
+    reasons = []
+    for weights in candidates:
+        own = replace(config, model=model, weights=weights)
+        try:
+            trained = load_trained(own, result.name, (split.wnids, split.words), world.device)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        found = trained.weights.sha256
+        if found == expected:
+            answered = split.answered_by(trained.wnids, trained.words)
+            return Evaluation(own, trained, answered, fingerprint, world, frozenset())
+        reasons.append(f"{trained.weights.source} has sha256 {found[:10]}…")
+    raise UserError(
+        f"the weights of {result.path} (sha256 {expected[:10]}…) are not there: "
+        f"{'; '.join(reasons)}; give weights=FILE, or evaluate again"
+    )
+
+
+# What is shown of them.
 
 
 def spread_images(count: int, right: np.ndarray, seed: int) -> list[int]:
@@ -117,27 +254,25 @@ def _drawn(
             every_map.append((of_image[:, place], tuple(sizes[image].tolist())))
     drawn = list(in_threads(lambda one: _heat_and_boxes(*one, protocol), every_map))
 
-    guesses, right, heats, boxes, found = [], [], [], [], []
+    rule: dict[str, Any] = {"guesses": [], "right": [], "heats": [], "boxes": "", "kinds": []}
+    boxes = []
     for number, (image, best) in enumerate(zip(images, classes, strict=True)):
         first = number * (len(best) + 1)
         of_image = drawn[first : first + len(best) + 1]
         label = evaluation.split.labels[image]
         truth = evaluation.split.true_boxes(image)
         boxes_of_image = np.stack([boxes_of_map for _, boxes_of_map in of_image])
-        guesses.append([first_name(evaluation.trained.words[one]) for one in best])
-        right.append(best.tolist().index(label) if label in best else -1)
-        heats.append([heat for heat, _ in of_image])
         boxes.append(boxes_of_image)
-        found.append(_kinds_of_guess(boxes_of_image[0], best[0] == label, truth, kinds))
+        rule["guesses"].append([first_name(evaluation.trained.words[one]) for one in best])
+        places = np.flatnonzero(best == label)
+        rule["right"].append(int(places[0]) if len(places) else -1)
+        rule["heats"].append([heat for heat, _ in of_image])
+        kinds_of_best = _kinds_of_guess(boxes_of_image[0], best[0] == label, truth, kinds)
+        rule["kinds"].append(kinds_of_best)
     # No image has 65,536 pixels a side; a corner that lies outside of a tiny one is cut off.
     corners = np.clip(np.stack(boxes), 0, 65535).astype("<u2")
-    return {
-        "guesses": guesses,
-        "right": right,
-        "heats": heats,
-        "boxes": b64encode(corners.tobytes()).decode(),
-        "kinds": found,
-    }
+    rule["boxes"] = b64encode(corners.tobytes()).decode()
+    return rule
 
 
 def _predicted(
@@ -160,7 +295,9 @@ def _predicted(
         interpolation=protocol.interpolation or evaluation.trained.network.interpolation,
         workers=config.data.workers,
     )
-    classes, maps, sizes = [], [], []
+    classes = []
+    maps = []
+    sizes = []
     for batch in batches:
         maps.append(batch.maps[method])
         classes.append(batch.classes)
@@ -171,10 +308,13 @@ def _predicted(
 def _heat_and_boxes(
     maps: np.ndarray, size: tuple[int, int], protocol: ProtocolConfig
 ) -> tuple[str, np.ndarray]:
-    """A class's maps (crops,h,w) of an image of (width, height) -> its heatmap, small, as a WebP in
-    base64, and its boxes (S,4) in the image's own pixels."""
+    """The heatmap, small, as a WebP in base64, and the boxes (S,4) in the image's own pixels.
+
+    maps (crops,h,w): of one class; size: the image's width and height.
+    """
     place = VIEWS[protocol.view].place
-    heat = place(maps, _scaled(size, HEAT_SIDE / max(size)), protocol.size, protocol.resize)
+    small = _scaled(size, HEAT_SIDE / max(size))
+    heat = place(maps, small, protocol.size, protocol.resize)
     share = np.clip(heat / max(float(heat.max()), 1e-12), 0, 1)
     grey = Image.fromarray(np.round(255 * share).astype(np.uint8))
     if protocol.boxes == "paper":
@@ -189,8 +329,9 @@ def _heat_and_boxes(
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    width, height = size
-    return max(1, round(factor * width)), max(1, round(factor * height))
+    width = round(factor * size[0])
+    height = round(factor * size[1])
+    return max(1, width), max(1, height)
 
 
 def _kinds_of_guess(

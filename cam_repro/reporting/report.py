@@ -4,56 +4,56 @@ Of data without boxes it shows which classes are taken for which. The page is on
 nothing. Its script draws and counts, but measures nothing: every box and heatmap is in the file.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
-from itertools import groupby
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from cam_repro import UserError
-from cam_repro.advice import typed_data
-from cam_repro.config import Config, ProtocolConfig, check_choice, model_config, written_protocols
+from cam_repro.config import Config, ProtocolConfig, written_protocols
 from cam_repro.data import Split, load_split
-from cam_repro.data.split import load_arrays
-from cam_repro.distributed import World, join_world
+from cam_repro.distributed import join_world
 from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.spec import Evaluation
-from cam_repro.evaluation.trained import load_trained
 from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS, unsupported_reason
-from cam_repro.reporting.charts import (
-    Answers,
-    Measured,
-    class_chart,
-    class_names,
-    confusions,
-    curve_chart,
-    interval_chart,
-    share_chart,
-    table,
-)
+from cam_repro.reporting.figures import chosen_images
 from cam_repro.reporting.gallery import (
     ANSWERS,
     LARGEST_SIDE,
     STEP,
     Gallery,
+    Networks,
+    asked_methods,
+    chosen_results,
+    counted,
+    opened_networks,
+    refuse_other_data,
     spread_images,
     stored_image,
     stored_run,
 )
-from cam_repro.reporting.paper_figures import chosen_images
-from cam_repro.reporting.results import Result, read_results
-from cam_repro.reporting.table import Table, cells_of
+from cam_repro.reporting.layout import Table, cells_of
+from cam_repro.reporting.plots import PAPER_THRESHOLD
+from cam_repro.reporting.results import (
+    Answers,
+    Result,
+    confused_pairs,
+    confusion_matrix,
+    read_answers,
+)
 from cam_repro.reporting.tables import tables_of
 
 PAGE = Path(__file__).parent / "page"
+PAGES = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
+PAGES.trim_blocks = True
+PAGES.lstrip_blocks = True
+PAGES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 CHARTS = {
     "cls_top1_error": "Top-1 classification error",
     "cls_top5_error": "Top-5 classification error",
@@ -61,8 +61,9 @@ CHARTS = {
     "loc_top5_error": "Top-5 localization error",
     "gt_known_loc": "Localization accuracy of the true class’s box (GT-known; higher is better)",
 }
+CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the CSS
+CLASSES_SHOWN = 40  # rows of a chart of classes, those of the highest errors
 BASELINES = {"a centred box": "baseline_centre_box", "the whole image": "baseline_whole_image"}
-Networks = Iterator[tuple[Evaluation, list[Result]]]  # each, with what was measured of it
 
 
 def make_report(config: Config) -> Path:
@@ -81,7 +82,7 @@ def make_report(config: Config) -> Path:
         has_boxes = len(split.boxes) > 0
         results = chosen_results(config, folder, "localization" if has_boxes else "classification")
         fingerprint = split.fingerprint()
-        _refuse_other_data(_counted(results), config.data.name, fingerprint)
+        refuse_other_data(counted(results), config.data.name, fingerprint)
         networks = opened_networks(config, results, split, fingerprint, world)
         if has_boxes:
             gallery = localization_gallery(config, split, networks)
@@ -92,141 +93,6 @@ def make_report(config: Config) -> Path:
     count = f"{len(gallery.images)} images, {len(gallery.runs)} networks and methods"
     print(f"{count}, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
-
-
-# Which results and networks.
-
-
-def chosen_results(config: Config, folder: Path, kind: str) -> list[Result]:
-    """The results of the asked networks that the page is about.
-
-    kind: "localization" are boxes of the asked methods by the paper's protocol, and of the same
-    networks MaxBoxAcc, all of one commit, and their boxes by the release's protocol, of which no
-    number is shown; "classification" is that alone.
-    Raises UserError where there is none, or none with maps small enough for a page.
-    """
-    given = config.name or (config.model and config.model.name)
-    networks = config.report.networks or ([given] if given else [])
-    methods = _asked_methods(config)
-    for method in methods:
-        check_choice("method", method, METHODS)
-    protocols = ("paper", "wsol", "release") if kind == "localization" else ("paper",)
-    found = []
-    for run in read_results(folder, config.data.split):
-        of_kind = (run.kind == "classification") == (kind == "classification")
-        of_network = not networks or run.name in networks
-        of_method = kind == "classification" or not methods or run.method in methods
-        if of_kind and of_network and of_method and run.protocol["name"] in protocols:
-            found.append(run)
-
-    measured = [run for run in found if run.kind == kind and run.protocol["name"] == "paper"]
-    names = {run.name for run in measured}
-    missing = [name for name in networks if name not in names]
-    if missing or not names:
-        which = missing[0] if missing else "any network"
-        if kind == "localization" and methods:
-            which += f" by method={methods[0]}"
-        what = "boxes" if kind == "localization" else "classification"
-        first = f"first: make eval-{kind} {typed_data(config.data)}"
-        raise UserError(f"no {what} of {which} in {folder}; {first}")
-    shown = [run.method for run in measured] if kind == "localization" else methods
-    if shown and not any(METHODS[method].has_small_maps for method in shown):
-        reason = "those of the pixels' gradient are too large"
-        raise UserError(f"no maps to show in {folder}: {reason}; choose method=cam")
-    found = [run for run in found if run.name in names]
-    _refuse_other_code(_counted(found))
-    return found
-
-
-def _asked_methods(config: Config) -> list[str]:
-    return config.report.methods or ([config.method] if config.method else [])
-
-
-def _counted(results: Sequence[Result]) -> list[Result]:
-    """Those whose numbers are on the page: of the release it has boxes alone, drawn anew."""
-    return [run for run in results if run.protocol["name"] != "release"]
-
-
-def _refuse_other_code(results: Sequence[Result]) -> None:
-    first = results[0]
-    commit = first.provenance["commit"]
-    for other in results[1:]:
-        other_commit = other.provenance["commit"]
-        if other_commit != commit:
-            raise UserError(
-                f"{first.path} and {other.path} are of different code: commit {commit[:10]} "
-                f"against {other_commit[:10]}; evaluate both again, or choose report.networks= and "
-                "report.methods="
-            )
-
-
-def _refuse_other_data(results: Sequence[Result], data: str, fingerprint: str) -> None:
-    for run in results:
-        measured = run.provenance["data"]
-        if measured != fingerprint:
-            raise UserError(
-                f"{run.path} is of other images ({measured}) than data={data} now has "
-                f"({fingerprint}); evaluate again, or give the data.root= that it was measured on"
-            )
-
-
-def opened_networks(
-    config: Config, results: Sequence[Result], split: Split, fingerprint: str, world: World
-) -> Networks:
-    """Each network of the results, read once."""
-
-    def network_of(run: Result) -> tuple[str, str]:
-        return run.name, run.provenance["weights"]
-
-    for _, group in groupby(sorted(results, key=network_of), key=network_of):
-        of_network = list(group)
-        if _counted(of_network):
-            yield opened(config, of_network[0], split, fingerprint, world), of_network
-
-
-def opened(
-    config: Config, result: Result, split: Split, fingerprint: str, world: World
-) -> Evaluation:
-    """The network that a result was measured with.
-
-    Its weights are weights=, its checkpoint's or the published ones: those whose sha256 is the
-    result's. Raises UserError where none is.
-    """
-    model = model_config(result.model)
-    if config.model and config.model.name == result.model:
-        model = config.model
-    candidates = [config.weights, None]
-    if not result.provenance.get("training"):  # else the published weights, a download, are not it
-        candidates.append("DEFAULT")
-    for weights in candidates:
-        with suppress(UserError):  # not there, or of another network
-            own = replace(config, model=model, weights=weights)
-            trained = load_trained(own, result.name, (split.wnids, split.words), world.device)
-            if trained.weights.sha256 == result.provenance["weights"]:
-                answered = split.answered_by(trained.wnids, trained.words)
-                return Evaluation(own, trained, answered, fingerprint, world, frozenset())
-    raise UserError(
-        f"the weights of {result.path} (sha256 {result.provenance['weights'][:10]}…) are neither "
-        f"in {config.runs}/ nor those given; give weights=FILE, or evaluate again"
-    )
-
-
-def read_answers(result: Result, split: Split, words: Sequence[str]) -> Answers:
-    """What a classification of the split's images found, from the .npz beside its JSON.
-
-    The split has the network's classes, whose words (C,) are given. Raises UserError where the file
-    is not there, or of other images.
-    """
-    path = result.path.with_suffix(".npz")
-    arrays = load_arrays(path)
-    of_split = {"files": split.files, "labels": split.labels}
-    same = all(key in arrays and np.array_equal(arrays[key], of) for key, of in of_split.items())
-    if not same or "classes" not in arrays:
-        raise UserError(
-            f"{path}, which class each image was taken for, is not there, damaged or of other "
-            f"images; evaluate again with force=true"
-        )
-    return Answers(arrays["labels"], arrays["classes"], class_names(words, split.wnids))
 
 
 # The page of data with boxes.
@@ -265,59 +131,95 @@ def _protocols(paper: Result, release: Result | None = None) -> dict[str, Protoc
 
 def localization_page(results: Sequence[Result], gallery: Gallery) -> str:
     """The page of results of boxes, as `chosen_results` gives them."""
-    results = _counted(results)
-    max_box_acc = [run for run in results if run.kind == "max_box_acc"]
-    boxes = [run for run in results if run.kind == "localization"]
-    tables = {one.stem.partition("-")[0]: one for one in tables_of(results, "paper")}
+    results = counted(results)
+    tables = {table.stem: table for table in tables_of(results)}
     failures = tables["failures"]
     shares = []
     for run in failures.results:
-        of_kinds = [run.metrics.get(column.value) for column in failures.columns]
+        of_kinds = [run.metrics.get(column.metric) for column in failures.columns]
         shares.append((_named(run), of_kinds))
-    sections = _filled(
-        "localization.html",
-        failures=share_chart(shares, KINDS) + _numbers(failures),
-        errors=_localization_charts(tables["table2"]),
-        numbers=_numbers(tables["protocols"] if tables["protocols"].rows else tables["table2"]),
-        curve=_curve(max_box_acc, boxes[0].data),
-        sweeps=_numbers(tables["maxboxacc"]),
-    )
-    links = {"failures": "Why it fails", "errors": "Errors", "curve": "Thresholds"}
     return _page(
+        "localization",
         results,
         gallery,
-        kind="localization",
-        images=f"{len(gallery.images)} images of the split, the same for every network.",
-        verdict="Why the best guess fails, at this threshold",
-        links=links,
-        sections=sections,
+        said=f"{len(gallery.images)} images of the split, the same for every network.",
+        shares=shares,
+        failures=_cells(failures),
+        errors=_localization_charts(tables["table2"]),
+        numbers=_cells(tables["protocols"]) or _cells(tables["table2"]),
+        curves=_curves([run for run in results if run.kind == "max_box_acc"]),
+        sweeps=_cells(tables["maxboxacc"]),
     )
 
 
-def _localization_charts(table2: Table) -> str:
+def _cells(table: Table) -> list[list[str]]:
+    return cells_of(table) if table.rows else []
+
+
+class Measured(NamedTuple):
+    """A row of a chart, in percent; the interval and the paper's number are not always there."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    paper: float | None = None
+
+
+class IntervalChart(NamedTuple):
+    """A point with its interval for each row; baselines: name -> %, lines through all rows."""
+
+    title: str
+    rows: list[Measured]
+    baselines: Mapping[str, float]
+
+
+def _chart(
+    metric: str,
+    results: Sequence[Result],
+    published: Mapping[Path, Mapping[str, float]],
+    baselines: Mapping[str, float],
+) -> IntervalChart:
+    """The results that have a metric; published: path of a result -> the paper's numbers."""
+    rows = []
+    for run in results:
+        value = run.metrics[metric]
+        if value is not None:  # as the top-5 error of three classes is
+            low, high = run.interval(metric)
+            theirs = published.get(run.path, {}).get(metric)
+            rows.append(Measured(_named(run), value, low, high, theirs))
+    return IntervalChart(CHARTS[metric], rows, baselines)
+
+
+def _localization_charts(table2: Table) -> list[IntervalChart]:
     """Table 2's results; the paper's number stands where it was measured on the same images."""
-    results = []
-    for row in table2.rows:
+    published = {}
+    for row in table2.rows if table2.is_full_val else []:
         for run in row.results:
-            results.append((run, row.published if table2.is_full_val else {}))
-    charts = ""
-    for metric in ("cls_top1_error", "loc_top1_error", "loc_top5_error"):
-        charts += _interval_chart(metric, results)
-    metrics = results[0][0].metrics
-    baselines = {name: metrics[key] for name, key in BASELINES.items()}
-    return charts + _interval_chart("gt_known_loc", results, baselines)
+            published[run.path] = row.published
+    results = table2.results
+    measured = results[0].metrics
+    baselines = {name: measured[metric] for name, metric in BASELINES.items()}
+    errors = ("cls_top1_error", "loc_top1_error", "loc_top5_error")
+    charts = [_chart(metric, results, published, {}) for metric in errors]
+    return [*charts, _chart("gt_known_loc", results, published, baselines)]
 
 
-def _curve(measured: Sequence[Result], data: str) -> str:
-    if not measured:
-        return f"<p>Not measured: <code>make eval-localization protocol=wsol</code>, of {escape(data)}</p>"
-    curves = {}
-    for run in measured:
-        thresholds, v1, *_ = np.loadtxt(
-            run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True
-        )
-        curves[_named(run)] = np.column_stack([100 * thresholds, v1])
-    return curve_chart(curves)
+def _curves(measured: Sequence[Result]) -> list[dict[str, str]]:
+    """MaxBoxAcc V1 over the threshold as a line of each result, and what it is at two of them."""
+    curves = []
+    for place, run in enumerate(measured):
+        columns = np.loadtxt(run.path.with_suffix(".csv"), delimiter=",", skiprows=1, unpack=True)
+        thresholds = 100 * columns[0]
+        v1 = columns[1]
+        at_20 = v1[np.abs(thresholds - 100 * PAPER_THRESHOLD).argmin()]
+        best = v1.argmax()
+        said = f"{at_20:.1f} % at 20 %, best {v1[best]:.1f} % at {thresholds[best]:.1f} %"
+        points = [f"{x:.1f},{100 - y:.2f}" for x, y in zip(thresholds, v1, strict=True)]
+        colour = CURVE_COLOURS[place % len(CURVE_COLOURS)]
+        said = f"{_named(run)}: {said}"
+        curves.append({"colour": colour, "points": " ".join(points), "said": said})
+    return curves
 
 
 # The page of data without boxes.
@@ -332,32 +234,32 @@ def classification_page(
     """
     images: list[int] = []
     runs = []
-    classes = confused = said = ""
+    of_networks = []
+    said = ""
     for evaluation, (result,) in networks:
         answers = read_answers(result, evaluation.split, evaluation.trained.words)
         if not images:
-            right = answers.guesses[:, 0] == answers.labels
-            images = _images_of_answers(config, split, right)
-            wrong = int((~right[images]).sum())
+            images = _images_of_answers(config, split, answers.right)
+            wrong = int((~answers.right[images]).sum())
             said = f"{len(images)} images, {wrong} of them wrong answers of {result.name}."
         for method in _shown_methods(config, evaluation):
             runs.append(stored_run(evaluation, method, _protocols(result), images, ANSWERS))
-        heading = f"<h3>{escape(result.name)}</h3>"
-        classes += heading + class_chart(answers)
-        confused += heading + confusions(answers)
+        of_network = {
+            "name": result.name,
+            "classes": len(np.unique(answers.labels)),
+            "errors": class_errors(answers),
+            "matrix": confusion_matrix(answers),
+            "pairs": confused_pairs(answers),
+        }
+        of_networks.append(of_network)
     gallery = Gallery([stored_image(split, image) for image in images], runs, ANSWERS)
-    errors = ""
-    for metric in ("cls_top1_error", "cls_top5_error"):
-        errors += _interval_chart(metric, [(result, {}) for result in results])
-    sections = _filled("classification.html", errors=errors, classes=classes, confusion=confused)
     page = _page(
+        "classification",
         results,
         gallery,
-        kind="classification",
-        images=said,
-        verdict="The best guess",
-        links={"errors": "Errors", "classes": "Classes", "confusion": "Confusion"},
-        sections=sections,
+        said=said,
+        errors=[_chart(metric, results, {}, {}) for metric in ("cls_top1_error", "cls_top5_error")],
+        networks=of_networks,
     )
     return page, gallery
 
@@ -376,7 +278,8 @@ def _shown_methods(config: Config, evaluation: Evaluation) -> list[str]:
     What is left out is said.
     """
     network = evaluation.trained.network
-    asked = _asked_methods(config) or ["gradcam" if unsupported_reason("cam", network) else "cam"]
+    usual = "gradcam" if unsupported_reason("cam", network) else "cam"
+    asked = asked_methods(config) or [usual]
     fit = []
     for method in asked:
         reason = unsupported_reason(method, network)
@@ -389,27 +292,40 @@ def _shown_methods(config: Config, evaluation: Evaluation) -> list[str]:
     return fit
 
 
+def class_errors(answers: Answers) -> IntervalChart:
+    """The error of each class that the images have, with its Wilson interval, the highest first."""
+    from scipy.stats import binomtest  # takes half a second to import
+
+    rows = []
+    for label in np.unique(answers.labels).tolist():
+        right = answers.right[answers.labels == label]
+        errors = int((~right).sum())
+        interval = binomtest(errors, len(right)).proportion_ci(method="wilson")
+        name = f"{answers.names[label]}: {errors} of {len(right)}"
+        error = 100 * errors / len(right)
+        rows.append(Measured(name, error, 100 * interval.low, 100 * interval.high))
+    rows.sort(key=lambda row: -row.value)
+    title = "Top-1 error of each class: wrong of all its images"
+    return IntervalChart(title, rows[:CLASSES_SHOWN], {})
+
+
 # What both pages have.
 
 
 def _page(
+    kind: str,
     results: Sequence[Result],
     gallery: Gallery,
     *,
-    kind: str,
-    images: str,
-    verdict: str,
-    links: Mapping[str, str],
-    sections: str,
+    said: str,
+    **sections: Any,
 ) -> str:
-    """The frame of a page.
+    """The page by the template of its kind, which escapes whatever stands in a result.
 
-    images: what they are; verdict: what the kinds of guesses say; links: a section's id -> its
-    name.
+    said: what the images are; sections: what the template of this kind shows.
     """
     first = next(result for result in results if result.kind == kind)
-    commit = first.provenance["commit"][:10]
-    subtitle = f"{first.images:,} {first.split} images, commit {commit}, protocol "
+    measured = f"{first.images:,} {first.split} images, commit {first.provenance['commit'][:10]}"
     stored = {
         "images": gallery.images,
         "runs": gallery.runs,
@@ -417,28 +333,20 @@ def _page(
         "step": STEP,
         "levels": written_protocols()["release"].thresholds,
     }
-    data = json.dumps(stored, separators=(",", ":"))
-    links = {**links, "origin": "What was measured"}
-    return _filled(
-        "report.html",
+    return PAGES.get_template(f"{kind}.html").render(
         kind=kind,
-        style=(PAGE / "report.css").read_text("utf-8"),
-        script=(PAGE / "report.js").read_text("utf-8"),
-        data=data.replace("<", "\\u003c"),  # no tag in a class's words may end the script
-        title=f"Class activation maps on {escape(first.data)}",
-        subtitle=escape(f"{subtitle}{_settings(first.protocol)}."),
-        links=" ".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in links.items()),
-        images=escape(images),
-        verdict=verdict,
+        style=Markup((PAGE / "report.css").read_text("utf-8")),
+        script=Markup((PAGE / "report.js").read_text("utf-8")),
+        data=stored,
+        name=first.data,
+        subtitle=f"{measured}, protocol {_settings(first.protocol)}.",
+        said=said,
+        kinds=gallery.kinds,
         step=STEP,
         largest=LARGEST_SIDE,
-        sections=sections,
         origin=_origin(results),
+        **sections,
     )
-
-
-def _filled(name: str, **values: Any) -> str:
-    return Template((PAGE / name).read_text("utf-8")).substitute(values)
 
 
 def _named(run: Result) -> str:
@@ -451,40 +359,16 @@ def _settings(protocol: Mapping[str, Any]) -> str:
     return ", ".join([str(protocol["name"]), *others])
 
 
-def _numbers(one: Table) -> str:
-    return table(cells_of(one)) if one.rows else ""
-
-
-def _interval_chart(
-    metric: str,
-    results: Sequence[tuple[Result, Mapping[str, float]]],
-    baselines: Mapping[str, float] | None = None,
-) -> str:
-    """A metric of all results that have it, each with its interval and the paper's number, if any."""
-    rows = []
-    for run, published in results:
-        value = run.metrics[metric]
-        if value is not None:  # as the top-5 error of three classes is
-            rows.append(Measured(_named(run), value, *run.interval(metric), published.get(metric)))
-    return interval_chart(CHARTS[metric], rows, baselines) if rows else ""
-
-
-def _origin(results: Sequence[Result]) -> str:
-    """Every result behind the page, a line each."""
-    rows = [
-        ["file", "images", "input (px)", "weights (sha256)", "data", "commit", "date", "protocol"]
-    ]
+def _origin(results: Sequence[Result]) -> list[list[str]]:
+    """Every result behind the page, a line each, below a heading."""
+    cells = [["file", "images", "input (px)", "weights (sha256)"]]
+    cells[0] += ["data", "commit", "date", "protocol"]
     for result in results:
         source = result.provenance
+        file = f"{result.name}/{result.path.name}"
         dirty = "*" if source.get("dirty") else ""
-        rows.append([
-            f"{result.name}/{result.path.name}",
-            f"{result.images:,}",
-            str(result.input_size),
-            source["weights"][:10],
-            source["data"],
-            source["commit"][:10] + dirty,
-            str(source.get("date", "")),
-            _settings(result.protocol),
-        ])  # fmt: skip
-    return table(rows)
+        commit = source["commit"][:10] + dirty
+        date = str(source.get("date", ""))
+        line = [file, f"{result.images:,}", str(result.input_size), source["weights"][:10]]
+        cells.append([*line, source["data"], commit, date, _settings(result.protocol)])
+    return cells

@@ -1,29 +1,38 @@
-"""Tables 1, 2 and 3 of the paper beside what was measured, every method under every protocol, and
-why guesses fail.
+"""Tables of results, as Markdown and as CSV: Tables 1, 2 and 3 of the paper, and those it lacks.
+
+A new table is a function that makes a `Table` of the results, and a line in TABLES.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
-from statistics import mode
+from typing import Any
 
 from cam_repro import UserError
 from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
 from cam_repro.provenance import unfinished
 from cam_repro.reporting import paper
-from cam_repro.reporting.claims import claim_rows, claims_cells
-from cam_repro.reporting.results import Result, read_results
-from cam_repro.reporting.table import OWN, Column, Row, Table, aligned, csv_of, csv_text, markdown
+from cam_repro.reporting.layout import (
+    DASH,
+    GENERATED,
+    OWN,
+    Column,
+    Row,
+    Table,
+    aligned,
+    bullets,
+    csv_of,
+    csv_text,
+    distinctions,
+    has_papers_weights,
+    in_papers_order,
+    markdown,
+    rows_of,
+)
+from cam_repro.reporting.results import Result, read_results, refuse_mixtures
 
-Published = dict[tuple[str, ...], dict[str, float]]  # a row's names -> metric -> the paper's number
-GUESSES = {
-    "release_heuristics": " (heuristics)",
-    "release": "",
-}  # protocol -> what Table 3 adds to a row's title
-
-INPUT = Column("input (px)", lambda run: run.input_size)
+INPUT = Column("input (px)", fact=lambda run: run.input_size)
 CLASSIFICATION = (
     Column("cls top-1", "cls_top1_error", 1),
     Column("cls top-5", "cls_top5_error", 1),
@@ -38,59 +47,246 @@ LOCALIZATION = (
 )
 MAX_BOX_ACC = (
     Column("V1 ↑", "max_box_acc_v1"),
-    Column("V1’s threshold", lambda run: run.thresholds.get("v1")),
+    Column("V1’s threshold", fact=lambda run: run.thresholds.get("v1")),
     Column("V1 at 0.2 ↑", "max_box_acc_v1_at_20"),
     Column("V1, centred box ↑", "baseline_centre_box"),
     Column("V1, whole image ↑", "baseline_whole_image"),
     Column("V2 ↑", "max_box_acc_v2"),
-    Column("V2’s thresholds", lambda run: thresholds_of_v2(run)),
+    Column("V2’s thresholds", fact=lambda run: thresholds_of_v2(run)),
     Column("V2 by one threshold ↑", "max_box_acc_v2_one_threshold"),
-    Column("that threshold", lambda run: run.thresholds.get("v2_one_threshold")),
+    Column("that threshold", fact=lambda run: run.thresholds.get("v2_one_threshold")),
     Column("V2 at 0.2 ↑", "max_box_acc_v2_at_20"),
     Column("V2, centred box ↑", "baseline_centre_box_v2"),
     Column("V2, whole image ↑", "baseline_whole_image_v2"),
 )
 FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
+GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> of Table 3's names
+WAY = ("network", "method", "protocol")
+
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
-GIVEN_CLASS = "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables 1 and 2."
+GIVEN_CLASS = (
+    "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables "
+    "1 and 2."
+)
 BASELINES = (
     "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
 )
-HEURISTICS = "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five loose ones."
-TEST = "The paper's column is ILSVRC test, whose labels are not public; the val split stands in for it."
+HEURISTICS = (
+    "(heuristics): class 1 loose and tight, class 2 loose and tight, class 3 loose; without: five "
+    "loose ones."
+)
+TEST = (
+    "The paper's column is ILSVRC test, whose labels are not public; the val split stands in for "
+    "it."
+)
 MAX_BOX_ACC_NOTE = (
-    "MaxBoxAcc (Choe et al. 2020) takes the true class's map at 224×224. V1: largest contour, IoU ≥ 0.5. V2: any "
-    "contour, mean over IoU 0.3, 0.5, 0.7, each at its own best threshold; by one threshold: one for all three. "
-    "Thresholds are the best ones for these very images; 0.2 is the paper's."
+    "MaxBoxAcc (Choe et al. 2020) takes the true class's map at 224×224. V1: largest contour, "
+    "IoU ≥ 0.5. V2: any contour, mean over IoU 0.3, 0.5, 0.7, each at its own best threshold; by "
+    "one threshold: one for all three. Thresholds are the best ones for these very images; 0.2 is "
+    "the paper's."
+)
+PX_AP_NOTE = (
+    "PxAP (Choe et al. 2020): the area under precision over recall of the pixels of all images, "
+    "the true class's map at 224×224 against the objects' masks."
 )
 WHY = (
-    "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; of those of the "
-    "right class, several: half of each of two true boxes is covered; too small: half of the box lies on the object, "
-    "of which less than half is covered; too large: half of the object is covered, by less than half of the box; else "
-    "elsewhere."
+    "Shares of the first guesses. Wrong in class, in box (IoU < 0.5 with every true box), or both; "
+    "of those of the right class, several: half of each of two true boxes is covered; too small: "
+    "half of the box lies on the object, of which less than half is covered; too large: half of "
+    "the object is covered, by less than half of the box; else elsewhere."
 )
+CLAIM_HEADINGS = ["claim", "§", "network", "recipe", "error", "paper", "here"]
+CLAIM_HEADINGS += ["difference", "95 % interval", "verdict"]
 CLAIM_NOTES = (
-    "Errors in %, the first result → the second; the paper's are of ILSVRC val (release: Table 3, ILSVRC test).",
-    "Difference: second − first, in points, with its 95 % interval, paired over images; several runs are redrawn too.",
-    "One run of each speaks of these two networks as they were trained here, not of all that could be.",
-    "Holds: the interval lies where the claim wants it; contradicted: wholly elsewhere; else undecided.",
-    "Generated by `make tables`; do not edit.",
+    "Errors in %, the first result → the second; the paper's are of ILSVRC val (release: Table 3, "
+    "ILSVRC test).",
+    "Difference: second − first, in points, with its 95 % interval, paired over images; several "
+    "runs are redrawn too.",
+    "One run of each speaks of these two networks as they were trained here, not of all that could "
+    "be.",
+    "Holds: the interval lies where the claim wants it; contradicted: wholly elsewhere; else "
+    "undecided.",
 )
+
+
+def classification_table(runs: Sequence[Result], protocol: str) -> Table:
+    def names(run: Result) -> tuple[str, ...]:
+        return (paper.row_title(run.model),)
+
+    published = {}
+    for model in paper.TABLE1:
+        published[(paper.row_title(model),)] = paper.published(model)
+    return Table(
+        stem=f"table1{_ending(protocol)}",
+        title="Table 1: classification error (%)",
+        names=("network",),
+        columns=(*CLASSIFICATION, INPUT),
+        rows=rows_of(_chosen(runs, "classification", [protocol]), names, published),
+        notes=(BACKBONES,),
+    )
+
+
+def localization_table(runs: Sequence[Result], protocol: str) -> Table:
+    def names(run: Result) -> tuple[str, ...]:
+        return (paper.row_title(run.model, run.method),)
+
+    published = {}
+    for model, method in paper.TABLE2:
+        published[(paper.row_title(model, method),)] = paper.published(model, method)
+    return Table(
+        stem=f"table2{_ending(protocol)}",
+        title="Table 2: localization error (%)",
+        names=("network",),
+        columns=(*LOCALIZATION, INPUT),
+        rows=rows_of(_chosen(runs, "localization", [protocol]), names, published),
+        notes=(GIVEN_CLASS, BASELINES, BACKBONES),
+    )
+
+
+def table_of_test(runs: Sequence[Result], protocol: str) -> Table:
+    """Table 3, of the release's protocols, whatever protocol is asked for."""
+
+    def names(run: Result) -> tuple[str, ...]:
+        title = paper.row_title(run.model, run.method)
+        return title + GUESSES[run.protocol["name"]], "weakly"
+
+    published = {}
+    for key, error in paper.TABLE3.items():
+        published[key] = {"loc_top5_error": error}
+    return Table(
+        stem="table3",
+        title="Table 3: top-5 localization error (%)",
+        names=("network", "supervision"),
+        columns=(Column("loc top-5", "loc_top5_error", 1), INPUT),
+        rows=rows_of(_chosen(runs, "localization", GUESSES), names, published),
+        notes=(HEURISTICS, TEST),
+        paper="ILSVRC test",
+    )
+
+
+def protocols_table(runs: Sequence[Result], protocol: str) -> Table:
+    """Every method by every protocol, where there are two results at least to be told apart."""
+    boxes = _chosen(runs, "localization")
+    ways = {(run.method, run.protocol["name"]) for run in boxes}
+    columns = [column._replace(digits=None) for column in (*CLASSIFICATION, *LOCALIZATION)]
+    return Table(
+        stem="protocols",
+        title="Localization error (%) by method and protocol",
+        names=WAY,
+        columns=(*columns, INPUT),
+        rows=rows_of(boxes, _way) if len(ways) > 1 else [],
+        notes=(BASELINES,),
+    )
+
+
+def failures_table(runs: Sequence[Result], protocol: str) -> Table:
+    rows = rows_of(_chosen(runs, "localization"), _way)
+    return Table("failures", "Why first guesses fail (%)", WAY, FAILURES, rows, (WHY,))
+
+
+def max_box_acc_table(runs: Sequence[Result], protocol: str) -> Table:
+    rows = rows_of(_chosen(runs, "max_box_acc"), _way)
+    columns = (*MAX_BOX_ACC, INPUT)
+    return Table("maxboxacc", "MaxBoxAcc (%) by method", WAY, columns, rows, (MAX_BOX_ACC_NOTE,))
+
+
+def px_ap_table(runs: Sequence[Result], protocol: str) -> Table:
+    columns = (
+        Column("PxAP ↑", "px_ap"),
+        Column("every pixel alike ↑", "baseline_whole_image"),
+        INPUT,
+    )
+    rows = rows_of(_chosen(runs, "px_ap"), _way)
+    return Table("pxap", "PxAP (%) by method", WAY, columns, rows, (PX_AP_NOTE,))
+
+
+TABLES = (
+    classification_table,
+    localization_table,
+    table_of_test,
+    protocols_table,
+    failures_table,
+    max_box_acc_table,
+    px_ap_table,
+)
+
+
+def _chosen(
+    runs: Sequence[Result], kind: str, protocols: Collection[str] | None = None
+) -> list[Result]:
+    """Those of a kind, by one of the protocols where some are named."""
+    found = []
+    for run in runs:
+        if run.kind == kind and (protocols is None or run.protocol["name"] in protocols):
+            found.append(run)
+    return found
+
+
+def _ending(protocol: str) -> str:
+    """Of the stem of Tables 1 and 2."""
+    return "" if protocol == "paper" else f"-{protocol}"
+
+
+def _way(run: Result) -> tuple[str, ...]:
+    """The names of a row in a table of every method and protocol."""
+    title = paper.row_title(run.model)
+    if has_papers_weights(run):
+        title += f", {OWN}"
+    return title, run.method, run.protocol["name"]
 
 
 def thresholds_of_v2(run: Result) -> str | None:
-    """The best threshold of each IoU, as `0.2 / 0.3 / 0.5`; none in records of before they were
-    kept.
-    """
+    """The best threshold of each IoU, as `0.2 / 0.3 / 0.5`; None in a record without them."""
     found = [run.thresholds.get(f"v2_iou{iou}") for iou in (30, 50, 70)]
     return " / ".join(map(str, found)) if None not in found else None
+
+
+def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
+    """Every table of results, on full ILSVRC val with all rows of the paper, else with a result.
+
+    One in which nothing was measured has no rows. Raises UserError for results that cannot share a
+    table.
+    """
+    runs = in_papers_order(runs)
+    refuse_mixtures(runs)
+    marks = distinctions(runs)
+    tables = []
+    for make_table in TABLES:
+        table = make_table(runs, protocol)
+        rows = []
+        has_number = False
+        for row in table.rows:
+            is_measured = _has_number(row, table.columns)
+            has_number |= is_measured
+            if is_measured or table.is_full_val:
+                rows.append(_marked(row, marks))
+        tables.append(replace(table, rows=rows if has_number else []))
+    return tables
+
+
+def _has_number(row: Row, columns: Sequence[Column]) -> bool:
+    values = []
+    for run in row.results:
+        values += [run.metrics.get(column.metric) for column in columns]
+    return any(value is not None for value in values)
+
+
+def _marked(row: Row, marks: dict[Path, str]) -> Row:
+    """The row, with what tells its result from others behind its first name."""
+    if not row.results:
+        return row
+    mark = marks[row.results[0].path]
+    network, *others = row.names
+    return replace(row, names=(network + mark, *others))
+
+
+# The tables as files.
 
 
 def write_tables(
     results: Path, data: str, protocol: str = "paper", split: str = "val"
 ) -> list[Path]:
-    """Write the tables of `results/<data>/` that have a number, as .md and .csv beside the results;
-    returns the paths.
+    """Write the tables of `results/<data>/` that have a number, .md and .csv; returns their paths.
 
     They are of one split. `protocol` is Tables 1's and 2's; the others hold whatever was measured
     for them. All are built before the first is written: a UserError (an unfit file, results that
@@ -103,178 +299,53 @@ def write_tables(
         raise UserError(f"no results in {folder}; evaluate a network first")
     names = sorted({run.protocol["name"] for run in runs})
     if protocol not in ("paper", "all", *names):
-        raise UserError(
-            f"no results of protocol={protocol} in {folder}; choose one of: {', '.join(names)}"
-        )
+        choice = f"choose one of: {', '.join(names)}"
+        raise UserError(f"no results of protocol={protocol} in {folder}; {choice}")
     texts = {}
     for table in tables_of(runs, protocol):
-        texts |= {
-            f"{table.stem}.md": table.rows and markdown(table),
-            f"{table.stem}.csv": table.rows and csv_of(table),
-        }
+        texts[f"{table.stem}.md"] = markdown(table) if table.rows else ""
+        texts[f"{table.stem}.csv"] = csv_of(table) if table.rows else ""
+    texts |= _texts_of_claims(runs, f"The paper's claims on {data} {runs[0].split}")
+    written = []
+    for name, text in texts.items():
+        if text:
+            written.append(write_text(folder / name, text))
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return written
+
+
+def _texts_of_claims(runs: Sequence[Result], title: str) -> dict[str, str]:
+    """claims.md and claims.csv, both empty where no claim could be judged."""
     finished = [run for run in runs if not unfinished(run.provenance.get("training"))]
-    notes = [*CLAIM_NOTES]
+    claims = paper.judged_claims(finished)
+    if not claims:
+        return {"claims.md": "", "claims.csv": ""}
+    notes = [*CLAIM_NOTES, GENERATED]
     if left_out := len(runs) - len(finished):
         of_all = f"{left_out} of {len(runs)} results"
         notes.insert(0, f"Left out: {of_all}, whose trainings are unfinished.")
-    claims = claim_rows(finished)
-    heading = f"# The paper's claims on {data} {runs[0].split}"
-    lines = [heading, "", *aligned(claims_cells(claims)), "", *(f"- {note}" for note in notes)]
-    said = "\n".join(lines) + "\n"
-    texts |= {"claims.md": claims and said, "claims.csv": claims and csv_text(claims)}
-    for name in [name for name, text in texts.items() if not text]:
-        (folder / name).unlink(missing_ok=True)
-    return [write_text(folder / name, text) for name, text in texts.items() if text]
+    lines = [f"# {title}", "", *aligned(_claims_cells(claims)), "", *bullets(notes), ""]
+    return {
+        "claims.md": "\n".join(lines),
+        "claims.csv": csv_text(claims),
+    }
 
 
-def tables_of(runs: Sequence[Result], protocol: str = "paper") -> list[Table]:
-    """Every table of results; without rows where nothing was measured, with all of the paper's on
-    full ILSVRC val.
-
-    Raises UserError for results that cannot share a table.
-    """
-    runs, tables = sorted(runs, key=_order), []
-    _refuse_mixtures(runs)
-    for table in _tables(runs, protocol):
-        metrics = [column.value for column in table.columns]
-        measured = [
-            row for row in table.rows
-            if any(run.metrics.get(metric) is not None for run in row.results for metric in metrics)
-        ]  # fmt: skip
-        tables.append(
-            replace(table, rows=table.rows if measured and table.is_full_val else measured)
-        )
-    return tables
-
-
-def _tables(runs: list[Result], protocol: str) -> list[Table]:
-    """Every table, with the paper's rows and whatever else was measured, also those without a
-    result.
-    """
-    boxes = [run for run in runs if run.kind == "localization"]
-    here = [run for run in runs if run.protocol["name"] == protocol]
-    ways = {(run.method, run.protocol["name"]) for run in boxes}
-    own, marks = "" if protocol == "paper" else f"-{protocol}", _marks(runs)
-
-    def rows(
-        published: Published, runs: list[Result], names: Callable[[Result], tuple[str, ...]]
-    ) -> list[Row]:
-        found = [(names(run), run) for run in runs]
-        table = []
-        for key in dict.fromkeys([*published, *(key for key, _ in found)]):
-            of_key = [run for name, run in found if name == key]
-            own = [run for run in of_key if published and _is_own(run)]
-            others = [run for run in of_key if run not in own]
-            for run, theirs in list(zip_longest(others, own)) or [(None, None)]:
-                mark = next((marks[of.path] for of in (run, theirs) if of), "")
-                table.append(Row((key[0] + mark, *key[1:]), run, theirs, published.get(key, {})))
-        return table
-
-    def way(run: Result) -> tuple[str, ...]:
-        title = paper.row_title(run.model) + (f", {OWN}" if _is_own(run) else "")
-        return title, run.method, run.protocol["name"]
-
-    one = {(paper.row_title(model),): paper.published(model) for model in paper.TABLE1}
-    two = {(paper.row_title(*key),): paper.published(*key) for key in paper.TABLE2}
-    three = {key: {"loc_top5_error": error} for key, error in paper.TABLE3.items()}
-    return [
-        Table(
-            f"table1{own}", "Table 1: classification error (%)", ("network",), (*CLASSIFICATION, INPUT),
-            rows(one, [run for run in here if run.kind == "classification"], lambda run: (paper.row_title(run.model),)),
-            (BACKBONES,),
-        ),
-        Table(
-            f"table2{own}", "Table 2: localization error (%)", ("network",), (*LOCALIZATION, INPUT),
-            rows(two, [run for run in here if run.kind == "localization"],
-                 lambda run: (paper.row_title(run.model, run.method),)),
-            (GIVEN_CLASS, BASELINES, BACKBONES),
-        ),
-        Table(
-            "table3", "Table 3: top-5 localization error (%)", ("network", "supervision"),
-            (Column("loc top-5", "loc_top5_error", 1), INPUT),
-            rows(three, [run for run in boxes if run.protocol["name"] in GUESSES],
-                 lambda run: (paper.row_title(run.model, run.method) + GUESSES[run.protocol["name"]], "weakly")),
-            (HEURISTICS, TEST), "ILSVRC test",
-        ),
-        Table(
-            "protocols", "Localization error (%) by method and protocol", ("network", "method", "protocol"),
-            (*(column._replace(digits=None) for column in (*CLASSIFICATION, *LOCALIZATION)), INPUT),
-            rows({}, boxes if len(ways) > 1 else [], way), (BASELINES,),
-        ),
-        Table(
-            "failures", "Why first guesses fail (%)", ("network", "method", "protocol"), FAILURES,
-            rows({}, boxes, way), (WHY,),
-        ),
-        Table(
-            "maxboxacc", "MaxBoxAcc (%) by method", ("network", "method", "protocol"), (*MAX_BOX_ACC, INPUT),
-            rows({}, [run for run in runs if run.kind == "max_box_acc"], way), (MAX_BOX_ACC_NOTE,),
-        ),
-    ]  # fmt: skip
-
-
-def _order(run: Result) -> tuple[int, str, bool, str, bool, str]:
-    """By network in the paper's order, method (cam first) and protocol (the paper's first)."""
-    known, name = [*paper.TABLE1], run.protocol["name"]
-    row = paper.CAFFE.get(run.model, run.model)
-    place = known.index(row) if row in known else len(known)
-    return place, run.model, run.method != "cam", run.method, name != "paper", name
-
-
-def _is_own(run: Result) -> bool:
-    """Whether it is of a network of the paper with weights that are not trained here, which only
-    Caffe's files give.
-    """
-    return run.model in paper.CAFFE and not run.provenance.get("training")
-
-
-def _marks(runs: list[Result]) -> dict[Path, str]:
-    """What tells a row from the others, in brackets: see the comments."""
-    marks = {}
-    usual_data = mode(run.provenance["data"] for run in runs)
-    for run in runs:
-        of_same_name = [other for other in runs if other.name == run.name]
-        usual_weights = mode(other.provenance["weights"] for other in of_same_name)
-        filters = {other.interpolation for other in of_same_name}  # by which images were shrunk
-        unlike = []
-        if run.name != run.model or (run.model in paper.CAFFE and not _is_own(run)):
-            unlike.append(run.name)
-        if run.provenance["weights"] != usual_weights:  # other weights than most of its run's
-            unlike.append(f"weights {run.provenance['weights'][:8]}")
-        if run.provenance["data"] != usual_data:
-            unlike.append(f"data {run.provenance['data'][:8]}")
-        if len(filters) > 1:
-            unlike.append(run.interpolation)
-        if so_far := unfinished(run.provenance.get("training")):
-            unlike.append(so_far)
-        marks[run.path] = f" ({', '.join(unlike)})" if unlike else ""
-    return marks
-
-
-def _refuse_mixtures(runs: Sequence[Result]) -> None:
-    """UserError for the first two of other images, or of other settings under one protocol's name.
-
-    Equal baselines show that the images are the same ones.
-    """
-    firsts: dict[tuple[str, ...], tuple[Result, dict[str, object]]] = {}
-    for run in runs:
-        images: dict[str, object] = {"data": run.data, "split": run.split, "images": run.images}
-        if run.kind != "classification":
-            images |= {
-                "loc_images": run.loc_images,
-                "blacklist": run.provenance.get("blacklist") or "none",
-            }
-            images |= {
-                key: value for key, value in run.metrics.items() if key.startswith("baseline_")
-            }
-        settings = {f"protocol.{key}": value for key, value in run.protocol.items()}
-        for group, facts in (((run.kind,), images), ((run.kind, run.protocol["name"]), settings)):
-            first, usual = firsts.setdefault(group, (run, facts))
-            unlike = [key for key in sorted(usual | facts) if usual.get(key) != facts.get(key)]
-            if unlike:
-                what = ", ".join(
-                    f"{key} ({usual.get(key)} against {facts.get(key)})" for key in unlike
-                )
-                raise UserError(
-                    f"{first.path} and {run.path} cannot share a table, they differ in {what}; evaluate one like the "
-                    "other, or keep it in a folder of its own with results="
-                )
+def _claims_cells(claims: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The table of claims.md, its heading first."""
+    cells = [CLAIM_HEADINGS]
+    for claim in claims:
+        theirs = []
+        for value in (claim["paper_one"], claim["paper_two"]):
+            theirs.append(DASH if value is None else f"{value:.1f}")
+        family = claim["family"]
+        if max(claim["runs_one"], claim["runs_two"]) > 1:
+            family += f" ({claim['runs_one']} and {claim['runs_two']} runs)"
+        error = claim["metric"].removesuffix("_error").replace("_", " ")
+        line = [claim["claim"], claim["section"], family, claim["recipe"], error]
+        here = f"{claim['one']:.1f} → {claim['two']:.1f}"
+        interval = f"{claim['low']:+.1f} … {claim['high']:+.1f}"
+        line += [" → ".join(theirs), here, f"{claim['difference']:+.1f}", interval]
+        cells.append([*line, claim["verdict"]])
+    return cells

@@ -1,6 +1,7 @@
 """Data sets of this field in their own layouts: classes, splits and boxes of tiny trees."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from PIL import Image
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data import load_classes, open_split
+from cam_repro.data.masks import read_mask
 from cam_repro.data.split import Split
+from cam_repro.evaluation.metrics import ImageFacts, PxAP
+from cam_repro.localization.max_box_acc import MAP_SIDE
 
 
 def image(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
@@ -135,3 +139,108 @@ def test_a_folder_that_is_none_of_these_is_refused_in_one_line(tmp_path: Path, l
 def test_a_split_that_there_is_not_is_refused(tiny: Path) -> None:
     with pytest.raises(UserError, match="data.split=test: .* has train, val"):
         opened("tinyimagenet", tiny, "test")
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_cubs_boxes_are_the_benchmarks(tmp_path: Path) -> None:
+    root = tmp_path / "CUB_200_2011"
+    names = [
+        "001.Black_footed_Albatross/a.jpg",
+        "001.Black_footed_Albatross/b.jpg",
+        "002.Gull/c.jpg",
+    ]
+    for number, name in enumerate(names):
+        image(root / "images" / name, number, (500, 400))
+    write(root / "images.txt", *(f"{number} {name}" for number, name in enumerate(names, 1)))
+    write(root / "classes.txt", "1 001.Black_footed_Albatross", "2 002.Gull")
+    write(root / "image_class_labels.txt", "1 1", "2 1", "3 2")
+    write(root / "train_test_split.txt", "1 0", "2 1", "3 0")
+    write(
+        root / "bounding_boxes.txt", "1 60.0 27.0 325.0 304.0", "2 1 1 2 2", "3 0.0 2.0 30.0 20.0"
+    )
+    test = opened("cub200", tmp_path)
+    assert test.name == "test" and test.words == ["Black footed Albatross", "Gull"]
+    assert shown(test) == [
+        ("a.jpg", "001.Black_footed_Albatross", [[60, 27, 385, 331]]),  # as metadata/CUB has it
+        ("c.jpg", "002.Gull", [[0, 2, 30, 22]]),
+    ]
+    assert len(opened("cub200", tmp_path, "train")) == 1
+
+
+@pytest.fixture
+def openimages(tmp_path: Path) -> DataConfig:
+    """The benchmark's lists of two classes with masks: an image a class in each of its splits."""
+    lists, root = tmp_path / "metadata/OpenImages", tmp_path / "dataset/OpenImages"
+    for split in ("train", "val", "test"):
+        labels, masks = [], []
+        for label, name in enumerate(("01226z", "0bt_c3")):
+            file = f"{split}/{name}/image{label}"
+            image(root / f"{file}.jpg", label, (60, 40))
+            labels.append(f"{file}.jpg,{label}")
+            for number in range(2):
+                mask = np.zeros((40, 60), np.uint8)
+                mask[10 * number : 10 * number + 10, :30] = 255
+                Image.fromarray(mask).save(root / f"{file}_m{number}.png")
+                ignored = f"{file}_ignore.png" if number == 0 else ""
+                masks.append(f"{file}.jpg,{file}_m{number}.png,{ignored}")
+            mask = np.zeros((40, 60), np.uint8)
+            mask[:, 15:45] = 255
+            Image.fromarray(mask).save(root / f"{file}_ignore.png")
+        write(lists / split / "class_labels.txt", *labels)
+        if split != "train":
+            write(lists / split / "localization.txt", *masks)
+    return DataConfig(name="OpenImages", layout="wsol", root=str(root), lists=str(lists))
+
+
+def test_the_benchmarks_lists_have_masks_with_what_is_ignored(
+    openimages: DataConfig, tmp_path: Path
+) -> None:
+    for _ in range(2):  # read, and from the index
+        test = open_split(openimages, "test", tmp_path / "cache")
+        assert [row[:2] for row in shown(test)] == [
+            ("image0.jpg", "01226z"),
+            ("image1.jpg", "0bt_c3"),
+        ]
+        mask = read_mask(test.masks.of(1), 40)
+        assert mask.shape == (40, 40)
+        assert (mask[:20, :20] == 1).all()  # 30 of 60 columns, and of two objects 20 of 40 rows
+        assert (mask[20:, 10:30] == 255).all() and (mask[:20, 20:30] == 255).all()
+        assert (mask[:, 30:] == 0).all() and (mask[20:, :10] == 0).all()
+    assert open_split(openimages, "train", tmp_path / "cache").masks is None
+    test.masks.of(0).objects[0].write_bytes(b"")
+    with pytest.raises(UserError, match="image0_m0.png is no readable mask"):
+        read_mask(test.masks.of(0), 40)
+
+
+def test_px_ap_of_the_benchmarks_lists_is_that_of_their_masks(
+    openimages: DataConfig, tmp_path: Path
+) -> None:
+    """A map that is the first image's mask, and the same for the second."""
+    test = open_split(openimages, "test", tmp_path / "cache")
+    metric = PxAP("bilinear")
+    assert metric.lacks(test) == "" and metric.lacks(replace(test, masks=None)) == "masks"
+    heatmap = (read_mask(test.masks.of(0), MAP_SIDE) == 1).astype(np.float32)
+    rows = []
+    for one in range(2):
+        facts = ImageFacts((60, 40), test.true_boxes(one), test.masks.of(one))
+        rows.append(metric.of_image(heatmap[None, None], facts)["histograms"])
+    scores = metric.compute({"histograms": np.stack(rows)}, test, frozenset())
+    assert scores.metrics["px_ap"] == 100
+    counted_pixels = (read_mask(test.masks.of(0), MAP_SIDE) != 255).mean()
+    assert scores.metrics["baseline_whole_image"] == pytest.approx(
+        100 * heatmap.mean() / counted_pixels
+    )
+
+
+def test_lists_of_boxes_are_read_as_boxes(openimages: DataConfig, tmp_path: Path) -> None:
+    path = Path(openimages.lists) / "val/localization.txt"
+    write(path, "val/01226z/image0.jpg,1,2,30,20", "val/0bt_c3/image1.jpg,0,0,9,9")
+    val = open_split(openimages, "val", tmp_path / "cache")
+    assert val.masks is None and [row[2] for row in shown(val)] == [
+        [[1, 2, 30, 20]],
+        [[0, 0, 9, 9]],
+    ]

@@ -299,4 +299,4 @@ def test_what_cannot_be_had_is_said_in_one_line(
 def test_data_that_nobody_may_download_says_how_to_come_by_it(tmp_path: Path) -> None:
     done = run_script("data", tmp_path, "data=ilsvrc")
     assert done.returncode == 1
-    assert "error: data=ilsvrc cannot be downloaded here: unpack Kaggle's" in done.stderr
+    assert "error: data=ilsvrc cannot be downloaded here: set ILSVRC_ROOT" in done.stderr

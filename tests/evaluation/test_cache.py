@@ -1,4 +1,4 @@
-"""What is kept of an evaluation: read back, gone on with, and never taken for what it is not."""
+"""What is cached of an evaluation: read back, resumed, and never taken for what it is not."""
 
 from __future__ import annotations
 
@@ -87,9 +87,8 @@ def test_a_full_disk_ends_the_keeping_with_one_line(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = capsys.readouterr().out
-    assert (
-        said.count("what is computed is not kept") == said.count("\n") == 1 and "free space" in said
-    )
+    assert said.count("what is computed is not kept") == said.count("\n") == 1
+    assert "free space" in said
     assert 0 < read(tmp_path)[0].images < 40
 
 
@@ -113,39 +112,38 @@ def map_batch(first: int, count: int, *methods: str) -> MapBatch:
 
 def opened(folder: Path, methods: list[str], **options: Any) -> EvaluationCache:
     wanted = [(method, MaxBoxAcc("bicubic")) for method in methods]
-    return EvaluationCache(folder, {"weights": "a"}, methods, wanted, **options)
+    return EvaluationCache(folder, {"weights": "a"}, wanted, **options)
 
 
-def test_each_method_goes_on_where_it_was_with_batches_as_long_as_before(tmp_path: Path) -> None:
+def test_each_method_resumes_where_it_was_with_batches_as_long_as_before(tmp_path: Path) -> None:
     with opened(tmp_path, ["cam"]) as cache:
-        cache.keep_maps(map_batch(0, 4, "cam"))
+        cache.add_maps(map_batch(0, 4, "cam"))
     with opened(tmp_path, ["cam", "gradcam"]) as cache:
-        assert [len(batch) for batch in cache.kept_maps()] == [4]
+        assert [len(batch) for batch in cache.cached_maps()] == [4]
         assert cache.missing(10) == [(["cam"], 4, 4), (["gradcam"], 0, 0)]
         assert cache.missing(4) == [(["gradcam"], 0, 0)]
     with opened(tmp_path, ["cam"], fresh=True) as cache:
-        assert list(cache.kept_maps()) == [] and cache.missing(10) == [(["cam"], 0, 0)]
+        assert list(cache.cached_maps()) == [] and cache.missing(10) == [(["cam"], 0, 0)]
 
 
-def test_of_maps_as_large_as_the_image_the_rows_are_kept(tmp_path: Path) -> None:
+def test_of_maps_as_large_as_the_image_the_rows_are_cached(tmp_path: Path) -> None:
     metric = MaxBoxAcc("bicubic")
     rows = {("backprop", metric): {"right": np.arange(8, dtype=np.uint8).reshape(2, 4)}}
     batch = RowBatch(np.arange(2), np.zeros((2, 5), int), np.full((2, 2), 9), rows)
     with opened(tmp_path, ["backprop"]) as cache:
-        cache.keep_maps(map_batch(0, 2, "backprop"))  # not kept
-        cache.keep_rows(batch)
+        cache.add_maps(map_batch(0, 2, "backprop"))  # not cached
+        cache.add_rows(batch)
     with opened(tmp_path, ["backprop"]) as cache:
-        (kept,) = cache.kept_rows()
-        assert list(cache.kept_maps()) == [] and cache.missing(5) == [(["backprop"], 2, 2)]
-    assert np.array_equal(
-        kept.of_metrics["backprop", metric]["right"], rows["backprop", metric]["right"]
-    )
+        (cached,) = cache.cached_rows()
+        assert list(cache.cached_maps()) == [] and cache.missing(5) == [(["backprop"], 2, 2)]
+    right = cached.of_metrics["backprop", metric]["right"]
+    assert np.array_equal(right, rows["backprop", metric]["right"])
 
 
-def test_a_classification_keeps_its_classes(tmp_path: Path) -> None:
+def test_a_classification_caches_its_classes(tmp_path: Path) -> None:
     with opened(tmp_path, []) as cache:
-        cache.keep_maps(map_batch(0, 3))
+        cache.add_maps(map_batch(0, 3))
     with opened(tmp_path, []) as cache:
-        (kept,) = cache.kept_maps()
-        assert len(kept) == 3 and kept.maps == {}
+        (cached,) = cache.cached_maps()
+        assert len(cached) == 3 and cached.maps == {}
         assert cache.missing(5) == [([], 3, 3)]

@@ -18,7 +18,7 @@ from cam_repro.data.split import Split
 from cam_repro.data.storage import Files
 from cam_repro.distributed import World
 from cam_repro.evaluation import record
-from cam_repro.evaluation.metrics import METRICS, ClassificationErrors
+from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, MaxBoxAcc, thresholds_chosen
 from cam_repro.evaluation.record import file_name, protocol_name
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec
 from cam_repro.localization.intervals import percentages
@@ -57,9 +57,7 @@ def test_another_protocol_is_another_file() -> None:
 
 @pytest.fixture
 def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    """Of a network that is not there, on four images, the third blacklisted, the fourth without a
-    box.
-    """
+    """Of four images, the third blacklisted, the fourth without a box, and no real network."""
     monkeypatch.setattr(record, "git_state", lambda: ("c0ffee", False))
     config = Config(data=DataConfig(name="shapes"), results=str(tmp_path))
     model = ModelConfig(name="alexnet_gap", input_size=64)
@@ -102,17 +100,12 @@ def test_a_written_record_is_read_back(evaluation: Evaluation, tmp_path: Path) -
     (read,) = read_results(tmp_path / "shapes")
     path = record.record_path(evaluation, spec)
     assert json.loads(path.read_text()) == found
-    assert (read.images, read.loc_images, read.input_size, read.protocol["threshold"]) == (
-        4,
-        2,
-        64,
-        0.2,
-    )
+    assert (read.images, read.loc_images) == (4, 2)
+    assert (read.input_size, read.interpolation) == (64, "bilinear")
+    assert read.protocol["threshold"] == 0.2
     assert (read.metrics["cls_top1_error"], read.metrics["loc_top1_error"]) == (75.0, 50.0)
-    assert read.provenance["weights"] == "77aa" and read.provenance["training"] == {
-        "epochs_done": 3
-    }
-    assert read.interpolation == "bilinear"
+    assert read.provenance["weights"] == "77aa"
+    assert read.provenance["training"] == {"epochs_done": 3}
     names = ["localization-cam-paper.json", "localization-cam-paper.npz", "predictions.txt"]
     assert sorted(file.name for file in path.parent.iterdir()) == names
     assert [*found["files"]] == names[1:]
@@ -140,9 +133,7 @@ def test_a_record_is_unchanged_until_something_changes(
 
 
 def test_files_of_two_evaluations_are_never_joined(evaluation: Evaluation) -> None:
-    """A kill may leave one evaluation's .npz beside another's JSON: neither is then taken for
-    whole.
-    """
+    """A kill may leave one evaluation's .npz beside another's JSON: neither is then whole."""
     spec = spec_of(PAPER)
     written(evaluation, spec)
     path = record.record_path(evaluation, spec)
@@ -253,19 +244,17 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
 ) -> None:
     def git(folder: Path, *arguments: str) -> str:
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-        return subprocess.run(
-            command, cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours = tmp_path / "ours"
+    theirs = tmp_path / "theirs"
     for folder in (ours, theirs):
         (folder / "configs").mkdir(parents=True)
         (folder / "configs" / "a.yaml").write_text(folder.name)
-        (
-            git(folder, "init", "-q"),
-            git(folder, "add", "."),
-            git(folder, "commit", "-qm", folder.name),
-        )
+        git(folder, "init", "-q")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", folder.name)
     commit = git(ours, "rev-parse", "HEAD")
     monkeypatch.setattr(provenance, "REPOSITORY", ours)
     monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
@@ -274,7 +263,47 @@ def test_the_commit_is_this_repositorys_and_a_new_config_counts_as_a_change(
     assert provenance.git_state.__wrapped__() == (commit, False)
     (ours / "configs" / "mine.yaml").write_text("in use")
     assert provenance.git_state.__wrapped__() == (commit, True)
-    monkeypatch.setattr(
-        provenance, "REPOSITORY", ours / "configs"
-    )  # within a repository, not one itself
+    # Within a repository, not one itself.
+    monkeypatch.setattr(provenance, "REPOSITORY", ours / "configs")
     assert provenance.git_state.__wrapped__() == ("unknown", True)
+
+
+def test_thresholds_of_another_split_are_taken_from_its_record(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    wsol = written_protocols()["wsol"]
+    other_split = replace(evaluation, split=replace(evaluation.split, name="train"))
+    chosen = written(other_split, spec_of(wsol))
+    path = record.record_path(other_split, spec_of(wsol))
+    thresholds = thresholds_chosen(path, "77aa", "cam")
+    assert dict(thresholds) == chosen["thresholds"]
+    protocol = replace(wsol, thresholds_from=str(path))
+    spec = replace(spec_of(protocol), metric=MaxBoxAcc(protocol.resize, thresholds))
+    found = written(evaluation, spec)
+    assert found["thresholds"] == chosen["thresholds"] and found["split"] == "val"
+    assert record.record_path(evaluation, spec).name == (
+        "localization-cam-wsol-thresholds_fromlocalization-cam-wsol-train.json"
+    )
+    for weights, method in (("77ab", "cam"), ("77aa", "gradcam")):
+        with pytest.raises(UserError, match="has the thresholds of other weights or of another"):
+            thresholds_chosen(path, weights, method)
+    with pytest.raises(UserError, match="is no record of MaxBoxAcc"):
+        written(evaluation, spec_of(PAPER))
+        thresholds_chosen(record.record_path(evaluation, spec_of(PAPER)), "77aa", "cam")
+
+
+def test_an_image_counts_for_top1_and_top5_where_its_class_is_named_and_its_box_is_right(
+    evaluation: Evaluation,
+) -> None:
+    """Labels 0, 1 and 9 are first, second and not named; the third image has no box counted."""
+    split = replace(
+        evaluation.split,
+        labels=np.array([0, 1, 2, 9]),
+        boxes=np.tile([0, 0, 9, 9], (4, 1)),
+        box_starts=np.arange(5),
+    )
+    rows = rows_of_four() | {"right": np.full((4, 4, 125), 255, np.uint8)}
+    metrics = MaxBoxAcc("bicubic").compute(rows, split, frozenset({3})).metrics
+    assert metrics["max_box_acc_v1"] == 100
+    assert metrics["max_box_acc_top1_loc"] == pytest.approx(100 / 3)
+    assert metrics["max_box_acc_top5_loc"] == pytest.approx(200 / 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Settings, composed
 from small_tree import write_small_tree
@@ -80,3 +81,44 @@ def test_a_wrong_line_is_refused_by_its_number(config: Settings, tmp_path: Path)
     (tmp_path / "guesses.txt").write_text(GUESSES.replace("2 1 2 3 4", "3 1 2 3 4"))
     with pytest.raises(UserError, match="line 1, guess 1: label 3, expected 1…2"):
         score(config())
+
+
+def write_map(path: Path, box: tuple[int, int, int, int]) -> None:
+    """A map of 30×40 cells that is 1 in the box, whose corners it includes."""
+    x1, y1, x2, y2 = box
+    heatmap = np.zeros((30, 40), np.float32)
+    heatmap[y1 : y2 + 1, x1 : x2 + 1] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, heatmap)
+
+
+@pytest.fixture
+def maps(config: Settings, tmp_path: Path) -> Settings:
+    """Maps of which the second has the very box of its image, the first none of its, in both forms."""
+    write_map(tmp_path / "maps/a.JPEG.npy", (25, 22, 39, 29))
+    write_map(tmp_path / "maps/b.npy", (5, 5, 20, 20))
+    write_map(tmp_path / "maps/c.npy", (0, 0, 39, 29))
+    return lambda *more: config(f"maps={tmp_path / 'maps'}", "predictions=null", *more)
+
+
+def test_a_folder_of_maps_is_scored_by_the_papers_rule_and_by_max_box_acc(
+    maps: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = score(maps())
+    assert metrics["gt_known_loc"] == 50
+    assert metrics["max_box_acc_v1"] == 50 and metrics["max_box_acc_v2"] == 50
+    assert metrics["baseline_whole_image"] == 0
+    assert "2 images:\n" in capsys.readouterr().out  # c has no box
+
+
+def test_maps_that_lack_or_are_none_are_refused_in_one_line(
+    maps: Settings, config: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "maps/b.npy").unlink()
+    with pytest.raises(UserError, match=r"lacks the maps of 1 of 3 images, the first b.JPEG.npy"):
+        score(maps())
+    (tmp_path / "maps/b.npy").write_bytes(b"no array")
+    with pytest.raises(UserError, match=r"b.npy is no map \(h,w\) of numbers"):
+        score(maps())
+    with pytest.raises(UserError, match="one of predictions= and maps= is needed"):
+        score(config(f"maps={tmp_path / 'maps'}"))

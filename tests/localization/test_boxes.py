@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,12 @@ from PIL import Image
 from scipy import ndimage
 
 from cam_repro.config import ProtocolConfig
+from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import (
     BOX_RULES,
+    LEAST_DEPTH,
+    RELEASE_THRESHOLDS,
+    Box,
     _without_overlaps,
     eight_bit,
     paper_box,
@@ -22,18 +27,14 @@ from cam_repro.localization.boxes import (
 )
 
 UNHURRIED = settings(deadline=None)  # a loaded machine is not a failure
-VALUES = {
-    ".": 20,
-    "a": 100,
-    "b": 110,
-    "#": 255,
-}  # not above a threshold, above the first, the second, all three
+# Not above a threshold, above the first, the first two, all three.
+VALUES = {".": 20, "a": 100, "b": 110, "#": 255}
 
 
-def drawn(picture: str, side: int = 12) -> np.ndarray:
-    """A picture of 12×12 pixels; empty columns and rows at its right and its foot may be left out."""
+def drawn(drawing: str, side: int = 12) -> np.ndarray:
+    """A heatmap of 12×12 pixels; empty columns at its right and rows at its foot may be missing."""
     heatmap = np.full((side, side), VALUES["."], np.uint8)
-    for y, row in enumerate(picture.split()):
+    for y, row in enumerate(drawing.split()):
         heatmap[y, : len(row)] = [VALUES[sign] for sign in row]
     return heatmap
 
@@ -91,21 +92,17 @@ def test_paper_box_is_that_of_the_largest_component_as_scipy_labels_it(
 ) -> None:
     box = paper_box(heatmap, threshold)
     assert all(type(corner) is int for corner in box)
-    components, count = ndimage.label(
-        heatmap > threshold * heatmap.max(), structure=np.ones((3, 3))
-    )
+    above = heatmap > threshold * heatmap.max()
+    components, count = ndimage.label(above, structure=np.ones((3, 3)))
     if not count:
         assert box == (0, 0, heatmap.shape[1] - 1, heatmap.shape[0] - 1)
         return
-    pixels = np.bincount(components.ravel())[1:]
-    largest = [
-        ndimage.find_objects(components)[number]
-        for number in np.flatnonzero(pixels == pixels.max())
-    ]
-    boxes = [
-        (columns.start, rows.start, columns.stop - 1, rows.stop - 1) for rows, columns in largest
-    ]
-    assert box == min(boxes, key=lambda box: (box[1], box[0]))
+    ranked = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
+        pixels = int((components == number).sum())
+        corners = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
+        ranked.append((-pixels, rows.start, columns.start, corners))
+    assert box == min(ranked)[-1]
 
 
 # --- the release's rule
@@ -156,7 +153,7 @@ TINY = """
 
 
 @pytest.mark.parametrize(
-    ("picture", "side", "expected"),
+    ("drawing", "side", "expected"),
     [
         # x, y, w, h = 2 2 6 4 -> w' = min(6, 12-2-5) = 5, three times; the second is removed, the
         # third skipped.
@@ -178,25 +175,21 @@ TINY = """
     ids=["square", "hole", "corner", "loose and tight", "skipped comparison", "5x5"],
 )
 def test_release_boxes_of_hand_worked_maps(
-    picture: str, side: int, expected: list[tuple[int, ...]]
+    drawing: str, side: int, expected: list[tuple[int, ...]]
 ) -> None:
-    assert release_boxes(drawn(picture, side)) == expected
+    assert release_boxes(drawn(drawing, side)) == expected
 
 
 def test_release_drops_blobs_much_thinner_than_the_thickest() -> None:
     heatmap = np.zeros((100, 100), dtype=np.uint8)
-    heatmap[10:70, 10:70] = (
-        255  # 30 deep: one pixel scales to round(1 / 30 × 255) = 9, which is not above 10
-    )
+    heatmap[10:70, 10:70] = 255  # 30 deep: 1 pixel is 1 / 30 × 255 = 8.5, rounded 9, not above 10
     heatmap[90, 20:60] = 255
     assert set(release_boxes(heatmap)) == {(11, 11, 69, 69)}
 
 
 def test_erosion_rounds_as_the_release_where_a_depth_is_just_at_the_limit() -> None:
     heatmap = np.zeros((341, 399), dtype=np.uint8)
-    heatmap[1:340, 1:390] = (
-        255  # 170 deep: a pixel 7 deep scales to 10.5 exactly, and is rounded up
-    )
+    heatmap[1:340, 1:390] = 255  # 170 deep: a pixel 7 deep is 10.5 exactly, which is rounded up
     assert release_boxes(heatmap)[0] == (7, 7, 384, 334)
 
 
@@ -207,29 +200,85 @@ def test_release_boxes_lie_in_the_image_from_9_pixels_on(heatmap: np.ndarray) ->
         assert 0 <= x1 <= x2 < heatmap.shape[1] and 0 <= y1 <= y2 < heatmap.shape[0]
 
 
-@UNHURRIED
-@given(
-    st.lists(
-        st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(-3, 9)] * 2), min_size=1, max_size=12
-    )
-)
-def test_release_removes_boxes_as_its_own_loop_does(
-    rectangles: list[tuple[int, int, int, int]],
-) -> None:
+def test_the_least_depth_is_the_releases_rounding_for_every_distance_between_pixels() -> None:
+    """Up to 1,700 pixels deep, held against each deepest point near which the two could differ."""
+    squares = np.arange(1, 4901)[:, None]
+    deepest_squares = np.rint(squares / LEAST_DEPTH**2).astype(int) + np.arange(-30, 31)
+    depth = np.sqrt(squares, dtype=np.float32).astype(np.float64)
+    deepest = np.sqrt(deepest_squares, dtype=np.float32).astype(np.float64)
+    kept_by_the_release = np.floor(depth * (255.0 / deepest) + 0.5) > 10
+    assert np.array_equal(depth >= LEAST_DEPTH * deepest, kept_by_the_release)
+
+
+def slow_release_boxes(heatmap: np.ndarray) -> list[Box]:
+    """The release's rule step by step, on the whole image each time."""
+    height, width = heatmap.shape
+    found = []
+    for threshold in RELEASE_THRESHOLDS:
+        mask = (heatmap > threshold).astype(np.uint8)
+        if mask.any() and not mask.all():
+            depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(float)
+            mask = (np.floor(depth * (255.0 / depth.max()) + 0.5) > 10).astype(np.uint8)
+        for contour in cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]:
+            x, y, w, h = cv2.boundingRect(contour)
+            w, h = min(w, width - x - 5), min(h, height - y - 5)
+            found.append((min(x, width - 5), min(y, height - 5), w, h))
+    if not found or heatmap.min() == heatmap.max():
+        return [(0, 0, width - 1, height - 1)]
+    boxes = []
+    for x, y, w, h in kept_by_the_releases_loop(found):
+        boxes.append((min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h)))
+    return boxes
+
+
+def kept_by_the_releases_loop(rectangles: list[Box]) -> list[Box]:
+    """Rectangles (x, y, w, h), each compared with every smaller one, as the release compares."""
     kept = sorted(rectangles, key=lambda rectangle: -rectangle[2] * rectangle[3])
-    removed = _without_overlaps(np.array(kept))
     i = 0
     while i < len(kept):
+        ax, ay, aw, ah = kept[i]
         j = i + 1
         while j < len(kept):
-            (ax, ay, aw, ah), (bx, by, bw, bh) = kept[i], kept[j]
+            bx, by, bw, bh = kept[j]
             across = max(0, min(ax + aw, bx + bw) - max(ax, bx))
             down = max(0, min(ay + ah, by + bh) - max(ay, by))
             if across * down > int(0.5 * max(aw * ah, bw * bh)):
                 del kept[j]
             j += 1
         i += 1
-    assert removed.tolist() == [list(rectangle) for rectangle in kept]
+    return kept
+
+
+@st.composite
+def enlarged_maps(draw: st.DrawFn) -> np.ndarray:
+    """8-bit heatmaps of odd sizes: smooth, flat, noisy, and with blobs that touch the border."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    width, height = draw(st.tuples(st.integers(9, 90), st.integers(9, 90)))
+    cells = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    small = rng.random(cells, np.float32) ** draw(st.sampled_from([1, 3]))
+    heatmap = resize_map(small, width, height, draw(st.sampled_from(["bicubic", "bilinear"])))
+    heatmap = heatmap - draw(st.sampled_from([0, 0.2, 0.5]))
+    if draw(st.booleans()):
+        heatmap = heatmap + 0.2 * rng.random(heatmap.shape, np.float32)
+    return eight_bit(np.clip(heatmap, 0, draw(st.sampled_from([0.1, 0.4, 1]))))
+
+
+@settings(deadline=None, max_examples=150)
+@given(enlarged_maps())
+def test_release_boxes_are_those_of_the_rule_step_by_step(heatmap: np.ndarray) -> None:
+    assert release_boxes(heatmap) == slow_release_boxes(heatmap)
+
+
+@UNHURRIED
+@given(
+    st.lists(
+        st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(-3, 9)] * 2), min_size=1, max_size=12
+    )
+)
+def test_release_removes_boxes_as_its_own_loop_does(rectangles: list[Box]) -> None:
+    largest_first = sorted(rectangles, key=lambda rectangle: -rectangle[2] * rectangle[3])
+    removed = _without_overlaps(np.array(largest_first))
+    assert removed.tolist() == [list(kept) for kept in kept_by_the_releases_loop(rectangles)]
 
 
 def test_eight_bit_divides_by_the_maximum_and_rounds() -> None:
@@ -254,10 +303,15 @@ def test_with_jpeg_the_release_boxes_what_a_jpeg_of_quality_75_has_left_of_the_m
 
 @pytest.mark.parametrize(
     "heatmap",
-    [np.zeros((11, 13)), np.full((11, 13), 0.3), -np.arange(1.0, 144).reshape(11, 13), np.full((9, 9), 255, np.uint8),
-     np.full((1, 1), 5.0)],
+    [
+        np.zeros((11, 13)),
+        np.full((11, 13), 0.3),
+        -np.arange(1.0, 144).reshape(11, 13),
+        np.full((9, 9), 255, np.uint8),
+        np.full((1, 1), 5.0),
+    ],
     ids=["zero", "constant", "negative", "constant 8-bit", "1x1"],
-)  # fmt: skip
+)
 def test_a_heatmap_in_which_nothing_stands_out_has_the_whole_image_as_its_box(
     heatmap: np.ndarray,
 ) -> None:

@@ -24,20 +24,12 @@ OTHER = (30, 10, 39, 19)
         ((0, 0, 19, 19), True, [OBJECT], "too_large"),  # the whole object, a quarter of the box
         ((0, 0, 14, 19), True, [OBJECT], "too_large"),  # just half of the object
         ((0, 0, 13, 19), True, [OBJECT], "elsewhere"),  # 40 of it
-        (
-            (14, 10, 23, 19),
-            True,
-            [OBJECT],
-            "elsewhere",
-        ),  # 60 of both hundreds: across its border, IoU 60 of 140
+        # 60 of both hundreds: across its border, IoU 60 of 140.
+        ((14, 10, 23, 19), True, [OBJECT], "elsewhere"),
         ((10, 10, 39, 19), True, [OBJECT, OTHER], "several"),  # both whole
         ((15, 10, 34, 19), True, [OBJECT, OTHER], "several"),  # just half of each
-        (
-            (16, 10, 34, 19),
-            True,
-            [OBJECT, OTHER],
-            "too_large",
-        ),  # 40 of the one, half of the other, which is meant
+        # 40 of the one, half of the other, which is meant.
+        ((16, 10, 34, 19), True, [OBJECT, OTHER], "too_large"),
         ((10, 10, 39, 19), False, [OBJECT, OTHER], "wrong_both"),
     ],
 )
@@ -51,10 +43,8 @@ def test_the_shares_count_each_image_once_and_agree_with_the_errors() -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 60, (200, 5, 2))
     boxes = np.concatenate([corners, corners + rng.integers(5, 60, (200, 5, 2))], axis=2)
-    labels, truth = (
-        rng.integers(0, 2, (200, 5)),
-        [boxes[i, : 1 + i % 2] + rng.integers(0, 25) for i in range(200)],
-    )
+    labels = rng.integers(0, 2, (200, 5))
+    truth = [boxes[i, : 1 + i % 2] + rng.integers(0, 25) for i in range(200)]
     truth[7] = np.empty((0, 4))
     scored = score_images(labels, boxes, np.zeros(200), truth, blacklist={20})
     found = summarise(scored)

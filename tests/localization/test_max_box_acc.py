@@ -21,30 +21,27 @@ def blob(x1: int, y1: int, x2: int, y2: int, value: float = 1.0) -> np.ndarray:
 
 
 def slow_boxes(stored: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest contour's box (4,) and any contour's boxes (n, 4), by labelling this cut alone."""
+    """The largest contour's box (4,) and all contours' (n, 4), by labelling this cut alone."""
     mask = stored > cut
     if not mask.any():
         return np.zeros(4), np.zeros((1, 4))
     limit = np.array(mask.shape[::-1]) - 1
     borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     rectangles = np.array([cv2.boundingRect(border) for border in borders])
-    contours = np.hstack(
-        [rectangles[:, :2], np.minimum(rectangles[:, :2] + rectangles[:, 2:], limit)]
-    )
+    first = rectangles[:, :2]
+    last = np.minimum(first + rectangles[:, 2:], limit)
     components, count = ndimage.label(ndimage.binary_fill_holes(mask), structure=np.ones((3, 3)))
     ranked = []
     for number in range(1, count + 1):
-        inside = components == number
-        height, width = inside.shape
-        four = sum(
-            inside[y : height - 1 + y, x : width - 1 + x].astype(int)
-            for y in (0, 1)
-            for x in (0, 1)
-        )
-        rows, columns = ndimage.find_objects(inside.astype(int))[0]
+        inside = (components == number).astype(int)
+        # How many of the four corners of each square between pixels are inside.
+        corners = inside[1:, 1:] + inside[1:, :-1] + inside[:-1, 1:] + inside[:-1, :-1]
+        enclosed = (corners == 3).sum() / 2 + (corners == 4).sum()
+        rows, columns = ndimage.find_objects(inside)[0]
         box = (columns.start, rows.start, *np.minimum((columns.stop, rows.stop), limit))
-        ranked.append(((four == 3).sum() / 2 + (four == 4).sum(), np.flatnonzero(inside)[0], box))
-    return np.array(max(ranked)[2]), contours
+        ranked.append((enclosed, np.flatnonzero(inside)[0], box))
+    _, _, largest = max(ranked)
+    return np.array(largest), np.hstack([first, last])
 
 
 def test_a_box_is_one_pixel_more_than_its_contour_but_stays_on_the_map() -> None:
@@ -65,12 +62,11 @@ def test_a_pixel_counts_above_the_cut_not_at_it() -> None:
 def test_one_threshold_serves_the_whole_data_set() -> None:
     small_at_the_top = blob(0, 0, 18, 18, 0.4)
     small_at_the_top[5:9, 5:9] = 1
-    heatmaps, truth = [small_at_the_top] * 3, [[[5, 5, 9, 9]], [[5, 5, 9, 9]], [[0, 0, 19, 19]]]
-    scores = max_box_accuracy(heatmaps, truth)
+    truth = [[[5, 5, 9, 9]], [[5, 5, 9, 9]], [[0, 0, 19, 19]]]
+    scores = max_box_accuracy([small_at_the_top] * 3, truth)
     assert scores["v1"] == pytest.approx(200 / 3)
-    assert scores["best"]["v1"] == pytest.approx(
-        0.4
-    )  # the lowest: int(0.4 × 255) = 102 = the plateau
+    # The lowest: int(0.4 × 255) = 102 = the plateau.
+    assert scores["best"]["v1"] == pytest.approx(0.4)
     assert scores["per_image"]["v1"].tolist() == [True, True, False]
 
 
@@ -85,9 +81,8 @@ def test_v1_takes_the_contour_that_encloses_most_v2_any() -> None:
 def test_v2_counts_holes_and_averages_three_overlaps() -> None:
     ring = blob(2, 2, 17, 17)
     ring[8:12, 8:12] = 0
-    scores = max_box_accuracy(
-        [ring], [[[7, 7, 13, 13]]]
-    )  # the box of the hole's contour, and a pixel
+    hole = [[7, 7, 13, 13]]  # the box of its contour, and a pixel
+    scores = max_box_accuracy([ring], [hole])
     assert (scores["v1"], scores["v2"]) == (0, 100)
     half = max_box_accuracy([blob(0, 0, 8, 18)], [[[0, 0, 15, 19]]])  # 200 of 320 pixels: 0.625
     assert half["v2"] == pytest.approx(200 / 3)
@@ -95,7 +90,7 @@ def test_v2_counts_holes_and_averages_three_overlaps() -> None:
 
 
 def test_v2_takes_each_overlaps_own_threshold_and_by_one_threshold_is_another_number() -> None:
-    """The benchmark takes the maximum of each IoU's curve, then the mean (Choe et al.'s evaluator)."""
+    """The benchmark's evaluator takes the maximum of each IoU's curve, then the mean."""
     heatmap = blob(0, 0, 18, 18, 0.5)  # below 0.5 its box has 400 pixels, above 81
     heatmap[0:8, 0:8] = 1
     beside_the_peak = [[9, 4, 19, 19]]  # 176 of the 400, and none of the 81
@@ -163,10 +158,21 @@ def test_all_cuts_agree_with_labelling_each_cut(levels: np.ndarray) -> None:
     truth = [largest for largest, _ in boxes]
     scores = max_box_accuracy([heatmap] * len(truth), [[box] for box in truth])
     for threshold, (largest, any_contour) in zip(thresholds, boxes, strict=True):
+        of_largest = box_iou(largest, np.array(truth))
+        assert scores["curves"]["v1"][threshold] == 100 * np.mean(of_largest >= 0.5)
         best = box_iou(any_contour[:, None], np.array(truth)).max(axis=0)
-        assert scores["curves"]["v1"][threshold] == 100 * np.mean(
-            box_iou(largest, np.array(truth)) >= 0.5
-        )
         for iou in (0.3, 0.5, 0.7):
             curve = scores["curves"][f"v2_iou{round(100 * iou)}"]
             assert curve[threshold] == pytest.approx(100 * np.mean(best >= iou))
+
+
+def test_thresholds_chosen_elsewhere_are_applied_and_not_the_best_ones() -> None:
+    right = np.zeros((2, 4, 1000), bool)
+    right[:, :, 300] = True  # the best threshold here
+    right[0, :, 100] = True
+    chosen = {"v1": 0.1, "v2_iou30": 0.1, "v2_iou50": 0.3, "v2_iou70": 0.9, "v2_one_threshold": 0.1}
+    assert accuracies(right)["v1"] == 100
+    found = accuracies(right, chosen)
+    assert found["v1"] == 50
+    assert found["v2"] == pytest.approx((50 + 100 + 0) / 3)
+    assert found["best"] == chosen

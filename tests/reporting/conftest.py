@@ -1,6 +1,4 @@
-"""Result files in a folder of the test's own, and networks that were evaluated, with boxes and
-without.
-"""
+"""Result files in a folder of the test's own, and evaluated networks, with boxes and without."""
 
 from pathlib import Path
 

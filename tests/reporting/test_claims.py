@@ -14,7 +14,7 @@ from result_files import PROVENANCE, Writer
 
 from cam_repro import UserError
 from cam_repro.localization.errors import Correctness, summarise
-from cam_repro.reporting.claims import verdict
+from cam_repro.reporting.paper import verdict
 from cam_repro.reporting.tables import write_tables
 
 IMAGES = 200
@@ -22,9 +22,7 @@ IMAGES = 200
 
 @pytest.fixture
 def judge(write: Writer) -> Writer:
-    """Writes a result by the paper's protocol in which the first `right` images are right, class
-    and boxes.
-    """
+    """Writes a result in which the first `right` images are right, class and boxes."""
 
     def judge(
         model: str,
@@ -35,21 +33,13 @@ def judge(write: Writer) -> Writer:
         more: dict[str, str] | None = None,
         **name: Any,
     ) -> Path:
-        columns, counted = (
-            (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1),
-            np.ones(IMAGES, bool),
-        )
+        columns = (np.arange(IMAGES) < right)[:, None].repeat(5, axis=1)
+        counted = np.ones(IMAGES, bool)
         scored = Correctness(columns, counted, ~counted, columns, *[columns[:, 0]] * 3)
-        training = {
-            "name": "finetune",
-            "epochs": 8,
-            "new_lr": new_lr,
-            "seed": int("seed1" in str(name)),
-        }
-        training["epochs_done"] = done
-        provenance = (
-            PROVENANCE | {"weights": f"of {model}{name}", "training": training} | (more or {})
-        )
+        training = {"name": "finetune", "epochs": 8, "epochs_done": done, "new_lr": new_lr}
+        training["seed"] = int("seed1" in str(name))
+        own = {"weights": f"of {model}{name}", "training": training}
+        provenance = PROVENANCE | own | (more or {})
         metrics = summarise(scored) | {"baseline_whole_image": 40.0, "baseline_centre_box": 50.0}
         path = write(
             model,
@@ -88,22 +78,14 @@ def test_a_claim_is_judged_by_the_paired_interval_of_the_mean_over_seeds_of_one_
     found = claims(tmp_path)
     slow, fast = "finetune new_lr=1", "finetune new_lr=10"
     surgery = found["CAM after surgery is better than on the original", "loc_top1_error", slow]
-    assert (surgery["paper_one"], surgery["paper_two"], surgery["runs_two"]) == (
-        "60.09",
-        "56.4",
-        "2",
-    )
-    assert [float(surgery[key]) for key in ("one", "two", "difference")] == pytest.approx(
-        [40, 30, -10]
-    )
-    assert (
-        -15 < float(surgery["low"]) < -10 < float(surgery["high"]) < -5
-        and surgery["verdict"] == "holds"
-    )
-    assert (
-        found["surgery for GAP costs some classification", "cls_top1_error", slow]["verdict"]
-        == "contradicted"
-    )
+    published = [surgery[key] for key in ("paper_one", "paper_two")]
+    assert published == ["60.09", "56.4"] and surgery["runs_two"] == "2"
+    measured = [float(surgery[key]) for key in ("one", "two", "difference")]
+    assert measured == pytest.approx([40, 30, -10])
+    assert -15 < float(surgery["low"]) < -10 < float(surgery["high"]) < -5
+    assert surgery["verdict"] == "holds"
+    costs = found["surgery for GAP costs some classification", "cls_top1_error", slow]
+    assert costs["verdict"] == "contradicted"
     assert found["… no more than 2 points of it", "cls_top5_error", slow]["verdict"] == "holds"
     gap_or_gmp = [
         found["GAP localizes better than GMP", "loc_top1_error", recipe] for recipe in (slow, fast)
@@ -151,16 +133,12 @@ def test_damaged_correctness_are_one_line(tmp_path: Path, judge: Writer) -> None
     whole = path.read_bytes()
     for damage in (b"", b"no archive", whole[:-40], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(damage)
-        with pytest.raises(
-            UserError,
-            match=r"what was right on each image, is not there or damaged; evaluate again with force=true",
-        ):
+        with pytest.raises(UserError) as caught:
             write_tables(tmp_path, "shapes")
+        said = "what was right on each image, is not there or damaged; evaluate again with force="
+        assert said in str(caught.value)
 
 
 def test_an_interval_that_touches_the_claims_range_is_undecided() -> None:
-    assert [verdict(*of, (-inf, 0)) for of in ((-3, -1), (-3, 0), (1, 3))] == [
-        "holds",
-        "undecided",
-        "contradicted",
-    ]
+    verdicts = [verdict(low, high, (-inf, 0)) for low, high in ((-3, -1), (-3, 0), (1, 3))]
+    assert verdicts == ["holds", "undecided", "contradicted"]

@@ -1,0 +1,62 @@
+"""Masks of objects in images, as the WSOL benchmark keeps OpenImages': files beside the images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from cam_repro import UserError
+
+IGNORED = 255  # in a mask: pixels that count neither for nor against a map
+
+
+class MaskFiles(NamedTuple):
+    """Of an image: the masks of its objects, and that of what is ignored, where there is one."""
+
+    objects: tuple[Path, ...]
+    ignored: Path | None
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Of N images: files (M,), those of image i at starts[i]:starts[i+1]; ignored (N,), b"" for none.
+
+    All are relative paths in `folder`, as bytes.
+    """
+
+    folder: Path
+    files: np.ndarray
+    starts: np.ndarray
+    ignored: np.ndarray
+
+    def of(self, image: int) -> MaskFiles:
+        files = self.files[self.starts[image] : self.starts[image + 1]].tolist()
+        ignored = os.fsdecode(self.ignored[image])
+        objects = tuple(self.folder / os.fsdecode(file) for file in files)
+        return MaskFiles(objects, self.folder / ignored if ignored else None)
+
+
+def read_mask(files: MaskFiles, side: int) -> np.ndarray:
+    """(side,side) uint8: 1 where an object is, IGNORED where what is ignored and no object is, else 0.
+
+    Source: `get_mask` of the benchmark's evaluation.py. Raises UserError for a file that cannot be
+    read.
+    """
+    mask = np.zeros((side, side), np.uint8)
+    if files.ignored is not None:
+        mask[_read(files.ignored, side)] = IGNORED
+    for file in files.objects:
+        mask[_read(file, side)] = 1
+    return mask
+
+
+def _read(file: Path, side: int) -> np.ndarray:
+    grey = cv2.imread(os.fspath(file), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise UserError(f"{file} is no readable mask; fetch it again")
+    return cv2.resize(grey, (side, side), interpolation=cv2.INTER_NEAREST) > 0
