@@ -1,20 +1,22 @@
-"""Class activation maps (Zhou et al., CVPR 2016), reproduced: config → dataset → network → maps →
-boxes → errors.
+"""Class activation maps (Zhou et al., CVPR 2016), reproduced.
+
+From a configuration through data set, network, maps and boxes to errors.
 """
 
 import sys
 
-if (
-    sys.platform == "win32"
-):  # has no fork and no file locks: said here, before an import fails for want of them
+# Windows has no fork and no file locks: said here, before an import fails for want of them.
+if sys.platform == "win32":
     sys.exit(
-        "error: cam_repro runs on Linux and macOS; on Windows use WSL (`wsl --install`) and type the same there"
+        "error: cam_repro runs on Linux and macOS; "
+        "on Windows use WSL (`wsl --install`) and type the same there"
     )
 
 
 class UserError(Exception):
-    """A mistake a person can mend; its text is one line: what was found, what was expected, what to
-    type.
+    """A mistake that a person can mend.
+
+    Its text is one line: what was found, what was expected, what to type.
     """
 
 

@@ -1,4 +1,6 @@
-"""What every script does around its work: Hydra composes the configuration, and a mistake ends in
+"""What every script does around its work: it composes the configuration and reports mistakes.
+
+Hydra composes it from the command line and the files of configs/. A mistake ends the script with
 one line.
 """
 
@@ -34,49 +36,44 @@ from cam_repro.config import (
 from cam_repro.files import FULL, reason
 from cam_repro.option_errors import check_choice, did_you_mean, shown
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # numpy's matrices here are small; its threads would fight torch's
+# The matrices that numpy multiplies here are small; its threads would fight torch's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 DISK_TROUBLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
-TEXTS = {
-    key for key, kind in keys_of(Config).items() if kind in (str, str | None)
-}  # options whose values are plain
-IN_QUOTES = re.compile(
-    r"""null|(['"]).*\1|(choice|glob)\(.*\)"""
-)  # a value that means itself to Hydra
+# Options whose values are plain text.
+TEXTS = {key for key, kind in keys_of(Config).items() if kind in (str, str | None)}
+# Values that Hydra is to read itself.
+READ_BY_HYDRA = re.compile(r"""null|(['"]).*\1|(choice|glob)\(.*\)""")
 # What sets a training of a sweep apart from the others; an evaluation may sweep over more.
 TRAINS = re.compile(r"(model|recipe|data\.generate)\.|(recipe|weights|seed|deterministic)=")
-PART_OF = "--part-of="  # before the words of a script that is a step of this command of several
+PART_OF = "--part-of="  # first on the line of a script that is a step of a command of several
 
 
 def command(name: str, work: str | Callable[[Config], object], needs_model: bool = False) -> None:
-    """Run a script's work on the configuration that its command line describes.
+    """Runs a script's work on the configuration that its command line describes.
 
     name: the command's in COMMANDS, whose options alone may stand on the line. work: a function, or
-    `module:function`, which is imported once the configuration is known to be right. A mistake on
-    the command line ends it with one line on stderr and exit code 2, a mistake found later with 1.
+    `module:function`, which is imported once the configuration is known to be right. A mistake ends
+    the script with one line on stderr: with exit code 2 if it is on the command line, else with 1.
     """
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print as a page of its own
-    sys.stdout, sys.stderr = map(_Lasting, (sys.stdout, sys.stderr))
+    sys.stdout = _Lasting(sys.stdout)
+    sys.stderr = _Lasting(sys.stderr)
     whole = name
     if sys.argv[1:] and sys.argv[1].startswith(PART_OF):
         whole = sys.argv.pop(1).removeprefix(PART_OF)
     typed = sys.argv[1:]
     words = [*COMMANDS[whole].fixed, *map(_quoted, typed)]
     sys.argv[1:] = words
-    composed: list[
-        tuple[DictConfig, list[str]]
-    ] = []  # with the overrides of each: one, or several of a --multirun
+    # Configurations with the overrides of each: one, or several of a --multirun.
+    composed: list[tuple[DictConfig, list[str]]] = []
 
+    # It only notes what Hydra composes, since Hydra adds a line to what leaves it as an exception.
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
-    def compose(
-        raw: DictConfig,
-    ) -> None:  # and no more: to what leaves it as an exception, Hydra adds a line
-        composed.append(
-            (raw, OmegaConf.to_container(HydraConfig.get().overrides.task))
-        )  # not resolved
+    def compose(raw: DictConfig) -> None:
+        overrides = HydraConfig.get().overrides.task
+        composed.append((raw, OmegaConf.to_container(overrides)))  # not resolved
 
     try:
         _check_options(typed, name, whole)
@@ -84,14 +81,14 @@ def command(name: str, work: str | Callable[[Config], object], needs_model: bool
         compose()
         configs = [_checked(raw, words, task, needs_model) for raw, task in composed]
     except AssertionError:  # Hydra's, of an option within data.generate or data.download
-        _fail(
-            f"{shown(' '.join(typed))}: one of these sets a part that this data= does not have", 2
-        )
+        line = shown(" ".join(typed))
+        _fail(f"{line}: one of these sets a part that this data= does not have", 2)
     except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
         _fail(explained(error), 2)
     try:
         for config in configs:
-            (resolve_name(work) if isinstance(work, str) else work)(config)
+            function = resolve_name(work) if isinstance(work, str) else work
+            function(config)
     except UserError as error:
         _fail(str(error), 1)
     except OSError as error:
@@ -103,8 +100,9 @@ def command(name: str, work: str | Callable[[Config], object], needs_model: bool
 
 
 def _checked(raw: DictConfig, words: list[str], task: list[str], needs_model: bool) -> Config:
-    """What was composed, typed and named; task: its own overrides, where `words` may sweep over
-    several.
+    """A composed configuration, typed and named.
+
+    words: the command line, which may sweep over several; task: the overrides of this one alone.
     """
     config = validated(raw)
     config.typed = [one.key_or_group for one in _parsed(task)]
@@ -115,12 +113,14 @@ def _checked(raw: DictConfig, words: list[str], task: list[str], needs_model: bo
 
 
 class _Lasting:
-    """A stream whose reader may leave, as `head` does: what comes after is dropped, and the work
-    goes on.
+    """A stream that drops what is written once its reader has left, so that the work goes on.
+
+    `head` is such a reader.
     """
 
     def __init__(self, stream: Any) -> None:
-        self.stream = stream or Path(os.devnull).open("w")  # noqa: SIM115  none: it was closed
+        # None where the stream was closed before the script began.
+        self.stream = stream or Path(os.devnull).open("w")  # noqa: SIM115
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -135,47 +135,55 @@ class _Lasting:
         try:
             return act(*arguments)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
             return None
 
 
 def _quoted(word: str) -> str:
-    """An option of plain text with its value in quotes for Hydra's grammar; in a sweep each of the
-    choices.
+    """An option of plain text with its value in quotes for Hydra's grammar.
+
+    In a sweep each of the choices is quoted.
     """
     key, equals, value = word.partition("=")
-    if key == "class":  # which no field of Python's can be called
-        key, word = "shown_class", f"shown_{word}"
-    if not equals or key.lstrip("+") not in TEXTS or IN_QUOTES.fullmatch(value):
+    if key == "class":  # a keyword of Python, which no field can be called
+        key = "shown_class"
+        word = f"shown_{word}"
+    if not equals or key.lstrip("+") not in TEXTS or READ_BY_HYDRA.fullmatch(value):
         return word
-    choices = value.split(",") if {"-m", "--multirun"} & {*sys.argv} else [value]
-    return (
-        f"{key}={','.join(QuotedString(choice, Quote.single).with_quotes() for choice in choices)}"
-    )
+    is_sweep = "-m" in sys.argv or "--multirun" in sys.argv
+    quoted = []
+    for choice in value.split(",") if is_sweep else [value]:
+        quoted.append(QuotedString(choice, Quote.single).with_quotes())
+    return f"{key}={','.join(quoted)}"
 
 
 def _name_in_sweep(config: Config, words: list[str], task: list[str]) -> str | None:
-    """The network and what the job's training has of its own in a --multirun:
-    `vgg_gap-recipe.lr_0.01`; else none.
+    """The name of a job in a --multirun: its network, and what its training has of its own.
+
+    `vgg_gap-recipe.lr_0.01`; none where the trainings do not differ.
     """
-    swept = tuple(f"{one.get_key_element()}=" for one in _parsed(words) if one.is_sweep_override())
-    own = [word for word in task if word.startswith(swept) and TRAINS.match(word.lstrip("+"))]
-    if config.model is None or not own:
+    swept = []
+    for override in _parsed(words):
+        if override.is_sweep_override():
+            swept.append(f"{override.get_key_element()}=")
+    parts = []
+    for word in task:
+        if word.startswith(tuple(swept)) and TRAINS.match(word.lstrip("+")):
+            parts.append(re.sub(r"[^\w.+-]+", "_", word).strip("_"))
+    if config.model is None or not parts:
         return None
-    return "-".join(
-        [config.model.name, *(re.sub(r"[^\w.+-]+", "_", word).strip("_") for word in own)]
-    )
+    return "-".join([config.model.name, *parts])
 
 
 def _parsed(words: list[str]) -> list[Override]:
-    """Those of the words that set something, as Hydra reads them."""
-    return OverridesParser.create().parse_overrides(
-        [word for word in words if _sets_something(word)]
-    )
+    """The words that set something, as Hydra reads them."""
+    setting = [word for word in words if _sets_something(word)]
+    return OverridesParser.create().parse_overrides(setting)
 
 
 def _sets_something(word: str) -> bool:
-    """Whether a word is key=value; else it is one of Hydra's flags, or its value."""
+    """Whether a word is key=value; else it is one of Hydra's flags or the value of one."""
     return "=" in word and not word.startswith("-")
 
 
@@ -185,49 +193,50 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _check_words(words: list[str]) -> None:
-    """UserError for what Hydra would not name: a file of configs/ that is not there, a network's
-    option without one.
+    """Raises UserError for mistakes that Hydra would not name.
+
+    They are a file of configs/ that is not there, and an option of a network without a network.
     """
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
     for word in words:
-        if word.lstrip("+").startswith(
-            "hydra/launcher="
-        ):  # its jobs would compose elsewhere and do nothing
+        # A launcher's jobs would compose elsewhere and do nothing.
+        if word.lstrip("+").startswith("hydra/launcher="):
             raise UserError(
-                f"{shown(word)}: a sweep's jobs run here, one after another; start each by itself instead"
+                f"{shown(word)}: a sweep's jobs run here, one after another; "
+                "start each by itself instead"
             )
         group, equals, names = word.partition("=")
-        if (
-            equals and group in groups and re.fullmatch(r"[\s\w.,-]*", names)
-        ):  # else a list, or Hydra's glob(…)
+        # Other values are lists, or Hydra's glob(…).
+        are_names = re.fullmatch(r"[\s\w.,-]*", names)
+        if equals and group in groups and are_names:
             for name in names.split(","):
                 check_choice(group, name.strip(), names_in(group))
     inner = [word for word in words if word.startswith("model.")]
     if inner and not any(word.startswith("model=") for word in words):
-        raise UserError(
-            f"model= is needed for {shown(inner[0])}; choose one of: {', '.join(names_in('model'))}"
-        )
+        models = ", ".join(names_in("model"))
+        raise UserError(f"model= is needed for {shown(inner[0])}; choose one of: {models}")
 
 
 def _check_options(words: list[str], name: str, whole: str) -> None:
-    """UserError for an option that neither the command `name` has, nor the `whole` of which it is a
-    step.
+    """Raises UserError for an option that neither a command has nor the one it is a step of.
+
+    name: the command's; whole: that of the command of several steps, else the same.
     """
     own = options_of(name) | options_of(whole)
-    takers = {other: options_of(other) for other in COMMANDS}
     fixed = {choice.partition("=")[0]: choice for choice in COMMANDS[whole].fixed}
     typed = [word for word in words if _sets_something(word)]
-    for word, parsed in zip(typed, _parsed([_quoted(word) for word in typed]), strict=True):
-        key = parsed.key_or_group
+    parsed = _parsed([_quoted(word) for word in typed])
+    for word, override in zip(typed, parsed, strict=True):
+        key = override.key_or_group
         if key in own or key.startswith(("hydra.", "hydra/")):
             continue
         if key in fixed:
             raise UserError(f"{shown(word)}: `make {whole}` is always {fixed[key]}; leave it out")
-        if others := [f"make {other}" for other, options in takers.items() if key in options]:
+        others = [f"make {other}" for other in COMMANDS if key in options_of(other)]
+        if others:
             raise UserError(
                 f"{shown(word)} is no option of `make {whole}`; it is one of: {', '.join(others)}"
             )
-        near = did_you_mean(key, sorted(own)) or did_you_mean(
-            key, sorted(set().union(*takers.values()))
-        )
+        known = set().union(*map(options_of, COMMANDS))
+        near = did_you_mean(key, sorted(own)) or did_you_mean(key, sorted(known))
         raise UserError(f"unknown option {shown(key)}; {near}see --help")

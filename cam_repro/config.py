@@ -1,5 +1,6 @@
-"""Every setting on one line: its type, its default, what it may be, what it means; checked without
-importing torch.
+"""Every setting in one place: its type, its default, what it may be and what it means.
+
+Settings are checked without importing torch.
 """
 
 import os
@@ -50,44 +51,37 @@ def choice_or_none(*choices: str) -> Any:
 
 
 def word(form: tuple[str, str], default: str | None = MISSING) -> Any:
-    """A word of a form: the regular expression of the whole value, and what a wrong one is told."""
+    """A word of a form: a regular expression of the whole value, and what a wrong value is told."""
     return field(default=default, metadata={"form": form})
 
 
 def file(or_name: str = "") -> Any:
-    """The path of a file that must be there before the work begins, or a name of this form; or
-    none.
-    """
+    """None, a name of this form, or the path of a file that must be there before work begins."""
     return field(default=None, metadata={"file": or_name})
 
 
 @dataclass
 class ModelConfig:
-    """A network: a backbone cut at its last wanted maps, and the head put on it (Zhou et al. 2016,
-    §3).
-    """
+    """A network: a backbone cut after its last wanted maps, with a head (Zhou et al. 2016, §3)."""
 
     name: str = word(NAME)
     backbone: str = MISSING  # a key of networks.trunks.BACKBONES
-    native: bool = (
-        False  # keep the backbone whole, with its own classifier: no surgery, no added convolution
-    )
+    # Keep the backbone whole, with its own classifier: no surgery, no added convolution.
+    native: bool = False
     units: int = number(1024, 1, 65536)  # of the added 3×3 convolution
     groups: int = number(1, 1, 65536)  # 1: the paper's text; 2: the authors' release
     pool: str = choice("average", "max")  # GAP | GMP
-    dropout: float = number(
-        0.0, 0.0, 0.99
-    )  # on the pooled vector; the release: 0.5 for VGG and AlexNet*
+    # On the pooled vector. The release has 0.5 for VGG and AlexNet*.
+    dropout: float = number(0.0, 0.0, 0.99)
     conv_init: str = choice("he", "gaussian")  # gaussian: standard deviation 0.01, as the release
-    conv_bias: float = number(
-        0.0, -100.0, 100.0
-    )  # initial bias of the added convolution; the release: 1 for GoogLeNet
+    # The initial bias of the added convolution. The release has 1 for GoogLeNet.
+    conv_bias: float = number(0.0, -100.0, 100.0)
     input_size: int = number(224, 1, 2048)  # pixels a side at evaluation
 
 
 @dataclass
 class GenerateConfig:
-    """The built-in data set: how many pictures, from which seed."""
+    """The built-in data set: how many images, from which seed."""
 
     seed: int = number(0, 0, 2**32 - 1)
     train: int = number(2000, 1, 10**6)
@@ -96,11 +90,9 @@ class GenerateConfig:
 
 @dataclass
 class DownloadConfig:
-    """Where `make data` gets a data set from: archives by address, with what they must be (sha256
-    or md5 in hex).
-    """
+    """Where `make data` gets a data set from: archives by address, with their checksums in hex."""
 
-    images: str = MISSING  # address of the archive of pictures, one folder a class
+    images: str = MISSING  # address of the archive of images, one folder a class
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
     boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
     boxes_checksum: str | None = None
@@ -119,9 +111,8 @@ class DataConfig:
     box_corners: str | None = choice_or_none(  # of XMLs and CSVs in boxes=; none: 0-inclusive
         "0-inclusive", "1-inclusive", "0-exclusive", "1-exclusive"
     )
-    split: str = choice(
-        "val", "train", "test", "all"
-    )  # what is evaluated; of layout=folder test and all too
+    # What is evaluated. ILSVRC has train and val alone.
+    split: str = choice("val", "train", "test", "all")
     generate: GenerateConfig | None = None  # made on first use
     download: DownloadConfig | None = None  # for `make data`
     workers: int | None = number(None, 0, 256)  # decoding processes; none: one per core, at most 24
@@ -129,37 +120,32 @@ class DataConfig:
 
 @dataclass
 class RecipeConfig:
-    """How a network is trained; every schedule is a fraction of `epochs`, so that one number
-    rescales it.
+    """How a network is trained.
+
+    Every schedule is in fractions of `epochs`, so that one number rescales it.
     """
 
     name: str = word(NAME)
     epochs: int = number(8, 1, 100000)
     batch_size: int = number(64, 1, 65536)  # over all processes
-    min_steps: int | None = number(
-        None, 1, 65536
-    )  # of an epoch: of few images batch and rate are smaller
+    # Of an epoch: where there are few images, batches and learning rate become smaller for it.
+    min_steps: int | None = number(None, 1, 65536)
     sizes: list[int] = number([224], 1, 2048)  # pixels a side of a training crop
     size_starts: list[float] = number([0.0], 0.0, 1.0)  # fraction of training at which each begins
-    crop: str = choice(
-        "squash", "resized"
-    )  # warp to 256/224 of the size, crop anywhere | random area and aspect
-    crop_area: float = number(0.25, 0.01, 1.0)  # smallest share of the picture in a `resized` crop
+    # Warp to 256/224 of the size and crop anywhere | a crop of random area and aspect.
+    crop: str = choice("squash", "resized")
+    crop_area: float = number(0.25, 0.01, 1.0)  # smallest share of the image in a `resized` crop
     mirror: bool = True
     optimizer: str = choice("sgd", "adamw")  # sgd: momentum 0.9
     lr: float = number(1e-3, 1e-8, 100.0)
     bias_lr: float = number(2.0, 0.0, 100.0)  # factor on the learning rate of biases
     new_lr: float = number(1.0, 0.0, 100.0)  # factor on that of the added head and the classifier
-    weight_decay: float = number(
-        5e-4, 0.0, 10.0
-    )  # weights only, never biases or batch-norm parameters
+    # Of weights only, never of biases or of the parameters of batch norm.
+    weight_decay: float = number(5e-4, 0.0, 10.0)
     schedule: str = choice("step", "cosine")  # ×0.1 at each milestone | to zero
-    milestones: list[float] = number(
-        [0.25, 0.5, 0.75], 0.0, 1.0
-    )  # fractions of training; []: constant
-    warmup: float = number(
-        0.0, 0.0, 1.0
-    )  # fraction of training with a linearly rising learning rate
+    # Fractions of training; []: the learning rate stays as it is.
+    milestones: list[float] = number([0.25, 0.5, 0.75], 0.0, 1.0)
+    warmup: float = number(0.0, 0.0, 1.0)  # fraction of training in which the rate rises linearly
     label_smoothing: float = number(0.0, 0.0, 0.9)
     clip: float = number(0.0, 0.0, 1e6)  # largest gradient norm; 0: no clipping
     init: str = choice("pretrained", "he")  # keep what `weights` gives | scale every convolution
@@ -169,25 +155,24 @@ class RecipeConfig:
 
 @dataclass
 class ProtocolConfig:
-    """From a picture to a scored box (view, boxes, scoring)."""
+    """From an image to a scored box (view, boxes, scoring)."""
 
     name: str = word(NAME)
-    view: str = "squash"  # what the network sees of a picture: a key of the views
-    metric: str = choice(
-        "localization", "max_box_acc", "px_ap"
-    )  # the devkit's errors | MaxBoxAcc, which tries every threshold
+    view: str = "squash"  # what the network sees of an image: a key of the views
+    # The devkit's errors | MaxBoxAcc, which tries every threshold | PxAP, its like for masks.
+    metric: str = choice("localization", "max_box_acc", "px_ap")
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
-    guesses: str = choice(
-        "loose", "tight", "heuristics"
-    )  # which boxes of which classes (release only)
-    jpeg: bool = False  # release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were
-    thresholds_from: str | None = file()  # max_box_acc: a record of another split, whose best count
+    # Release: which boxes of which classes.
+    guesses: str = choice("loose", "tight", "heuristics")
+    # Release: the 8-bit map is a JPEG of quality 75 before it is boxed, as the authors' files were.
+    jpeg: bool = False
+    # max_box_acc: a record of another split, whose best thresholds are taken.
+    thresholds_from: str | None = file()
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
-    size: int | None = number(
-        None, 1, 2048
-    )  # pixels a side of what the network sees; none: the network's own
+    # Pixels a side of what the network sees; none: the network's own.
+    size: int | None = number(None, 1, 2048)
     interpolation: str | None = choice_or_none("bilinear", "bicubic")  # none: the weights' own
 
 
@@ -195,15 +180,12 @@ class ProtocolConfig:
 class ReportConfig:
     """What `make report` shows."""
 
-    images: str = (
-        "60"  # of the gallery: how many, drawn by seed=, or a file with a picture's name a line
-    )
-    networks: list[str] = field(
-        default_factory=list
-    )  # folders of results/<data>/; none: model=, else every one there
-    methods: list[str] = field(
-        default_factory=list
-    )  # none: method=, else every one with results of these networks
+    # Of the gallery: how many, drawn by seed=, or a file with the name of an image a line.
+    images: str = "60"
+    # Folders of results/<data>/; none: model=, else every folder there.
+    networks: list[str] = field(default_factory=list)
+    # None: method=, else every method with results of these networks.
+    methods: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -226,27 +208,18 @@ class SvmConfig:
     tolerance: float = number(1e-5, 1e-15, 1.0)  # of the solver; LIBLINEAR's 0.01 is too loose
 
 
-# The options of the commands, a class each, made of what several of them share. A command refuses
-# the options of others; Config, which Hydra composes and the work of every command is given, has
-# them all.
+# Each command has a class of options, made of the classes that several commands share. A command
+# refuses the options of others. Config has them all: Hydra composes it, and the work of every
+# command is given it.
 
-DATA = (
-    "name",
-    "root",
-    "layout",
-    "lists",
-    "boxes",
-    "box_corners",
-    "split",
-    "get",
-    "generate",
-)  # which data set
+# Which data set.
+DATA = ("name", "root", "layout", "lists", "boxes", "box_corners", "split", "get", "generate")
 VIEW = ("name", "view", "size", "interpolation")  # what the network sees of an image
 BOX = ("boxes", "threshold", "thresholds", "jpeg", "resize")  # how a map is boxed
 
 
 def part(group: type | None, *keys: str) -> Any:
-    """A group of settings, or none, of which a command reads these alone."""
+    """A group of settings, or none, of which a command reads these keys alone."""
     if group is None:
         return field(default=None, metadata={"only": keys})
     return field(default_factory=group, metadata={"only": keys})
@@ -258,9 +231,8 @@ class RunOptions:
 
     model: ModelConfig | None = None
     name: str | None = word(NAME, None)  # of this run and its results; none: the network's name
-    weights: str | None = file(
-        r"\w+"
-    )  # or a name: IMAGENET1K_V1; none: random, in evaluations what was trained
+    # A file, or a name: IMAGENET1K_V1; none: random, in evaluations what was trained.
+    weights: str | None = file(r"\w+")
     runs: str = word(FOLDER, "runs")
 
 
@@ -300,14 +272,13 @@ class BatchSizeOption:
 
 @dataclass
 class MethodOption:
-    method: str | None = None  # none: cam; with protocol=all every one that the network can serve
+    method: str | None = None  # none: cam; with protocol=all every method the network allows
 
 
 @dataclass
 class ShownClassOption:
-    shown_class: str | None = (
-        None  # whose map is drawn, by name, wnid or number, also class=; none: the best
-    )
+    # Whose map is drawn: a name, a wnid or a number; also typed as class=. None: the best class.
+    shown_class: str | None = None
 
 
 @dataclass
@@ -363,8 +334,14 @@ class TablesOptions(DataOptions, ResultsOption):
 
 @dataclass
 class ReportOptions(
-    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption, MethodOption
-):  # fmt: skip
+    RunOptions,
+    SplitOptions,
+    DeviceOptions,
+    ResultsOption,
+    SeedOption,
+    BatchSizeOption,
+    MethodOption,
+):
     report: ReportConfig = field(default_factory=ReportConfig)
 
 
@@ -388,10 +365,9 @@ class ScoreOptions(DataOptions, BlacklistOption):
     predictions: str | None = file()  # five guesses a line, or Kaggle's CSV
     maps: str | None = word(FOLDER, None)  # .npy maps of each image's true class, in their place
     kaggle: str | None = word(FILE, None)  # where the same guesses are written as such a CSV
-    predictions_labels: str = choice(
-        "mapping", "imagenet", "devkit"
-    )  # what their numbers count: predictions.py
-    devkit: str | None = file()  # its classes, `ILSVRC2012_ID wnid …` a line
+    # What the numbers of the predictions count: evaluation/predictions.py.
+    predictions_labels: str = choice("mapping", "imagenet", "devkit")
+    devkit: str | None = file()  # the devkit's classes, `ILSVRC2012_ID wnid …` a line
     cache: str = word(FOLDER, "cache")
 
 
@@ -404,9 +380,9 @@ class CompareOptions:
 @dataclass
 class CamOptions(RunOptions, DataOptions, DeviceOptions, MethodOption, ShownClassOption):
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
-    image: str | None = None  # a picture, a folder of them or a pattern
+    image: str | None = None  # an image, a folder of images or a pattern
     top: int = number(1, 1, 5)  # classes whose maps are drawn side by side
-    out: str = word(FOLDER, "runs/cam")  # where they are drawn
+    out: str = word(FOLDER, "runs/cam")  # where the drawings go
 
 
 @dataclass
@@ -430,9 +406,7 @@ class RehearseOptions(DeviceOptions, SeedOption, BatchSizeOption):
 
 @dataclass
 class ReproduceOptions(DeviceOptions, ResultsOption, SeedOption, BatchSizeOption):
-    """What leaves `make reproduce` the same sequence: a training, its evaluations, tables and
-    report.
-    """
+    """What may change in `make reproduce`: a training, its evaluations, tables and report."""
 
     model: ModelConfig | None = None
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
@@ -446,24 +420,29 @@ class ReproduceOptions(DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
 
 @dataclass
 class Config(
-    TrainOptions, LocalizationOptions, ReportOptions, FiguresOptions, CamOptions, ScoreOptions,
-    CompareOptions, SvmOptions,
-):  # fmt: skip
+    TrainOptions,
+    LocalizationOptions,
+    ReportOptions,
+    FiguresOptions,
+    CamOptions,
+    ScoreOptions,
+    CompareOptions,
+    SvmOptions,
+):
     """Every option there is, with every key of its group."""
 
     data: DataConfig = field(default_factory=DataConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    typed: list[str] = field(
-        default_factory=list
-    )  # no option: the keys that stood on the command line
+    # Not an option: the keys that the command line set.
+    typed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Command:
-    """The options of make's target of this name, which runs the script of that name.
+    """The options of a target of make, which runs the script of the same name.
 
-    fixed: the choices that it always makes, which are therefore none of its options.
+    fixed: the choices that it always makes, which are therefore not options of it.
     """
 
     options: type
@@ -493,9 +472,7 @@ COMMANDS = {
 
 
 def options_of(name: str) -> set[str]:
-    """The dotted keys that may stand on a command's line; of a group that is chosen by name, its
-    own key too.
-    """
+    """The dotted keys that a command's line may set, among them those of whole groups."""
     command = COMMANDS[name]
     keys = set(keys_of(command.options))
     if "recipe" in keys:
@@ -517,8 +494,9 @@ def register_schema() -> None:
 
 
 def run_folder(config: Config, name: str | None = None) -> Path:
-    """Where a training is kept, of the name of a run: the configured one, or the network's."""
-    return Path(config.runs) / config.data.name / (name or config.name or config.model.name)
+    """Where a training is kept: under the name of a run, else the configured or network's name."""
+    name = name or config.name or config.model.name
+    return Path(config.runs) / config.data.name / name
 
 
 def names_in(group: str) -> list[str]:
@@ -533,22 +511,21 @@ def model_config(name: str, **changes: Any) -> ModelConfig:
 
 
 def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
-    """The network that settings from a file describe, the later ones over the earlier. Raises
-    UserError.
+    """The network that settings from files describe; later settings count before earlier ones.
+
+    Raises UserError.
     """
     return _typed(ModelConfig, "model.", *settings)
 
 
 def check_typed_model(config: Config, trained: ModelConfig, source: str) -> None:
-    """UserError for a setting of the network that was typed and is not that of the trained one,
-    whose own count.
-    """
+    """Raises UserError for a typed setting of the network that is not that of the trained one."""
     for key in config.typed:
         if not key.startswith("model."):
             continue
-        asked, own = (
-            getattr(model, key.removeprefix("model.")) for model in (config.model, trained)
-        )
+        setting = key.removeprefix("model.")
+        asked = getattr(config.model, setting)
+        own = getattr(trained, setting)
         if asked != own:
             advice = f"type protocol.size={asked}" if key == "model.input_size" else "leave it out"
             raise UserError(
@@ -559,16 +536,16 @@ def check_typed_model(config: Config, trained: ModelConfig, source: str) -> None
 @cache
 def written_protocols() -> dict[str, ProtocolConfig]:
     """Every protocol of configs/protocol but `all`, by name."""
-    files = {
-        name: OmegaConf.load(CONFIGS / f"protocol/{name}.yaml")
-        for name in names_in("protocol")
-        if name != "all"
-    }
-    return {name: _typed(ProtocolConfig, "protocol.", written) for name, written in files.items()}
+    protocols = {}
+    for name in names_in("protocol"):
+        if name != "all":
+            written = OmegaConf.load(CONFIGS / f"protocol/{name}.yaml")
+            protocols[name] = _typed(ProtocolConfig, "protocol.", written)
+    return protocols
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
-    """The protocol itself, or for `all` every other one, with its `size` and `interpolation`."""
+    """The protocol, or for `all` every other one with the `size` and `interpolation` of `all`."""
     if protocol.name != "all":
         return [protocol]
     shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
@@ -576,8 +553,9 @@ def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
 
 
 def validated(raw: DictConfig) -> Config:
-    """The typed configuration. Raises UserError of one line: the option, what was found, what is
-    allowed.
+    """The typed configuration.
+
+    Raises UserError of one line: the option, what was found, what is allowed.
     """
     config: Config = _typed(Config, "", raw)
     _check_recipe(config.recipe)
@@ -586,13 +564,15 @@ def validated(raw: DictConfig) -> Config:
 
 
 def _typed(schema: type, prefix: str, *settings: Mapping[str, Any] | DictConfig) -> Any:
-    """Settings over the schema's defaults, each of its type and in its range; `prefix` stands
-    before their names.
+    """Settings over the schema's defaults, each of its type and in its range.
+
+    prefix: what stands before their names in messages.
     """
     try:
-        plain = [
-            OmegaConf.to_container(OmegaConf.create(one), throw_on_missing=True) for one in settings
-        ]
+        plain = []
+        for given in settings:
+            made = OmegaConf.create(given)
+            plain.append(OmegaConf.to_container(made, throw_on_missing=True))
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *plain))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(explained(error, prefix)) from None
@@ -601,28 +581,30 @@ def _typed(schema: type, prefix: str, *settings: Mapping[str, Any] | DictConfig)
 
 
 def explained(error: Exception, prefix: str = "") -> str:
-    """What Hydra or OmegaConf refused, in one line; `prefix` stands before the name of the option."""
+    """What Hydra or OmegaConf refused, in one line; `prefix` stands before the option's name."""
     if isinstance(error, OverrideParseException):
-        return f"{shown(error.override)} is not key=value, or its value needs quotes of its own: 'key=\"value\"'"
+        return (
+            f"{shown(error.override)} is not key=value, or its value needs quotes of its own: "
+            "'key=\"value\"'"
+        )
     cause = error.__cause__ or error
     if not isinstance(cause, OmegaConfBaseException):
         return " ".join(str(error).split())
     option = f"{prefix}{cause.full_key or ''}"
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return (
-            f"unknown option {shown(option)}; {did_you_mean(option, [*keys_of(Config)])}see --help"
-        )
+        near = did_you_mean(option, [*keys_of(Config)])
+        return f"unknown option {shown(option)}; {near}see --help"
     typed = option if cause is error else str(error).removeprefix("Error merging override ")
     return f"{typed}: {str(cause).splitlines()[0]}"
 
 
 def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of a dataclass of dataclasses with its type, those of its optional parts
-    included.
+    """Every dotted key of a dataclass of dataclasses → its type; of a `part` only what it names.
 
-    Of a `part` those keys alone that it names.
+    The keys of optional groups are among them.
     """
-    keys, types = {}, get_type_hints(schema)
+    keys = {}
+    types = get_type_hints(schema)
     for setting in fields(schema):
         kind = types[setting.name]
         keys[prefix + setting.name] = kind
@@ -636,17 +618,14 @@ def keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_values(settings: Any, prefix: str) -> None:
-    """UserError for a value that its own line does not allow; none is right wherever its type
-    allows it.
+    """Raises UserError for a value that its declaration does not allow.
 
-    A path's ~ is written out, which no shell does in data.root=~/pets.
+    None is right wherever its type allows it. A path's ~ is written out, which no shell does in
+    data.root=~/pets.
     """
     for setting in fields(settings):
-        option, value, allowed = (
-            prefix + setting.name,
-            getattr(settings, setting.name),
-            setting.metadata,
-        )
+        option = prefix + setting.name
+        value = getattr(settings, setting.name)
         if is_dataclass(value):
             _check_values(value, f"{option}.")
         if value is None:
@@ -654,35 +633,50 @@ def _check_values(settings: Any, prefix: str) -> None:
         if isinstance(value, str) and value.startswith("~"):
             value = str(Path(value).expanduser())
             setattr(settings, setting.name, value)
-        is_file = "file" in allowed and os.path.isfile(value)  # noqa: PTH113  no path is too odd for it
-        if "file" in allowed and not is_file and not re.fullmatch(allowed["file"], value):
+        _check_value(option, value, setting.metadata)
+
+
+def _check_value(option: str, value: Any, allowed: Mapping[str, Any]) -> None:
+    """allowed: the metadata of a setting, as the functions at the top of this file write it."""
+    if "file" in allowed:
+        # os.path takes any text, where Path refuses some.
+        is_file = os.path.isfile(value)  # noqa: PTH113
+        if not is_file and not re.fullmatch(allowed["file"], value):
             raise UserError(
                 f"{option}={shown(value)} is not a file; give the path of one that is there"
             )
-        if "choices" in allowed:
-            check_choice(option, value, allowed["choices"])
-        if "form" in allowed and not re.fullmatch(allowed["form"][0], value):
-            raise UserError(f"{option}={shown(value)} is not allowed; {allowed['form'][1]}")
-        if "range" in allowed:
-            low, high = allowed["range"]
-            numbers = value if isinstance(value, list) else [value]
-            if not all(
-                isinstance(one, int | float) and low <= one <= high for one in numbers
-            ):  # nor is NaN
+    if "choices" in allowed:
+        check_choice(option, value, allowed["choices"])
+    if "form" in allowed:
+        form, advice = allowed["form"]
+        if not re.fullmatch(form, value):
+            raise UserError(f"{option}={shown(value)} is not allowed; {advice}")
+    if "range" in allowed:
+        low, high = allowed["range"]
+        for one in value if isinstance(value, list) else [value]:
+            # Written so that NaN is out of range too.
+            if not isinstance(one, int | float) or not low <= one <= high:
                 raise UserError(
                     f"{option}={shown(value)} is out of range; it must lie between {low} and {high}"
                 )
 
 
 def _check_recipe(recipe: RecipeConfig) -> None:
-    sizes, starts, milestones = recipe.sizes, recipe.size_starts, recipe.milestones
-    if len(sizes) != len(starts) or starts[:1] != [0] or [*starts, 1] != sorted({*starts, 1}):
-        found = f"recipe.sizes={shown(sizes)} recipe.size_starts={shown(starts)}"
+    sizes = recipe.sizes
+    starts = recipe.size_starts
+    if len(sizes) != len(starts) or starts[:1] != [0] or not _rises([*starts, 1]):
         raise UserError(
-            f"{found}: one start for each size is needed, the first 0, each above the last and below 1"
+            f"recipe.sizes={shown(sizes)} recipe.size_starts={shown(starts)}: one start for each "
+            "size is needed, the first 0, each above the last and below 1"
         )
-    if [0, *milestones, 1] != sorted({0, *milestones, 1}):
+    milestones = recipe.milestones
+    if not _rises([0, *milestones, 1]):
         raise UserError(f"recipe.milestones={shown(milestones)} must rise and lie between 0 and 1")
+
+
+def _rises(numbers: list[float]) -> bool:
+    """Whether each number is above the one before it."""
+    return numbers == sorted(set(numbers))
 
 
 def _check_protocol(protocol: ProtocolConfig) -> None:
@@ -690,19 +684,15 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
     shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
     unset = ProtocolConfig(name=protocol.name, **shown_by)
     if protocol.name == "all":
-        if changed := [
-            key for key, value in asdict(protocol).items() if value != getattr(unset, key)
-        ]:
-            raise UserError(
-                f"protocol=all runs each one as written; leave protocol.{changed[0]}= out, or name one"
-            )
+        for key, value in asdict(protocol).items():
+            if value != getattr(unset, key):
+                raise UserError(
+                    f"protocol=all runs each protocol as written; leave protocol.{key}= out, "
+                    "or name one"
+                )
         return
-    for key, rule in (
-        ("threshold", "paper"),
-        ("thresholds", "release"),
-        ("guesses", "release"),
-        ("jpeg", "release"),
-    ):
+    rules = {"threshold": "paper", "thresholds": "release", "guesses": "release", "jpeg": "release"}
+    for key, rule in rules.items():
         value = getattr(protocol, key)
         if protocol.metric != "localization":
             if value != getattr(unset, key):
@@ -716,7 +706,7 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
         if boxes == rule and value is None:
             raise UserError(f"protocol.boxes={boxes} needs protocol.{key}=")
     levels = protocol.thresholds
-    if levels is not None and (not levels or levels != sorted(set(levels))):
+    if levels is not None and not (levels and _rises(levels)):
         raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
     if protocol.thresholds_from is not None and protocol.metric != "max_box_acc":
         raise UserError(

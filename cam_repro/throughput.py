@@ -26,7 +26,8 @@ from cam_repro.config import Config, RecipeConfig, model_config, run_folder, wri
 from cam_repro.cores import available_cores, in_threads
 from cam_repro.data import Split, load_split
 from cam_repro.data.check import ILSVRC_IMAGES
-from cam_repro.data.ilsvrc import ANNOTATIONS, MAPPING
+from cam_repro.data.ilsvrc import ANNOTATIONS
+from cam_repro.data.ilsvrc_lists import MAPPING
 from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
 from cam_repro.distributed import World, join_world

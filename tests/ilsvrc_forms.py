@@ -4,43 +4,47 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from scipy.io import savemat
 
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, MAPPING, SOLUTION, imagenet_classes
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES, SOLUTION
+from cam_repro.data.ilsvrc_lists import MAPPING, imagenet_classes
 
 
 def images_of(tree: Path, split: str) -> list[tuple[str, str, bytes]]:
     """Each image of Kaggle's tree: its path in the split, its wnid, its bytes."""
     found = []
-    for path in sorted((tree / IMAGES / split).rglob("*.JPEG")):
+    folder = tree / IMAGES / split
+    for path in sorted(folder.rglob("*.JPEG")):
         if split == "train":
             wnid = path.parent.name
         else:
             wnid = read_annotation(tree / ANNOTATIONS / f"{path.stem}.xml").class_name
-        found.append((str(path.relative_to(tree / IMAGES / split)), wnid, path.read_bytes()))
+        found.append((str(path.relative_to(folder)), wnid, path.read_bytes()))
     return found
 
 
 def torchvision(tree: Path, root: Path, flat_val: bool = False) -> Path:
-    """train/<wnid>/ and val/<wnid>/, as the well-known script sorts them; or val as it was unpacked."""
+    """train/<wnid>/ and val/<wnid>/, as the well-known script sorts them; or val as unpacked."""
     for split in ("train", "val"):
         for name, wnid, content in images_of(tree, split):
             folder = "" if flat_val and split == "val" else wnid
             write(root / split / folder / Path(name).name, content)
     write(root / "val/._hidden.JPEG", b"what macOS leaves")
-    write(root / "val/n01440764/._hidden.JPEG", b"what macOS leaves") if not flat_val else None
+    if not flat_val:
+        write(root / "val/n01440764/._hidden.JPEG", b"what macOS leaves")
     return _with_boxes(tree, root)
 
 
 def image_net_org(tree: Path, root: Path) -> Path:
     """ILSVRC2012_img_val.tar, the tar of tars of train, the devkit, and the archive of boxes."""
     root.mkdir(parents=True)
-    add_all(root / "ILSVRC2012_img_val.tar", ((n, c) for n, _, c in images_of(tree, "val")))
+    val = [(name, content) for name, _, content in images_of(tree, "val")]
+    add_all(root / "ILSVRC2012_img_val.tar", val)
     by_class: dict[str, list[tuple[str, bytes]]] = {}
     for name, wnid, content in images_of(tree, "train"):
         by_class.setdefault(wnid, []).append((Path(name).name, content))
@@ -61,13 +65,14 @@ def parquet(tree: Path, root: Path) -> Path:
 
     numbers = {wnid: number for number, wnid in enumerate(imagenet_classes()[0])}
     for split, shard in (("train", "train"), ("val", "validation")):
-        images, labels = [], []
+        images = []
+        labels = []
         for name, wnid, content in images_of(tree, split):
             stem = Path(name).stem
             images.append({"bytes": content, "path": f"{stem}_{wnid}.JPEG"})
             labels.append(numbers[wnid])
-        halves = (slice(None, len(labels) // 2), slice(len(labels) // 2, None))
-        for half, rows in enumerate(halves):
+        middle = len(labels) // 2
+        for half, rows in enumerate((slice(None, middle), slice(middle, None))):
             table = pa.table({"image": images[rows], "label": labels[rows]})
             path = root / f"data/{shard}-0000{half}-of-00002.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,9 +88,10 @@ def webdataset(tree: Path, root: Path) -> Path:
             files = []
             for name, wnid, content in images_of(tree, split)[half::2]:
                 key = Path(name).stem
+                number = numbers[wnid]
                 files.append((f"{key}.jpg", content))
-                files.append((f"{key}.cls", str(numbers[wnid]).encode()))
-                files.append((f"{key}.json", json.dumps({"label": numbers[wnid]}).encode()))
+                files.append((f"{key}.cls", str(number).encode()))
+                files.append((f"{key}.json", json.dumps({"label": number}).encode()))
             root.mkdir(parents=True, exist_ok=True)
             add_all(root / f"imagenet1k-{shard}-{half:04d}.tar", files)
     return _with_boxes(tree, root)
@@ -101,7 +107,7 @@ FORMS = {
 
 
 def write_devkit(tree: Path, path: Path) -> None:
-    """meta.mat with the devkit's own numbers, and the list of val, of which the tree has a few."""
+    """meta.mat with the devkit's own numbers, and the list of val, of which the tree has some."""
     wnids = imagenet_classes()[0]
     kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("num_children", "f8")]
     rows = [(len(wnids) - place, wnid, "words", 0) for place, wnid in enumerate(wnids)]
@@ -109,22 +115,22 @@ def write_devkit(tree: Path, path: Path) -> None:
     savemat(meta, {"synsets": np.array(rows, kinds)[:, None]})
     truth = [1] * 50_000
     for name, wnid, _ in images_of(tree, "val"):
-        truth[int(Path(name).stem[-8:]) - 1] = len(wnids) - wnids.index(wnid)
+        number = int(Path(name).stem[-8:])
+        truth[number - 1] = len(wnids) - wnids.index(wnid)
     text = "".join(f"{number}\n" for number in truth).encode()
     inside = "ILSVRC2012_devkit_t12/data"
-    add_all(
-        path,
-        [
-            (f"{inside}/meta.mat", meta.getvalue()),
-            (f"{inside}/ILSVRC2012_validation_ground_truth.txt", text),
-        ],
-        mode="w:gz",
-    )
+    files = [
+        (f"{inside}/meta.mat", meta.getvalue()),
+        (f"{inside}/ILSVRC2012_validation_ground_truth.txt", text),
+    ]
+    add_all(path, files, mode="w:gz")
 
 
 def write_box_archive(tree: Path, path: Path) -> None:
-    xmls = sorted((tree / ANNOTATIONS).glob("*.xml"))
-    add_all(path, ((f"bbox/val/{xml.name}", xml.read_bytes()) for xml in xmls), mode="w:gz")
+    files = []
+    for xml in sorted((tree / ANNOTATIONS).glob("*.xml")):
+        files.append((f"bbox/val/{xml.name}", xml.read_bytes()))
+    add_all(path, files, mode="w:gz")
 
 
 def _with_boxes(tree: Path, root: Path) -> Path:
@@ -132,7 +138,7 @@ def _with_boxes(tree: Path, root: Path) -> Path:
     return root
 
 
-def add_all(tar: Path, files: Iterator[tuple[str, bytes]], mode: str = "w") -> None:
+def add_all(tar: Path, files: Iterable[tuple[str, bytes]], mode: str = "w") -> None:
     with tarfile.open(tar, mode) as archive:
         for name, content in files:
             member = tarfile.TarInfo(name)

@@ -8,7 +8,8 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import open_split
 from cam_repro.data.check import check
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import IMAGE_SETS
 from cam_repro.data.split import Split
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
@@ -16,14 +17,10 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bnd
 
 
 def write_small_tree(root: Path) -> Path:
-    """Two classes, two train and three val images of 40×30; XMLs with one, three, no boxes."""
-    for file in (
-        "train/n1/n1_7.JPEG",
-        "train/n2/n2_3.JPEG",
-        "val/a.JPEG",
-        "val/b.JPEG",
-        "val/c.JPEG",
-    ):
+    """Two train and three val images of 40×30 in two classes; XMLs with 1, 3 and no boxes."""
+    train = ["train/n1/n1_7.JPEG", "train/n2/n2_3.JPEG"]
+    val = ["val/a.JPEG", "val/b.JPEG", "val/c.JPEG"]
+    for file in train + val:
         path = root / IMAGES / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30)).save(path, "JPEG")
@@ -40,10 +37,8 @@ def write_xml(
 ) -> Path:
     path = root / ANNOTATIONS / f"{name}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = "".join(
-        f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects
-    )
-    path.write_text(f"<annotation>{size}{found}</annotation>")
+    lines = [f"<object><name>{wnid}</name>{BOX.format(*box)}</object>" for wnid, box in objects]
+    path.write_text(f"<annotation>{size}{''.join(lines)}</annotation>")
     return path
 
 
@@ -59,9 +54,11 @@ def opened(root: Path, split: str = "val") -> Split:
 
 def checked(root: Path, name: str = "tree") -> tuple[str | None, str]:
     """The one-line error of the check, none where the data is clean, and its report."""
-    runs, error = root.parent / "runs", None
+    runs = root.parent / "runs"
+    error = None
+    data = DataConfig(name=name, root=str(root))
     try:
-        check(Config(data=DataConfig(name=name, root=str(root)), runs=str(runs)))
+        check(Config(data=data, runs=str(runs)))
     except UserError as raised:
         error = str(raised)
         assert "\n" not in error

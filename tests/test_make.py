@@ -21,7 +21,7 @@ ODD = "it's (1), a=$b é.jpg"
 
 @pytest.fixture
 def make(tmp_path: Path):
-    """make(target, …), with a .venv that is ready, of this Python or of a `program` in its place."""
+    """make(target, …) with a .venv that is ready; its Python is this one, or the `program`."""
 
     def run(*words: str, program: str = f'exec {sys.executable} "$@"', **environment: str):
         python = tmp_path / "venv/bin/python"
@@ -29,12 +29,8 @@ def make(tmp_path: Path):
         python.write_text(f"#!/bin/sh\n{program}\n")
         python.chmod(0o755)
         (tmp_path / "venv/.ready").touch()
-        outer = {
-            "MAKEFLAGS",
-            "MAKEOVERRIDES",
-            "MAKELEVEL",
-            "MFLAGS",
-        }  # the tests themselves may be run by make
+        # The tests themselves may be run by make.
+        outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"}
         settings = {name: value for name, value in os.environ.items() if name not in outer}
         settings |= {"OMP_NUM_THREADS": "1", "ILSVRC_ROOT": "", **environment}
         command = ["make", f"VENV={tmp_path / 'venv'}", *words]
@@ -62,9 +58,8 @@ def test_options_on_makes_command_line_reach_the_script_and_the_shells_variables
         "image": "none.jpg",
         "DATA": "data=x",
     }
-    out = succeeds(
-        make("figures", *words, "args=seed=1 --multirun", program='printf "%s\\n" "$@"', **shell)
-    )
+    program = 'printf "%s\\n" "$@"'
+    out = succeeds(make("figures", *words, "args=seed=1 --multirun", program=program, **shell))
     said, script, *given = out.splitlines()
     assert said.startswith("data=shapes, built in, because") and script == "scripts/figures.py"
     assert sorted(given) == sorted({"data=shapes", "seed=1", "--multirun", *words})
@@ -110,29 +105,26 @@ def test_windows_is_told_of_wsl_before_anything_else(make) -> None:
 def test_make_cam_turns_and_shrinks_a_photograph_of_any_name(
     make, tiny_shapes: Path, tmp_path: Path
 ) -> None:
-    """A phone's picture, larger than is looked at, stored on its side: its upper part is white as
-    people see it.
-    """
+    """A large photograph from a phone is stored on its side; its upper part is white as seen."""
     stored = np.zeros((1500, 3000, 3), np.uint8)
     stored[:, :1000] = 255  # on the left as stored, at the top once turned by its tag
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(stored).save(tmp_path / ODD, exif=exif)
     tiny = (f"data.root={tiny_shapes}", "data.generate.train=60", "data.generate.val=20")
-    picture = (
+    options = (
         f"image={tmp_path / ODD}",
         "class=tabby cat",
         f"out={tmp_path / 'my maps'}",
         f"runs={tmp_path / 'r'}",
     )
-    out = succeeds(make("cam", *picture, *tiny))
+    out = succeeds(make("cam", *options, *tiny))
     name = f"{Path(ODD).stem}.tabby.efficientnet_lite0.cam.paper.png"
     drawn = Image.open(tmp_path / "my maps" / name).convert("L")
     assert drawn.height > 1.5 * drawn.width and max(drawn.size) < 2200
-    above, below = (np.asarray(drawn)[place].mean() for place in (slice(60, 200), slice(-200, -60)))
-    assert above > below + 40
-    boxes = np.array(
-        [line.split("  box ")[1].split() for line in out.splitlines() if "  box " in line], int
-    )
+    pixels = np.asarray(drawn)
+    assert pixels[60:200].mean() > pixels[-200:-60].mean() + 40
+    lines = [line for line in out.splitlines() if "  box " in line]
+    boxes = np.array([line.split("  box ")[1].split() for line in lines], int)
     assert len(boxes) >= 5 and boxes[:, 2].max() <= 1499 and 2048 < boxes[:, 3].max() <= 2999
     assert "tabby" in out

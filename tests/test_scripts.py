@@ -42,29 +42,20 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
     folder = tmp_path / "results/shapes/alexnet_gap"
     files = {f"localization-cam-paper.{kind}" for kind in ("json", "npz", "png")}
     files |= {"classification.json", "classification.npz", "predictions.txt"}
-    assert {path.name for path in folder.iterdir()} == {
-        *files,
-        "classification.json",
-        "classification.npz",
-        "predictions.txt",
-    }
+    assert {path.name for path in folder.iterdir()} == files
     classification = json.loads((folder / "classification.json").read_text())
     localization = json.loads((folder / "localization-cam-paper.json").read_text())
     assert classification["images"] == 20 and classification["input_size"] == 64
     metrics = localization["metrics"]
-    assert (
-        metrics.keys() >= METRICS["localization"].keys()
-        and metrics["loc_top1_error"] >= metrics["cls_top1_error"]
-    )
+    assert metrics.keys() >= METRICS["localization"].keys()
+    assert metrics["loc_top1_error"] >= metrics["cls_top1_error"]
     assert classification["metrics"]["cls_top1_error"] == metrics["cls_top1_error"]
     assert localization["provenance"]["training"]["name"] == "scratch"
     assert len((folder / "predictions.txt").read_text().splitlines()) == 20
 
     refused = says(script("eval_localization", "model=alexnet_gap", "model.pool=max"))
-    assert (
-        "model.pool=max: " in refused
-        and "was trained with model.pool=average; leave it out" in refused
-    )
+    assert "model.pool=max: " in refused
+    assert "was trained with model.pool=average; leave it out" in refused
 
     table = succeeds(script("tables"))
     assert "Table 1: classification error" in table and "Table 2: localization error" in table
@@ -72,56 +63,45 @@ def test_train_evaluate_and_tabulate(script: Script, tiny_shapes: Path, tmp_path
 
     last_line = succeeds(script("report", "report.images=2")).splitlines()[-1]
     assert last_line.endswith(f"MB: {tmp_path / 'results/shapes/report.html'}")
-    picture = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
-    out = succeeds(
-        script("cam", "model=alexnet_gap", f"image={picture}", f"out={tmp_path / 'out'}")
-    )
+    image = shutil.copy(next(tiny_shapes.glob("**/val/*.JPEG")), tmp_path)
+    out = succeeds(script("cam", "model=alexnet_gap", f"image={image}", f"out={tmp_path / 'out'}"))
     (drawn,) = (tmp_path / "out").iterdir()
     assert out.count("box") == 5 and out.splitlines()[-1] == str(drawn)
-    assert drawn.name.startswith(Path(picture).stem)
+    assert drawn.name.startswith(Path(image).stem)
     assert drawn.name.endswith(".alexnet_gap.cam.paper.png")
 
 
 def test_a_sweeps_trainings_are_kept_apart_evaluated_and_compared(
     script: Script, tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = succeeds(
-        script(
-            "train", "model=squeezenet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"
-        )
-    )
+    options = ["model=squeezenet_gap", "recipe.epochs=1", "recipe.lr=1e-3,1e-4", "--multirun"]
+    out = succeeds(script("train", *options))
     assert out.count("trained 1 epochs") == 2
     names = [f"squeezenet_gap-recipe.lr_{rate}" for rate in ("0.0001", "0.001")]
     assert sorted(path.name for path in (tmp_path / "runs/shapes").iterdir()) == names
     config = partial(tiny_config, tmp_path, tiny_shapes)
     records = evaluated(config())
-    assert [(record["model"], record["name"]) for record in records] == [
-        ("squeezenet_gap", name) for name in names
-    ]
-    assert (
-        evaluated(config(f"name={names[0]}", "force=true"))[0]["metrics"] == records[0]["metrics"]
-    )
+    assert [record["model"] for record in records] == ["squeezenet_gap", "squeezenet_gap"]
+    assert [record["name"] for record in records] == names
+    again = evaluated(config(f"name={names[0]}", "force=true"))[0]
+    assert again["metrics"] == records[0]["metrics"]
     table1, *_ = write_tables(tmp_path / "results", "shapes")
     assert all(f"squeezenet_gap ({name})" in table1.read_text() for name in names)
 
     a, b = (tmp_path / f"results/shapes/{name}/localization-cam-paper.json" for name in names)
     for metric, (difference, low, high) in compare(config(f"a={a}", f"b={b}")).items():
-        assert difference == pytest.approx(
-            records[1]["metrics"][metric] - records[0]["metrics"][metric], abs=1e-3
-        )
+        expected = records[1]["metrics"][metric] - records[0]["metrics"][metric]
+        assert difference == pytest.approx(expected, abs=1e-3)
         assert low <= difference <= high
     assert "the same images for both: data=shapes" in capsys.readouterr().out
-    a.write_text(
-        json.dumps(records[0] | {"provenance": records[0]["provenance"] | {"data": "0ther"}})
-    )
-    with pytest.raises(
-        UserError, match=r"a= and b= are of other images: data=shapes \(0ther\), 20"
-    ):
+    records[0]["provenance"]["data"] = "0ther"
+    a.write_text(json.dumps(records[0]))
+    message = r"a= and b= are of other images: data=shapes \(0ther\), 20"
+    with pytest.raises(UserError, match=message):
         compare(config(f"a={a}", f"b={b}"))
     a.with_suffix(".npz").unlink()
-    assert "localization-cam-paper.npz is not there, beside" in says(
-        script("compare", f"a={a}", f"b={b}")
-    )
+    refused = says(script("compare", f"a={a}", f"b={b}"))
+    assert "localization-cam-paper.npz is not there, beside" in refused
 
 
 def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(
@@ -137,9 +117,8 @@ def test_a_reader_that_leaves_and_a_closed_stderr_cost_no_training(
     )
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     run = tmp_path / "runs/shapes/squeezenet_gap"
-    assert (run / "checkpoint.pt").is_file() and len(
-        (run / "metrics.jsonl").read_text().splitlines()
-    ) == 2
+    assert (run / "checkpoint.pt").is_file()
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -173,37 +152,23 @@ print(cam_repro.__file__, len(paper_box(heat[0, 0].numpy())), git_state())
 
 
 def test_what_pip_installs_works_without_a_checkout(tmp_path: Path) -> None:
-    """The package is read from nothing but its wheel, unpacked, in a folder that is a git
-    repository of its own.
-    """
+    """The unpacked wheel is all there is, in a folder that is a git repository of its own."""
     for name in ("cam_repro", "configs"):
         shutil.copytree(REPOSITORY / name, tmp_path / "source" / name)
     for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path / "source")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-    ]
     installed = tmp_path / "elsewhere"
-    subprocess.run(
-        [*pip, "--target", str(installed), str(tmp_path / "source")], check=True, timeout=120
-    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    pip += ["--no-deps", "--no-index", "--no-build-isolation"]
+    pip += ["--target", str(installed), str(tmp_path / "source")]
+    subprocess.run(pip, check=True, timeout=120)
     subprocess.run(["git", "init", "--quiet", str(installed)], check=True)
     shutil.rmtree(tmp_path / "source")
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLE], capture_output=True, text=True, cwd=installed, timeout=60,
         env={**os.environ, "PYTHONPATH": str(installed)},
     )  # fmt: skip
-    assert succeeds(done).split(maxsplit=2) == [
-        str(installed / "cam_repro/__init__.py"),
-        "4",
-        "('unknown', True)\n",
-    ]
+    module = str(installed / "cam_repro/__init__.py")
+    assert succeeds(done).split(maxsplit=2) == [module, "4", "('unknown', True)\n"]
     files = [*REPOSITORY.glob("cam_repro/**/*.py"), *REPOSITORY.glob("cam_repro/reporting/page/*")]
     assert all((installed / path.relative_to(REPOSITORY)).is_file() for path in files)

@@ -16,7 +16,8 @@ from conftest import Settings, composed, under, write_checkpoint
 from PIL import Image
 
 from cam_repro.config import Config, model_config
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, IMAGES, MAPPING
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import IMAGE_SETS, MAPPING
 from cam_repro.data.split import save_arrays
 from cam_repro.evaluation.spec import open_evaluations
 from cam_repro.networks import build_network

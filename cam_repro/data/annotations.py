@@ -1,8 +1,8 @@
-"""What others say of images, class and boxes: one reader a format, all read as untrusted text.
+"""Annotations, which tell images' classes and boxes: one reader a format.
 
 A reader is one function and one line in `_format_of`. It gives the annotations of all images that
-it names. Names inside a file are compared with those of the images
-that are there and never made into a path.
+its file names. All files are read as untrusted text: names inside them are compared with those of
+the images on the disk and never made into a path.
 
 Boxes are x1, y1, x2, y2 in pixels, both corners inclusive and counted from 0, unless a format says
 otherwise; a coordinate with a fraction keeps it.
@@ -32,7 +32,7 @@ from cam_repro.files import read_text
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 LARGEST_COORDINATE = 10**6  # pixels; a JPEG's side has 65,535 at most
-CORNERS = {  # data.box_corners -> what is added to the first and to the last corner
+CORNERS = {  # data.box_corners -> what is added to both coordinates of the first and last corner
     "0-inclusive": (0, 0),
     "1-inclusive": (-1, -1),
     "0-exclusive": (0, -1),
@@ -46,8 +46,8 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 inclusive, in pixels o
 class Object(NamedTuple):
     """A box of an image.
 
-    name: of its class, none where the source has no classes; left_out: why the box is not one that
-    a prediction must find (difficult, crowd, group of), empty for all others.
+    name: of its class, none where the source has no classes; left_out: why no prediction has to
+    find the box (difficult, crowd, group of), empty for all other boxes.
     """
 
     box: Box
@@ -59,7 +59,7 @@ class Annotation(NamedTuple):
     """What one source says of an image.
 
     objects: its boxes; name: its class where the source says it without a box; size: width and
-    height, none where they are left out; relative: the boxes' edges are shares of the image's sides.
+    height, none where they are left out; relative: the edges are shares of the image's sides.
     """
 
     objects: list[Object] = []  # noqa: RUF012  never changed
@@ -69,7 +69,7 @@ class Annotation(NamedTuple):
 
     @property
     def class_name(self) -> str | None:
-        """Of the image: as it is said, or that of its first object."""
+        """The image's class: the one that is said, or that of its first object."""
         if self.name is not None or not self.objects:
             return self.name
         return self.objects[0].name
@@ -78,8 +78,8 @@ class Annotation(NamedTuple):
 class Source:
     """Annotations by the image's name without its suffix, read from `path` when first asked for.
 
-    read: of a format, path -> the annotations, or of XMLs in a folder the file of each; corners: a
-    key of CORNERS; pattern: of the files in a folder that are read.
+    read: the format's reader, path -> the annotations, or the file of each for XMLs in a folder;
+    corners: a key of CORNERS; pattern: of the files that are read in a folder.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Source:
 
     @cached_property
     def known(self) -> Known:
-        """Raises UserError for what is in none of the formats, or damaged."""
+        """Raises UserError for a damaged file, and for one without annotations."""
         found = self.read(self.path)
         if not found:
             raise UserError(f"{self.path} holds no annotation of any image")
@@ -104,15 +104,14 @@ class Source:
 
     @property
     def files(self) -> list[Path]:
-        """All that the annotations are read from."""
+        """The files that the annotations are read from."""
         if self.path.is_file():
             return [self.path]
-        return [
-            file for file in self.path.glob(self.pattern) if file.suffix in (".xml", ".txt", ".mat")
-        ]
+        inside = self.path.glob(self.pattern)
+        return [file for file in inside if file.suffix in (".xml", ".txt", ".mat")]
 
     def annotation(self, name: str) -> Annotation:
-        """Of an image in `known`. Raises UserError for a file that is no annotation."""
+        """The annotation of an image in `known`. Raises UserError for a file that is none."""
         found = self.known[name]
         if isinstance(found, Path):
             found = read_annotation(found)
@@ -135,7 +134,7 @@ class Source:
 def open_annotations(path: Path, corners: str | None = None) -> Source:
     """The annotations at `path`, whose format is found by looking.
 
-    corners: a key of CORNERS, for formats that do not say it themselves: XMLs and one's own CSV.
+    corners: a key of CORNERS, for formats that do not fix it themselves: XMLs and one's own CSV.
     Raises UserError for what is in none of the formats.
     """
     if not path.exists():
@@ -173,9 +172,9 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Known]]:
             return "OpenImages' CSV", read_openimages
         return "a CSV", read_csv
     raise UserError(
-        f"{path} is in no format of boxes that is known: a folder or .tgz of XMLs, COCO's .json, a .csv "
-        "(Kaggle's, OpenImages' or image,x1,y1,x2,y2,class), the WSOL benchmark's localization.txt, or a "
-        "folder of YOLO's .txt"
+        f"{path} is in no format of boxes that is known: a folder or .tgz of XMLs, COCO's .json, "
+        "a .csv (Kaggle's, OpenImages' or image,x1,y1,x2,y2,class), the WSOL benchmark's "
+        "localization.txt, or a folder of YOLO's .txt"
     )
 
 
@@ -187,7 +186,8 @@ def read_xml_folder(path: Path) -> Known:
     known = {}
     for file in sorted(path.rglob("*.xml")):
         if not file.name.startswith("."):
-            known[_bare(os.fspath(file.relative_to(path).with_suffix("")))] = file
+            name = file.relative_to(path).with_suffix("")
+            known[_bare(os.fspath(name))] = file
     return known
 
 
@@ -201,9 +201,8 @@ def read_xml_archive(path: Path) -> Known:
                 if not member.isfile() or name.startswith(".") or not name.endswith(".xml"):
                     continue
                 content = archive.extractfile(member).read()
-                known[_bare(member.name.removesuffix(".xml"))] = parse_annotation(
-                    content, path / name
-                )
+                image = _bare(member.name.removesuffix(".xml"))
+                known[image] = parse_annotation(content, path / name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is no whole archive of XMLs: {reason}; fetch it again") from None
@@ -211,7 +210,7 @@ def read_xml_archive(path: Path) -> Known:
 
 
 def read_annotation(path: Path) -> Annotation:
-    """Raises UserError for what is no annotation, or declares a document type."""
+    """An XML file. Raises UserError for what is no annotation, or declares a document type."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -228,15 +227,18 @@ def parse_annotation(content: bytes, path: Path) -> Annotation:
             raise ValueError(f"<{root.tag[:40]}> where <annotation> was expected")
         size = None
         if root.find("size") is not None:
-            size = int(root.findtext("size/width", "")), int(root.findtext("size/height", ""))
+            width = root.findtext("size/width", "")
+            height = root.findtext("size/height", "")
+            size = (int(width), int(height))
         if size == (0, 0):  # as some programs write where they do not know it
             size = None
         objects = []
         for one in root.iterfind("object"):
             corners = [one.findtext(f"bndbox/{edge}", "") for edge in EDGES]
-            is_difficult = one.findtext("difficult", "0").strip() == "1"
             name = one.findtext("name", "").strip()
-            objects.append(Object(parse_box(corners), name, "difficult" if is_difficult else ""))
+            is_difficult = one.findtext("difficult", "0").strip() == "1"
+            left_out = "difficult" if is_difficult else ""
+            objects.append(Object(parse_box(corners), name, left_out))
         return Annotation(objects, size=size)
     except DefusedXmlException:
         raise UserError(
@@ -252,7 +254,7 @@ def parse_annotation(content: bytes, path: Path) -> Annotation:
 def read_solution(path: Path) -> Known:
     """Kaggle's LOC_val_solution.csv: `ImageId,wnid x1 y1 x2 y2 wnid x1 …`.
 
-    It may name more images than the tree holds, as a subset's does. Raises UserError with the line.
+    It may name images that are not there, as beside a subset. A UserError names the line.
     """
     known: dict[str, Annotation] = {}
     rows = _rows(path)
@@ -268,7 +270,8 @@ def read_solution(path: Path) -> Known:
                 )
             objects = []
             for start in range(0, len(words), 5) if len(words) > 1 else ():
-                objects.append(Object(parse_box(words[start + 1 : start + 5]), words[start]))
+                name, *corners = words[start : start + 5]
+                objects.append(Object(parse_box(corners), name))
             known[image] = Annotation(objects, name=words[0])
     return known
 
@@ -279,16 +282,18 @@ CORNER_COLUMNS = (("x1", "y1", "x2", "y2"), EDGES, ("x0", "y0", "x1", "y1"))
 
 
 def read_csv(path: Path) -> Known:
-    """One's own table: a header with image, x1, y1, x2, y2 (or xmin …) and maybe class, a box a line."""
+    """One's own table of a box a line: image, x1, y1, x2, y2 (or xmin …) and maybe class."""
     rows = _rows(path)
     header = [word.strip().lower() for word in next(rows, [])]
     image_column = next((name for name in IMAGE_COLUMNS if name in header), None)
-    corner_columns = next((names for names in CORNER_COLUMNS if set(names) <= set(header)), None)
+    complete = [names for names in CORNER_COLUMNS if set(names) <= set(header)]
+    corner_columns = complete[0] if complete else None
     class_column = next((name for name in CLASS_COLUMNS if name in header), None)
     if image_column is None or corner_columns is None:
+        found = ",".join(header)[:80]
         raise UserError(
-            f"{path} begins with {','.join(header)[:80]}; expected a header image,x1,y1,x2,y2,class (class may "
-            "be left out)"
+            f"{path} begins with {found}; expected a header image,x1,y1,x2,y2,class "
+            "(class may be left out)"
         )
     known: dict[str, Annotation] = {}
     with _line_named(path, rows):
@@ -303,7 +308,7 @@ def read_csv(path: Path) -> Known:
 
 
 def read_openimages(path: Path) -> Known:
-    """OpenImages' boxes: edges as shares of the sides, LabelName, and IsGroupOf."""
+    """OpenImages' boxes, whose edges are shares of the sides, with LabelName and IsGroupOf."""
     names = _openimages_names(path.with_name("class-descriptions-boxable.csv"))
     known: dict[str, Annotation] = {}
     lines = read_text(path).splitlines()
@@ -312,17 +317,18 @@ def read_openimages(path: Path) -> Known:
         for row in rows:
             box = parse_box([row[edge] for edge in ("XMin", "YMin", "XMax", "YMax")])
             label = row["LabelName"]
+            name = names.get(label, label)
             left_out = "group of" if row.get("IsGroupOf") == "1" else ""
-            _add(
-                known, row["ImageID"], Object(box, names.get(label, label), left_out), relative=True
-            )
+            _add(known, row["ImageID"], Object(box, name, left_out), relative=True)
     return known
 
 
 def _openimages_names(path: Path) -> dict[str, str]:
+    """Of each label the class's name; empty where the file is not there."""
     if not path.is_file():
         return {}
-    return {row[0]: row[1] for row in csv.reader(read_text(path).splitlines()) if len(row) == 2}
+    rows = csv.reader(read_text(path).splitlines())
+    return dict(row for row in rows if len(row) == 2)
 
 
 def read_wsol(path: Path) -> Known:
@@ -358,15 +364,15 @@ def read_coco(path: Path) -> Known:
             x, y, width, height = parse_box(one["bbox"])
             left_out = "crowd" if one.get("iscrowd") else ""
             box = (x, y, x + width - 1, y + height - 1)
-            objects[one["image_id"]].append(Object(box, categories[one["category_id"]], left_out))
+            name = categories[one["category_id"]]
+            objects[one["image_id"]].append(Object(box, name, left_out))
         known = {}
         for number, image in images.items():
             size = None
             if image.get("width") and image.get("height"):
                 size = int(image["width"]), int(image["height"])
-            known[_bare(_without_suffix(image["file_name"]))] = Annotation(
-                objects[number], size=size
-            )
+            name = _bare(_without_suffix(image["file_name"]))
+            known[name] = Annotation(objects[number], size=size)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not COCO's JSON of boxes: {error}") from None
     except KeyError as error:
@@ -377,15 +383,16 @@ def read_coco(path: Path) -> Known:
 
 
 def read_yolo(path: Path) -> Known:
-    """YOLO's text files: `class x y width height` a line, centre and sides as shares of the image's.
+    """YOLO's text files: `class x y width height` a line, x and y of the centre, all as shares.
 
-    The classes are those of classes.txt, or of a .yaml with `names`, in the folder or one above it.
+    The classes are those of classes.txt, or of a .yaml with `names`, in the folder or in one of the
+    two above it.
     """
     names, names_file = _yolo_names(path)
     known: dict[str, Annotation] = {}
-    files = [file for file in sorted(path.rglob("*.txt")) if not file.name.startswith(".")]
-    files = [file for file in files if file != names_file]
-    for file in files:
+    for file in sorted(path.rglob("*.txt")):
+        if file.name.startswith(".") or file == names_file:
+            continue
         rows = csv.reader(read_text(file).splitlines(), delimiter=" ", skipinitialspace=True)
         objects = []
         with _line_named(file, rows):
@@ -402,6 +409,7 @@ def read_yolo(path: Path) -> Known:
 
 
 def _yolo_names(folder: Path) -> tuple[list[str], Path | None]:
+    """The names of the classes, and the file that lists them; none where there is no such file."""
     for place in (folder, folder.parent, folder.parent.parent):
         if (place / "classes.txt").is_file():
             lines = read_text(place / "classes.txt").splitlines()
@@ -412,10 +420,9 @@ def _yolo_names(folder: Path) -> tuple[list[str], Path | None]:
             except (OmegaConfBaseException, ValueError, AttributeError):
                 continue
             if names:
-                ordered = (
-                    names if isinstance(names, list) else [names[key] for key in sorted(names)]
-                )
-                return list(map(str, ordered)), file
+                if not isinstance(names, list):
+                    names = [names[key] for key in sorted(names)]
+                return list(map(str, names)), file
     return [], None
 
 
@@ -425,25 +432,27 @@ def _yolo_names(folder: Path) -> tuple[list[str], Path | None]:
 def in_pixels(annotation: Annotation, size: tuple[int, int]) -> list[Object]:
     """The objects with boxes in pixels of an image of (width, height).
 
-    Of an edge that is a share of a side, text has but six digits: what they leave open is taken for
-    the whole pixel that it is nearest to. The last pixel is the one before the right edge.
+    An edge that is a share of a side is written with six digits only. Where a whole pixel lies
+    within their precision, it is that pixel. The last pixel is the one before the right edge.
     """
     if not annotation.relative:
         return annotation.objects
+    width, height = size
     objects = []
     for one in annotation.objects:
         edges = []
-        for share, side in zip(one.box, (*size, *size), strict=True):
+        for share, side in zip(one.box, (width, height, width, height), strict=True):
             edge = share * side
             is_whole = abs(edge - round(edge)) <= 1.5e-6 * side
             edges.append(round(edge) if is_whole else edge)
         left, top, right, bottom = edges
-        objects.append(one._replace(box=(left, top, right - 1, bottom - 1)))
+        box = (left, top, right - 1, bottom - 1)
+        objects.append(one._replace(box=box))
     return objects
 
 
 def _add(known: dict[str, Annotation], image: str, one: Object, **facts: Any) -> None:
-    """One more box of an image; facts: of its annotation, should this be the first."""
+    """Adds a box of an image; facts: what its annotation says besides, should this be the first."""
     name = _bare(_without_suffix(image))
     if name not in known:
         known[name] = Annotation([], **facts)
@@ -451,6 +460,7 @@ def _add(known: dict[str, Annotation], image: str, one: Object, **facts: Any) ->
 
 
 def _bare(name: str) -> str:
+    """A path inside an annotation, on whatever system it was written, without what leads to it."""
     return name.replace("\\", "/").removeprefix("./").strip("/")
 
 
@@ -468,7 +478,7 @@ def _rows(path: Path) -> Any:
 
 
 class _line_named:
-    """What is wrong in a line of a table is a UserError that names the line."""
+    """Makes a UserError of what is wrong in a line of a table, which names the line."""
 
     def __init__(self, path: Path, rows: Any) -> None:
         self.path = path
@@ -486,8 +496,12 @@ class _line_named:
 
 
 def parse_box(numbers: list[Any]) -> Box:
-    """Four corners as text. Raises ValueError for what are no four numbers; whole ones are int."""
+    """The numbers of a box, which may be text; whole ones become int.
+
+    Raises ValueError for what are no four numbers.
+    """
     found = [float(number) for number in numbers]
-    if len(found) != 4 or not all(abs(number) <= LARGEST_COORDINATE for number in found):  # nor nan
+    are_pixels = all(abs(number) <= LARGEST_COORDINATE for number in found)  # not so for NaN
+    if len(found) != 4 or not are_pixels:
         raise ValueError(f"{numbers}"[:100] + " is no box x1 y1 x2 y2")
     return tuple(int(number) if number == int(number) else number for number in found)

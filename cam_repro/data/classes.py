@@ -9,30 +9,35 @@ OFFERED = 5  # classes that a message lists of those that contain a word
 
 
 def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
-    """The number of the class `asked`: by its wnid (C,), that number, or a name in its words (C,).
+    """The number of the class `asked`, which is a wnid, a number or one of a class's names.
 
-    words: a class's names as ILSVRC lists them, "tabby, tabby cat"; the case does not matter.
-    Raises UserError for a name that several classes have, listing them; and for what is no class,
-    with the classes whose names contain it or else the name that is spelled most alike.
+    wnids, words: (C,), a class's words being its names as ILSVRC lists them, "tabby, tabby cat";
+    upper and lower case do not matter. Raises UserError for a name that several classes have, and
+    lists them; and for what is no class, with the classes whose names contain it, or else the name
+    that is spelled most like it.
     """
     if asked in wnids:
         return wnids.index(asked)
     if asked in map(str, range(len(wnids))):
         return int(asked)
-    wanted, named = asked.strip().lower(), labels_by_name(words)
+    wanted = asked.strip().lower()
+    named = labels_by_name(words)
     labels = named.get(wanted, [])
     if len(labels) == 1:
         return labels[0]
     found = f"class={shown(asked)}"
     if labels:
-        listed = ", ".join(f"{wnids[label]} ({words[label]})" for label in labels)
+        candidates = [f"{wnids[label]} ({words[label]})" for label in labels]
+        listed = ", ".join(candidates)
         several = f"the name of {len(labels)} classes"
         raise UserError(f"{found} is {several}; give the wnid of one: {listed}")
     containing = names_with_word(wanted, words)
     if containing:
+        count = len(containing)
         listed = ", ".join(containing[:OFFERED])
-        more = f" and {len(containing) - OFFERED} more" if len(containing) > OFFERED else ""
-        near = f"classes that contain the word ({len(containing)}): {listed}{more}; "
+        if count > OFFERED:
+            listed += f" and {count - OFFERED} more"
+        near = f"classes that contain the word ({count}): {listed}; "
     else:
         near = did_you_mean(wanted, list(named))
     advice = f"give a name, a wnid or 0…{len(wnids) - 1}"
@@ -40,7 +45,7 @@ def class_number(asked: str, wnids: list[str], words: list[str]) -> int:
 
 
 def labels_by_name(words: list[str]) -> dict[str, list[int]]:
-    """Each name, and each whole list of names, in lower case: the numbers of its classes."""
+    """Each name, and each whole list of names, in lower case → the numbers of its classes."""
     named: dict[str, list[int]] = {}
     for label, synonyms in enumerate(words):
         names = [synonyms, *synonyms.split(",")]
@@ -50,11 +55,12 @@ def labels_by_name(words: list[str]) -> dict[str, list[int]]:
 
 
 def names_with_word(word: str, words: list[str]) -> list[str]:
-    """Of each class that has the word, or words one after the other, in a name: the first such."""
+    """The first name that contains the word, or the words in a row, of each class that has one."""
     whole_word = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
     found = []
     for synonyms in words:
         names = [name.strip() for name in synonyms.split(",")]
         containing = [name for name in names if whole_word.search(name)]
-        found += containing[:1] if word else []
+        if word:
+            found += containing[:1]
     return found

@@ -1,7 +1,7 @@
-"""Images and annotations brought together: each image's class and boxes, and where the two disagree.
+"""Images and annotations brought together: each image's class and boxes, and contradictions.
 
-A finding is a kind and what was found of which file. Some kinds make all scores wrong: such data is
-refused before an image is decoded. All others are only worth knowing.
+A finding is its kind, and what was found in which file. Some kinds make every score wrong: such
+data is refused before an image is decoded. All others are only worth knowing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CONTRADICTIONS = (
     "class of another folder",
     "class of another list",
 )
-# A large data set has a few such boxes of its own, and is scored with them; more mean that the
-# annotations are those of other images, or of the same at another size.
+# A large data set has a few such boxes of its own and is scored with them. More of them mean that
+# the annotations are those of other images, or of the same images at another size.
 NOISE_KINDS = ("box outside the image", "annotation of another size")
 MOST_NOISE = 0.001  # of the images
 
@@ -41,8 +41,8 @@ MOST_NOISE = 0.001  # of the images
 class Truth:
     """What is known of an image: its label, -1 where nothing tells it, and the boxes of its class.
 
-    unknown: its class, where the data set has none of that name; left_out: how many of its boxes
-    no prediction has to find, by the reason.
+    unknown: the name of its class, where the data set has no such class; left_out: how many of its
+    boxes no prediction has to find, by the reason.
     """
 
     label: int
@@ -53,7 +53,7 @@ class Truth:
 
 
 class Annotations:
-    """What several sources say of a listing's images; of two that speak of one the first counts."""
+    """What several sources say of a listing's images; where two name an image the first counts."""
 
     def __init__(self, listing: Listing, sources: Sources) -> None:
         self.listing = listing
@@ -67,7 +67,10 @@ class Annotations:
             self.images_of[stem_of(self._name(image))].append(image)
 
     def of(self, image: int) -> list[tuple[str, Annotation]]:
-        """Each source's annotation of an image, an empty one where it has none, and its file."""
+        """Of each source: the file that annotates an image, and the annotation.
+
+        Both are empty where the source does not have the image.
+        """
         found = []
         for source, keys in zip(self.sources, self.keys, strict=True):
             key = self._key(image, keys)
@@ -78,23 +81,30 @@ class Annotations:
         return found
 
     def truth(self, image: int) -> Truth:
-        """Class and boxes of an image. Raises CorruptImage, and UserError for a damaged annotation."""
+        """Class and boxes of an image.
+
+        Raises CorruptImage, and UserError for a damaged annotation.
+        """
         truth = Truth(int(self.listing.labels[image]))
         found = self.of(image)
-        told = [
-            (file, annotation) for file, annotation in found if annotation.class_name is not None
-        ]
-        if truth.label < 0 and told:
-            class_name = told[0][1].class_name
-            truth.label = self.label_of.get(class_name.lower(), -1)
-            truth.unknown = "" if truth.label >= 0 else class_name or "no name"
-        truth.findings += self._other_classes(image, truth.label, told)
-        with_boxes = [(file, annotation) for file, annotation in found[: self.for_boxes] if file]
+        with_class = []
+        for file, annotation in found:
+            if annotation.class_name is not None:
+                with_class.append((file, annotation))
+        if truth.label < 0 and with_class:
+            _, first = with_class[0]
+            truth.label = self.label_of.get(first.class_name.lower(), -1)
+            if truth.label < 0:
+                truth.unknown = first.class_name or "no name"
+        truth.findings += self._other_classes(image, truth.label, with_class)
+        of_boxes = found[: self.for_boxes]
+        with_boxes = [(file, annotation) for file, annotation in of_boxes if file]
         if not with_boxes:
             return truth
 
         images = self.listing.images
-        size = read_size(images.path(image), self.listing.upright, images.content(image))
+        content = images.content(image)
+        size = read_size(images.path(image), self.listing.upright, content)
         file, annotation = with_boxes[0]
         truth.findings += size_findings(file, annotation.size, size)
         for one in in_pixels(annotation, size):
@@ -104,24 +114,29 @@ class Annotations:
                 truth.left_out[one.left_out] += 1
             else:
                 truth.boxes.append(one.box)
-        truth.findings += box_findings(self.listing.file(image), truth.boxes, size)
+        image_file = self.listing.file(image)
+        truth.findings += box_findings(image_file, truth.boxes, size)
         for other_file, other in with_boxes[1:]:
-            boxes = [one.box for one in other.objects if self._is_of(one.name, truth.label)]
+            boxes = []
+            for one in other.objects:
+                if self._is_of(one.name, truth.label):
+                    boxes.append(one.box)
             if boxes and sorted(boxes) != sorted(truth.boxes):
                 said = f"{file} has other boxes than {other_file}; those of {file} are taken"
-                truth.findings.append(
-                    ("boxes of another list", f"{self.listing.file(image)}: {said}")
-                )
+                truth.findings.append(("boxes of another list", f"{image_file}: {said}"))
         return truth
 
     def shared(self) -> list[Finding]:
-        """Images of one name in several folders, which cannot all be what its one annotation says."""
+        """Images of one name in several folders, of which one annotation cannot tell all."""
         findings = []
         for stem, images in self.images_of.items():
-            for keys in self.keys if len(images) > 1 else ():
+            if len(images) == 1:
+                continue
+            for keys in self.keys:
                 annotated = defaultdict(list)
                 for image in images:
-                    annotated[self._key(image, keys)].append(self.listing.file(image))
+                    key = self._key(image, keys)
+                    annotated[key].append(self.listing.file(image))
                 annotated.pop(None, None)
                 for first, *others in annotated.values():
                     if others:
@@ -130,13 +145,15 @@ class Annotations:
         return list(dict.fromkeys(findings))
 
     def refuse_strangers(self) -> None:
-        """UserError for boxes of which none is of an image that is there."""
-        for source, keys in zip(self.sources[: self.for_boxes], self.keys, strict=False):
+        """Raises UserError for a source of boxes that names none of the images."""
+        images = self.listing.images
+        sources = self.sources[: self.for_boxes]
+        for source, keys in zip(sources, self.keys, strict=False):
             if not keys.keys() & self.images_of.keys():
+                named = next(iter(source.known))
                 raise UserError(
-                    f"{source.path} names none of the {len(self.listing.images):,} images in "
-                    f"{self.listing.images.folder}: it has {next(iter(source.known))}, the images are "
-                    f"called {self.listing.file(0)}"
+                    f"{source.path} names none of the {len(images):,} images in {images.folder}: "
+                    f"it has {named}, the images are called {self.listing.file(0)}"
                 )
 
     def without_image(self) -> list[Finding]:
@@ -153,17 +170,18 @@ class Annotations:
         return self.listing.file(image).rpartition(".")[0]
 
     def _key(self, image: int, keys: dict[str, list[str]]) -> str | None:
-        """Which of a source's keys is the image's: one path is the end of the other.
+        """Which of a source's keys means an image: the path of one is the end of the other's.
 
-        Where there is one key and one image of a name, their folders may differ: boxes lie beside
-        the images or elsewhere.
+        Where a name has one key and one image alone, their folders may differ.
         """
         name = self._name(image)
         stem = stem_of(name)
         candidates = keys.get(stem, [])
         ending = []
         for key in candidates:
-            if f"/{name}".endswith(f"/{key}") or f"/{key}".endswith(f"/{name}"):
+            ends_with_key = f"/{name}".endswith(f"/{key}")
+            ends_with_name = f"/{key}".endswith(f"/{name}")
+            if ends_with_key or ends_with_name:
                 ending.append(key)
         if len(ending) == 1:
             return ending[0]
@@ -176,24 +194,24 @@ class Annotations:
         return class_name is None or self.label_of.get(class_name.lower()) == label
 
     def _other_classes(
-        self, image: int, label: int, told: list[tuple[str, Annotation]]
+        self, image: int, label: int, with_class: list[tuple[str, Annotation]]
     ) -> Iterator[Finding]:
-        """Where an annotation tells another class than the image's folder, or than one before it."""
+        """Where an annotation tells another class than the folder, or than the first annotation."""
         if label < 0:
             return
         by_folder = self.listing.labels[image] >= 0
-        for file, annotation in told if by_folder else told[1:]:
+        for file, annotation in with_class if by_folder else with_class[1:]:
             names = [annotation.class_name, *(one.name for one in annotation.objects)]
-            if any(name is not None and self._is_of(name, label) for name in names):
+            told = [name for name in names if name is not None]
+            if any(self._is_of(name, label) for name in told):
                 continue
             what = f"{self.listing.file(image)}: {file} says {annotation.class_name}"
             if by_folder:
                 yield "class of another folder", what
             else:
-                yield (
-                    "class of another list",
-                    f"{what}, {told[0][0]} says {self.listing.wnids[label]}",
-                )
+                first_file = with_class[0][0]
+                wnid = self.listing.wnids[label]
+                yield "class of another list", f"{what}, {first_file} says {wnid}"
 
 
 def assemble(
@@ -201,20 +219,19 @@ def assemble(
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The arrays `labels`, `boxes` and `box_starts` of a Split, and how many boxes were left out.
 
-    command: what lists all that a UserError counts. Raises UserError for an
-    image without a class, and for annotations that contradict their images.
+    command: what to type to list everything that a UserError counts. Raises UserError for an image
+    without a class, and for annotations that contradict their images.
     """
-    count = len(listing.images)
-    folder = listing.images.folder
+    images = listing.images
+    count = len(images)
     if not annotations.sources:
         unlabelled = np.flatnonzero(listing.labels < 0)
         if len(unlabelled):
-            raise UserError(
-                f"{listing.images.path(unlabelled[0])} has no label: nothing names its class"
-            )
+            path = images.path(unlabelled[0])
+            raise UserError(f"{path} has no label: nothing names its class")
         return {"labels": listing.labels, **_packed([[]] * count)}, {}
 
-    def look_at(image: int) -> Truth:
+    def truth_of(image: int) -> Truth:
         try:
             return annotations.truth(image)
         except CorruptImage as error:
@@ -227,33 +244,32 @@ def assemble(
     boxes: list[list[Box]] = []
     left_out: Counter[str] = Counter()
     findings = annotations.shared()
-    looked_at = in_threads(look_at, range(count))
-    for image, truth in enumerate(
-        tqdm(looked_at, f"index {listing.name}", count, leave=False, disable=None)
-    ):
+    truths = in_threads(truth_of, range(count))
+    bar = tqdm(truths, f"index {listing.name}", count, leave=False, disable=None)
+    for image, truth in enumerate(bar):
         if truth.unknown:
             raise UserError(
-                f"{listing.images.path(image)} is of class {truth.unknown}, which is none of the "
+                f"{images.path(image)} is of class {truth.unknown}, which is none of the "
                 f"{len(listing.wnids)} classes of the data ({listing.wnids[0]}, …)"
             )
         if truth.label < 0:
             sources = " nor ".join(source.path.name for source in annotations.sources)
-            raise UserError(
-                f"{listing.images.path(image)} has no label: neither {sources} names it"
-            )
+            raise UserError(f"{images.path(image)} has no label: neither {sources} names it")
         labels.append(truth.label)
         boxes.append(truth.boxes)
         left_out += truth.left_out
         findings += truth.findings
-    refuse_contradictions(findings, count, folder, command)
-    return {"labels": np.array(labels, np.int64), **_packed(boxes)}, dict(left_out)
+    refuse_contradictions(findings, count, images.folder, command)
+    arrays = {"labels": np.array(labels, np.int64), **_packed(boxes)}
+    return arrays, dict(left_out)
 
 
 def _packed(boxes: list[list[Box]]) -> dict[str, np.ndarray]:
-    """Boxes one after the other: whole numbers as int32, so that the fingerprint of data stays."""
+    """Boxes one after the other; int32 where all are whole, so that old fingerprints stay."""
     flat = [box for of_image in boxes for box in of_image]
     is_whole = all(isinstance(edge, int) for box in flat for edge in box)
-    array = np.array(flat, np.int32 if is_whole else np.float64).reshape(-1, 4)
+    kind = np.int32 if is_whole else np.float64
+    array = np.array(flat, kind).reshape(-1, 4)
     return {"boxes": array, "box_starts": np.cumsum([0, *map(len, boxes)])}
 
 
@@ -262,7 +278,7 @@ def refuse_contradictions(findings: list[Finding], images: int, folder: Path, co
 
     command: what to type to list all that is counted.
     """
-    wrong = [(kind, what) for kind, what in findings if kind in CONTRADICTIONS]
+    wrong = [finding for finding in findings if finding[0] in CONTRADICTIONS]
     if not wrong:
         return
     kind, what = wrong[0]
@@ -270,8 +286,8 @@ def refuse_contradictions(findings: list[Finding], images: int, folder: Path, co
         f"{folder}: annotations that contradict their images or each other: {len(wrong):,}, "
         f"first {what} ({kind}); to list them all, type {command}"
     )
-    is_noise = all(kind in NOISE_KINDS for kind, _ in wrong) and len(wrong) <= MOST_NOISE * images
-    if not is_noise:
+    kinds = {kind for kind, _ in wrong}
+    if not kinds <= set(NOISE_KINDS) or len(wrong) > MOST_NOISE * images:
         raise UserError(said)
     tqdm.write(f"{said}; they are scored as they stand")
 
@@ -279,10 +295,10 @@ def refuse_contradictions(findings: list[Finding], images: int, folder: Path, co
 def size_findings(
     name: str, said: tuple[int, int] | None, size: tuple[int, int]
 ) -> Iterator[Finding]:
-    """Where the annotation `name` speaks of an image of another (width, height).
+    """Where the annotation `name` tells another (width, height) than the image has.
 
-    Of width and height alone that change places, a program that turned the image by its EXIF tag
-    may be the reason; the boxes tell whether they fit the image as it is stored.
+    Where width and height have only changed places, a program may have turned the image by its EXIF
+    tag; the boxes tell whether they fit the image as it is stored.
     """
     if said is None or said == size:
         return

@@ -1,9 +1,8 @@
-"""The ten Imagenette classes as an ILSVRC CLS-LOC tree: Imagenette's full-size images, ILSVRC's val
-boxes.
+"""The ten Imagenette classes as an ILSVRC CLS-LOC tree, with ILSVRC's boxes of val.
 
-Imagenette (github.com/fastai/imagenette) has all of ILSVRC's pictures of these classes, but splits
-them its own way; here those that ILSVRC has in val are val again (50 a class, as their boxes are
-known), all others train.
+Imagenette (github.com/fastai/imagenette) has all of ILSVRC's images of these classes at full size,
+but splits them its own way. Here those that ILSVRC has in val are val again (50 a class, as their
+boxes are known), and all others are train.
 """
 
 import gzip
@@ -22,9 +21,8 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
-from cam_repro.data.ilsvrc import (
-    ANNOTATIONS,
-    IMAGES,
+from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
+from cam_repro.data.ilsvrc_lists import (
     MAPPING,
     imagenet_classes,
     read_synset_mapping,
@@ -33,11 +31,13 @@ from cam_repro.data.ilsvrc import (
 from cam_repro.files import make_folder
 
 CLASSES = (
-    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777",
-    "n03888257",
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+    "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
 )  # fmt: skip
+# An image in the archive: its class, its file, and whether ILSVRC has it in val.
 IMAGE = re.compile(
-    rf"(?:.*/)?(?:train|val)/(?P<wnid>{'|'.join(CLASSES)})/(?P<file>(?!\.)(?P<val>ILSVRC2012_val_\d{{8}})?[^/]*\.JPEG)"
+    rf"(?:.*/)?(?:train|val)/(?P<wnid>{'|'.join(CLASSES)})/"
+    r"(?P<file>(?!\.)(?P<val>ILSVRC2012_val_\d{8})?[^/]*\.JPEG)"
 )
 IMAGES_ADVICE = (
     "get Imagenette's imagenette2.tgz another way "
@@ -50,11 +50,10 @@ BOXES_ADVICE = (
 
 
 def make_imagenette(data: DataConfig) -> Path:
-    """Makes the tree at data.root unless it is there: whole or not at all. What was downloaded
-    waits beside the root.
+    """Makes the tree at data.root, whole or not at all, unless it is there.
 
-    Raises UserError when something else is at the root, an archive cannot be had or is not what it
-    must be.
+    What was downloaded waits beside the root until then. Raises UserError when something else is at
+    the root, or an archive cannot be had or is not what it must be.
     """
     if data.root is None or data.download is None:
         raise UserError(
@@ -64,9 +63,11 @@ def make_imagenette(data: DataConfig) -> Path:
     downloads = root.with_name(f"{root.name}.download")
 
     def check_made() -> None:
-        if not (root / MAPPING).is_file() or read_synset_mapping(root / MAPPING)[0] != [*CLASSES]:
+        mapping = root / MAPPING
+        if not mapping.is_file() or read_synset_mapping(mapping)[0] != list(CLASSES):
             raise UserError(
-                f"{root} holds something other than data=imagenette: move it or give another data.root="
+                f"{root} holds something other than data=imagenette: "
+                "move it or give another data.root="
             )
 
     make_folder(root, check_made, lambda making: _write_tree(making, downloads, data.download))
@@ -79,32 +80,35 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
     # The boxes first: they are small, and more likely to be refused.
     boxes = _fetch(download.boxes, download.boxes_checksum, downloads, BOXES_ADVICE)
     images = _fetch(download.images, download.images_checksum, downloads, IMAGES_ADVICE)
-    names: dict[str, dict[str, str]] = {
-        "train": {},
-        "val": {},
-    }  # of each split: name in ImageSets → wnid
+    # Of each split: an image's name in ImageSets → its wnid.
+    names: dict[str, dict[str, str]] = {"train": {}, "val": {}}
 
     def place_image(name: str) -> Path | None:
-        if not (found := IMAGE.fullmatch(name)):
+        found = IMAGE.fullmatch(name)
+        if found is None:
             return None
-        split = "val" if found["val"] else "train"
-        place = Path(found["file"]) if found["val"] else Path(found["wnid"], found["file"])
-        names[split][str(place.with_suffix(""))] = found["wnid"]
-        return Path(IMAGES, split, place)
+        wnid = found["wnid"]
+        file = Path(found["file"])
+        if found["val"]:
+            split = "val"
+        else:
+            split = "train"
+            file = Path(wnid, file)
+        names[split][str(file.with_suffix(""))] = wnid
+        return Path(IMAGES, split, file)
 
     def place_boxes(name: str) -> Path | None:
         file = Path(name)
-        return (
-            Path(ANNOTATIONS, file.name)
-            if file.suffix == ".xml" and file.stem in names["val"]
-            else None
-        )
+        if file.suffix == ".xml" and file.stem in names["val"]:
+            return Path(ANNOTATIONS, file.name)
+        return None
 
     _unpack(images, root, place_image)
     (root / ANNOTATIONS).mkdir(parents=True)
     if boxes.is_dir():
         for xml in boxes.rglob("*.xml"):
-            if place := place_boxes(xml.name):
+            place = place_boxes(xml.name)
+            if place is not None:
                 shutil.copyfile(xml, root / place)
     else:
         _unpack(boxes, root, place_boxes)
@@ -116,41 +120,41 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
             raise UserError(
                 f"{boxes}: {xml.name} {found}, expected boxes of {wnid}; {BOXES_ADVICE}"
             )
-    words = dict(zip(*imagenet_classes(), strict=True))
-    write_lists(root, {wnid: words[wnid] for wnid in CLASSES}, names)
+    words_of = dict(zip(*imagenet_classes(), strict=True))
+    classes = {wnid: words_of[wnid] for wnid in CLASSES}
+    write_lists(root, classes, names)
 
 
 def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> Path:
-    """The verified file: where it lies if it is a local one or a folder, else downloaded."""
+    """The verified file, downloaded unless the address is a file or folder of this machine."""
     try:
         if re.match("https?://", address):
+            name = Path(address).name
             bar = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
-            return Path(
-                pooch.retrieve(address, checksum, Path(address).name, downloads, downloader=bar)
-            )
+            file = pooch.retrieve(address, checksum, name, downloads, downloader=bar)
+            return Path(file)
         local = Path(address)
         if not local.exists():
             raise ValueError("it is not there")
         if local.is_file():
             pooch.hashes.hash_matches(str(local), checksum, strict=True, source=address)
         return local
-    except (
-        requests.RequestException,
-        ValueError,
-    ) as error:  # ValueError: another checksum, or none of a known kind
+    # A ValueError is another checksum, or one of an unknown kind.
+    except (requests.RequestException, ValueError) as error:
         lost = isinstance(error, (requests.ConnectionError, requests.Timeout))
         reason = "no connection, or it was lost" if lost else error
         raise UserError(f"cannot get {address}: {reason}; run again, or {advice}") from None
 
 
 def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> None:
-    """The regular files that `place` has a path under `root` for, and nothing else, whatever the
-    archive says.
-    """
+    """Unpacks the regular files that `place` has a path under `root` for, and nothing else."""
 
     def wanted(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo | None:
         path = place(member.name) if member.isfile() else None
-        return path and tarfile.data_filter(member.replace(name=str(path), deep=False), str(root))
+        if path is None:
+            return None
+        renamed = member.replace(name=str(path), deep=False)
+        return tarfile.data_filter(renamed, str(root))
 
     try:
         with tarfile.open(archive) as tar:

@@ -1,8 +1,7 @@
-"""Image files → pixels, with the oddities of ILSVRC's files and of one's own: CMYK, transparency,
-16 bits, rotation.
+"""From image files to pixels, whatever the files hold: CMYK, transparency, 16 bits, rotation.
 
 A camera notes in an image's EXIF tags how it was held. One's own images are turned upright by them,
-as every viewer shows them; ILSVRC's stay as they are stored, since its boxes were drawn on the
+as every viewer shows them. ILSVRC's stay as they are stored, since its boxes were drawn on the
 stored pixels.
 """
 
@@ -23,20 +22,20 @@ from cam_repro.files import read_bytes
 # Damaged EXIF tags and palettes with transparency: the pixels are fine.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Of Pillow's other formats some run programs (EPS), and some know a file by so few bytes that noise
-# is one (TGA).
+# Of Pillow's other formats some run programs (EPS), and some are recognized by so few bytes that
+# noise is taken for an image (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = (  # of files taken for images: every one that Pillow knows of these formats
-    ".jpeg", ".jpg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff",
-    ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+    ".jpeg", ".jpg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif",
+    ".tiff", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".pfm",
 )  # fmt: skip
 MAY_BE_DEEP = (  # suffixes of files that may have more than 8 bits
     b".png", b".apng", b".tif", b".tiff", b".jp2", b".j2k", b".j2c", b".jpc", b".jpf", b".jpx",
     b".pgm", b".pnm", b".pfm",
 )  # fmt: skip
-LARGEST_PICTURE = 2 * (
-    Image.MAX_IMAGE_PIXELS or 0
-)  # pixels: where Pillow too takes it for a bomb, 179 million
+# In pixels: 179 million, beyond which Pillow too takes an image for a decompression bomb.
+LARGEST_IMAGE = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 MUCH_TEXT = PngImagePlugin.MAX_TEXT_CHUNK  # bytes, beyond which Pillow would not read a PNG
 # A workflow or a protocol in a PNG may have megabytes: one text may be as long as Pillow lets all
 # of them be (64 MB).
@@ -66,20 +65,20 @@ def read_image(path: Path, upright: bool = False, content: bytes | None = None) 
     """The image as stored, or upright by its EXIF tag: (H,W,3) uint8 RGB. Raises CorruptImage.
 
     What is transparent is laid on white, and values of more than 8 bits are scaled by their own
-    range. content: the file's bytes, where they lie in an archive, and `path` names them only.
+    range. content: the file's bytes where they lie in an archive; `path` then only names them.
     """
     with _refusing(path):
         return _decode(read_bytes(path) if content is None else content, upright)[0]
 
 
 def read_upright(path: Path, largest_side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """A photograph as people see it, turned by its EXIF tag and made small.
+    """A photograph as people see it: turned by its EXIF tag, and small.
 
-    (H,W,3) uint8 RGB, and its own (width, height). Raises CorruptImage.
+    Returns (H,W,3) uint8 RGB, and the (width, height) that it had. Raises CorruptImage.
     """
     with _refusing(path), _open(path) as image:
         width, height = image.size
-        # A JPEG is decoded at half of its size, or less, where that is enough.
+        # A JPEG is decoded at half of its size or less where that is enough.
         image.draft("RGB", (largest_side, largest_side))
         shown = _rgb(_turned_upright(image))
         own_size = (width, height) if shown.size == image.size else (height, width)
@@ -99,7 +98,8 @@ def read_size(path: Path, upright: bool = False, content: bytes | None = None) -
 
 def is_deep(path: Path, content: bytes | None = None) -> bool:
     """Whether read_image scales an image of more than 8 bits; false for an unreadable one."""
-    with suppress(CorruptImage), _refusing(path), _open(_file(path, content)) as image:
+    file = _file(path, content)
+    with suppress(CorruptImage), _refusing(path), _open(file) as image:
         return _has_deep_values(image)
     return False
 
@@ -113,12 +113,13 @@ def examine(
         pixels, doubt = _decode(data, upright)
         image = _open(io.BytesIO(data))
         orientation = _orientation(image)
-        texts = getattr(image, "text", {})
-        oddities = {
-            "doubtful JPEG data": doubt,
-            "not RGB": "" if image.mode == "RGB" else image.mode,
-            "not a JPEG": "" if image.format in ("JPEG", "MPO") else f"{image.format}",
-        }
+        oddities = {}
+        if doubt:
+            oddities["doubtful JPEG data"] = doubt
+        if image.mode != "RGB":
+            oddities["not RGB"] = image.mode
+        if image.format not in ("JPEG", "MPO"):
+            oddities["not a JPEG"] = f"{image.format}"
         if orientation != 1:
             done = "turned upright" if upright else "ignored"
             oddities["EXIF rotation"] = f"orientation {orientation}, {done}"
@@ -126,23 +127,25 @@ def examine(
             oddities["transparency"] = f"{image.mode}, laid on white"
         if _has_deep_values(image):
             oddities["more than 8 bits"] = f"{image.mode}, scaled to 8 bits by its own range"
-        if sum(map(len, texts.values())) > MUCH_TEXT:
-            oddities["much text"] = f"{sum(map(len, texts.values())) / 1e6:.1f} MB"
+        text = sum(map(len, getattr(image, "text", {}).values()))
+        if text > MUCH_TEXT:
+            oddities["much text"] = f"{text / 1e6:.1f} MB"
         if getattr(image, "is_animated", False) and image.format != "MPO":
             oddities["several frames"] = f"the first of {image.n_frames}"
         height, width = pixels.shape[:2]
-        return (width, height), {kind: what for kind, what in oddities.items() if what}
+        return (width, height), oddities
 
 
 def _decode(data: bytes, upright: bool) -> tuple[np.ndarray, str]:
-    """(H,W,3) uint8 RGB, and what libjpeg complained of where Pillow reads on."""
+    """(H,W,3) uint8 RGB, and libjpeg's complaint about a file that Pillow reads all the same."""
     doubt = ""
     if data[:2] == b"\xff\xd8" and not (upright and _may_be_turned(data)):
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
-            if height * width <= LARGEST_PICTURE:
+            if height * width <= LARGEST_IMAGE:
                 return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), ""
-        except ValueError as error:  # Pillow reads it all the same, or names what is wrong with it
+        except ValueError as error:
+            # Pillow reads it all the same, or says what is wrong with it.
             doubt = str(error).strip() or "damaged"
     image = _open(io.BytesIO(data))
     if upright:
@@ -159,12 +162,12 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
 
 
 def _may_be_turned(jpeg: bytes) -> bool:
-    """False where a JPEG's tags leave it as it is, as most do: Pillow would take as long as a small
-    one's decoding.
+    """False where a JPEG's tags leave it as it is, as most do.
+
+    Pillow would take as long to read the tags as to decode a small JPEG.
     """
-    first_scan = jpeg.find(
-        b"\xff\xda"
-    )  # or that of a thumbnail, which lies behind the tags of the image
+    # The first scan may be that of a thumbnail, which lies behind the tags of the image.
+    first_scan = jpeg.find(b"\xff\xda")
     if jpeg.find(b"tiff:Orientation", 0, first_scan) >= 0:  # of XMP
         return True
     exif = jpeg.find(b"Exif\0\0", 0, first_scan)
@@ -172,7 +175,8 @@ def _may_be_turned(jpeg: bytes) -> bool:
 
 
 def _turned_upright(image: Image.Image) -> Image.Image:
-    image.load()  # before its tags are asked: a TIFF is turned by that, and has no orientation left
+    # Loaded before its tags are read: loading turns a TIFF and removes its orientation.
+    image.load()
     turn = TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
@@ -198,28 +202,28 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _has_deep_values(image: Image.Image) -> bool:
-    """Grey of 16 or 32 bits, which Pillow would cut off at 255; it brings other modes to 8 bits as
-    it reads them.
+    """Whether it is grey of 16 or 32 bits, which Pillow would cut off at 255.
+
+    Pillow brings other modes to 8 bits as it reads them.
     """
     return image.mode[0] in "IF"
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """8 bits of grey: the image's least value black, its greatest white; what is no number is
-    black.
-    """
+    """8 bits of grey: the least value and what is no number are black, the greatest is white."""
     values = np.asarray(image).astype(np.float64)
     finite = values[np.isfinite(values)]
-    least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    share = (values - least) / max(greatest - least, np.finfo(np.float32).tiny)
+    least = finite.min() if finite.size else 0.0
+    greatest = finite.max() if finite.size else 0.0
+    extent = max(greatest - least, np.finfo(np.float32).tiny)
+    share = (values - least) / extent
     levels = np.nan_to_num(255 * share, nan=0.0, posinf=255.0, neginf=0.0)
     return Image.fromarray(np.rint(levels).astype(np.uint8))
 
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is raised on damaged data is a CorruptImage: Pillow raises struct.error, IndexError,
-    MemoryError …
+    """Makes a CorruptImage of whatever Pillow raises on damaged data.
 
     A file that the system fails to read is not damaged: it stays a UserError.
     """
@@ -230,5 +234,6 @@ def _refusing(path: Path) -> Iterator[None]:
             raise
         raise CorruptImage(f"{path}: {error.__cause__.strerror}") from None
     except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split("<_io")[0].split())
+        said = str(error).split("<_io")[0]
+        reason = getattr(error, "strerror", None) or " ".join(said.split())
         raise CorruptImage(f"{path}: {reason or 'not an image'}") from None

@@ -1,4 +1,4 @@
-"""What a layout on disk tells of a data set: its classes, its splits, and the images of each."""
+"""What a layout on the disk tells of a data set: its classes, its splits, and their images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Listing:
     """The images of a split as a layout lists them.
 
     labels (N,): the class of each, an index of wnids (C,); -1 where its annotation alone tells it.
-    name: of the split that it is; remarks: what was passed over or is odd, a kind -> the files or
-    classes.
+    name: of the split; remarks: what was passed over or is odd, a kind -> the files or classes.
     """
 
     images: Files
@@ -41,9 +40,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where annotations are: those of boxes, the first before the second, and those of classes alone.
+    """Where annotations are: sources of boxes and of classes alone, in order of precedence.
 
-    with_difficult: boxes called difficult are boxes as all others, as the ILSVRC devkit has it.
+    with_difficult: boxes called difficult count like all others, as in the ILSVRC devkit.
     """
 
     boxes: Sequence[Source] = ()
@@ -55,10 +54,10 @@ class Sources:
 
 
 class Layout(Protocol):
-    """A data set on disk; LAYOUTS has the ways to find one.
+    """A data set on the disk; LAYOUTS has the ways to find one.
 
-    found: in words, empty where there is nothing to say; wnids and words (C,): of its classes, in
-    the order of a network's answers.
+    found: its form in words, empty where there is nothing to say; wnids and words (C,): of its
+    classes, in the order of a network's outputs.
     """
 
     found: str
@@ -66,7 +65,7 @@ class Layout(Protocol):
     words: list[str]
 
     def splits(self) -> list[str]:
-        """Those of train, val and test that there are."""
+        """Which of train, val and test there are."""
 
     def listing(self, split: str) -> Listing:
         """The images of "train", "val", "test" or "all". Raises UserError where there are none."""
@@ -75,11 +74,11 @@ class Layout(Protocol):
         """The annotations that lie in the layout itself."""
 
     def watched(self, split: str) -> list[Path] | None:
-        """Files and folders that change with the listing; none: it is quickly made anew."""
+        """Files and folders that change with the listing; none where it is quickly made again."""
 
 
 def check_command(data: DataConfig) -> str:
-    """What lists everything that is wrong with a data set, as it is typed."""
+    """What to type to list everything that is wrong with a data set."""
     chosen = data.name if data.name in names_in("data") else data.layout
     words = ["make", "check-data", f"data={chosen}", f"data.root={data.root}"]
     if data.boxes is not None:

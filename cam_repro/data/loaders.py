@@ -27,9 +27,12 @@ SHARED_MEMORY = Path("/dev/shm")  # through which the decoding processes give th
 class Batch:
     """N images with V crops each.
 
-    pixels (N·V,3,H,W) uint8, channels last in memory, or one black image where N = 0, so that a
-    network can be shown something; labels (N,); images (N,) their numbers in the split; sizes (N,2)
-    width and height of the images as read; corrupt: one line for each file left out.
+    pixels: (N·V,3,H,W) uint8, channels last in memory; one black image where N = 0, so that there
+    is something to show to a network.
+    labels: (N,).
+    images: (N,) their numbers in the split.
+    sizes: (N,2) width and height of the images as read.
+    corrupt: one line for each file that was left out.
     """
 
     pixels: torch.Tensor
@@ -42,24 +45,24 @@ class Batch:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
-        """In memory that a device can copy from by itself; DataLoader calls it by this name."""
+        """Into memory that a device can copy from by itself; DataLoader calls it by this name."""
         return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
         """With pixels and labels on the device.
 
-        From pinned memory a copy to a GPU is only asked for, and the host goes on.
+        From pinned memory a GPU copies by itself, while the host goes on.
         """
         # On Apple's GPUs the memory might be used again before it is copied.
-        in_passing = device.type == "cuda"
-        pixels = self.pixels.to(device, non_blocking=in_passing)
-        labels = self.labels.to(device, non_blocking=in_passing)
+        non_blocking = device.type == "cuda"
+        pixels = self.pixels.to(device, non_blocking=non_blocking)
+        labels = self.labels.to(device, non_blocking=non_blocking)
         return replace(self, pixels=pixels, labels=labels)
 
 
 @dataclass(frozen=True)
 class TrainingCrops:
-    """One random crop, which follows from seed, epoch and the image's number in the split."""
+    """One random crop, which depends on seed, epoch and the image's number in the split alone."""
 
     recipe: RecipeConfig
     size: int
@@ -90,8 +93,8 @@ class EvaluationCrops:
 class BatchRequest:
     """A batch of N images with all that it depends on, so that any process can make it at any time.
 
-    source: where the images are; upright: as in the split; images (N,) their numbers there;
-    labels (N,).
+    source: where the images are; upright: as in the split; images: (N,) their numbers in the split;
+    labels: (N,).
     """
 
     source: Files
@@ -138,14 +141,14 @@ def decode(request: BatchRequest) -> Batch:
 
 
 class _Decoded(Dataset):
-    """`decode` as what a DataLoader takes an item from, by the item's request in place of a number."""
+    """A data set whose items are batches, which a request takes in place of an item's number."""
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         return decode(request)
 
 
 class _Pass:
-    """The requests of the pass in hand, as what a DataLoader takes its items' numbers from."""
+    """The requests of the current pass, which a DataLoader takes for its items' numbers."""
 
     requests: Iterable[BatchRequest] = ()
 
@@ -154,9 +157,10 @@ class _Pass:
 
 
 class Decoders:
-    """Processes that decode batches, until the `with` block ends; without any, this process does.
+    """Processes that decode batches until the `with` block ends.
 
-    workers: how many; none: one a core. pin: into memory that a GPU can copy from by itself.
+    workers: how many; none: one a core; 0: this process decodes. pin: batches lie in memory that a
+    GPU can copy from by itself.
     """
 
     def __init__(self, workers: int | None = None, pin: bool = False) -> None:
@@ -172,7 +176,8 @@ class Decoders:
             prefetch_factor=AHEAD if self.workers else None,
             worker_init_fn=prepare_worker,
             pin_memory=pin,
-            generator=torch.Generator(),  # its own: a loader would otherwise draw from the dropout's
+            # Its own: a loader would otherwise draw from the generator of the dropout.
+            generator=torch.Generator(),
         )
 
     def __enter__(self) -> Decoders:
@@ -182,7 +187,7 @@ class Decoders:
         del self.loader  # which asks its workers to end, and waits for them
 
     def batches(self, requests: Iterable[BatchRequest]) -> Iterator[Batch]:
-        """The batch of each request in their order, some decoded ahead; one pass at a time."""
+        """The batch of each request, in their order; one pass at a time."""
         self.current.requests = requests
         try:
             yield from self.loader
@@ -198,8 +203,8 @@ class Decoders:
             return f"{what}; choose data.workers={self.workers // 2}"
         shared = shutil.disk_usage(SHARED_MEMORY).total // 10**6
         return (
-            f"{what}; {self.workers} of them share images in {SHARED_MEMORY}, which has {shared} MB: "
-            f"give a container --ipc=host, or choose data.workers={self.workers // 2}"
+            f"{what}; {self.workers} of them share images in {SHARED_MEMORY}, which has {shared} "
+            f"MB: give a container --ipc=host, or choose data.workers={self.workers // 2}"
         )
 
 
@@ -211,8 +216,8 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The epoch's global batches of image numbers, the same on every machine and process."""
     order = np.random.default_rng((seed, epoch)).permutation(images)
-    steps = steps_per_epoch(images, batch_size)
-    return [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
+    starts = range(0, steps_per_epoch(images, batch_size) * batch_size, batch_size)
+    return [order[start : start + batch_size] for start in starts]
 
 
 def training_batches(
@@ -257,16 +262,18 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every image of the split exactly once over all processes, whatever the remainder.
 
-    interpolation and decoders: as for `training_batches`. first: of this process's images the first
+    interpolation and decoders: as for `training_batches`. first: the first of this process's images
     that is still wanted. Raises UserError for a corrupt file.
     """
-    mine = np.arange(len(split))[rank::world_size][first:]
-    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+    mine = np.arange(rank, len(split), world_size)[first:]
+    starts = range(0, len(mine), batch_size)
+    batches = [mine[start : start + batch_size] for start in starts]
     crops = EvaluationCrops(view, size, interpolation)
     for batch in _decoded(split, batches, crops, workers, pin, decoders):
         if batch.corrupt:
             raise UserError(
-                f"corrupt image {batch.corrupt[0]}: an evaluation counts every image; fetch it again"
+                f"corrupt image {batch.corrupt[0]}: "
+                "an evaluation counts every image; fetch it again"
             )
         yield batch
 
@@ -279,7 +286,7 @@ def _decoded(
     pin: bool,
     decoders: Decoders | None,
 ) -> Iterator[Batch]:
-    """The batches of these image numbers, by the decoders or by some of their own."""
+    """The batches of these image numbers, by the given decoders or by new ones."""
     requests = (BatchRequest.of(split, images, crops) for images in batches)
     if decoders is not None:
         yield from decoders.batches(requests)

@@ -1,7 +1,7 @@
 """What a data set is, told without reading all of it, so that none is taken for another.
 
-A training keeps the manifests of its images in its checkpoint. Whoever goes on with it, or uses it
-under the name of its data set, compares.
+A training keeps the manifests of its images in its checkpoint. They are compared when the training
+is resumed, and when its network is used under the name of its data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cam_repro.cores import in_threads
 from cam_repro.data.split import Split
 
 SAMPLE = 512  # images whose contents are compared
-# Of a file that is not there, as behind a broken link; a training passes it over.
+# Of a file that is not there, as behind a broken link, which a training passes over.
 LOST_SIZE = -1
 LOST_HASH = bytes(16)
 
@@ -40,7 +40,7 @@ class Manifest:
     hashes: np.ndarray
 
     def packed(self) -> bytes:
-        """For a checkpoint: some 10 MB for 1.28 million images."""
+        """As bytes for a checkpoint: some 10 MB for 1.28 million images."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **vars(self))
         return buffer.getvalue()
@@ -48,7 +48,8 @@ class Manifest:
     @classmethod
     def unpacked(cls, content: bytes) -> Manifest:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+            kept = {field.name: arrays[field.name] for field in fields(cls)}
+        return cls(**kept)
 
 
 def sampled(images: int) -> np.ndarray:
@@ -57,9 +58,10 @@ def sampled(images: int) -> np.ndarray:
 
 
 def manifest_of(split: Split, with_sizes: bool = True) -> Manifest:
-    """Reads a sample of the images and, if asked to, looks at every file's size.
+    """The manifest of a split, for which a sample of its images is read.
 
-    Raises UserError for a file that is there and cannot be read.
+    with_sizes: every file's size is looked at too. Raises UserError for a file that is there and
+    cannot be read.
     """
 
     def size_of(image: int) -> int:
@@ -81,7 +83,8 @@ def manifest_of(split: Split, with_sizes: bool = True) -> Manifest:
         sizes = np.fromiter(bar, np.int64, len(split))
     contents = b"".join(in_threads(hash_of, sampled(len(split)).tolist()))
     hashes = np.frombuffer(contents, np.uint8).reshape(-1, 16)
-    return Manifest(np.array(split.wnids), split.files, split.labels, sizes, hashes)
+    wnids = np.array(split.wnids)
+    return Manifest(wnids, split.files, split.labels, sizes, hashes)
 
 
 def difference(before: Manifest, now: Manifest) -> str:
@@ -95,8 +98,8 @@ def difference(before: Manifest, now: Manifest) -> str:
     if len(before.sizes) and len(now.sizes):
         found += _counted("of another size", now.files[before.sizes != now.sizes])
     places = sampled(len(now.files))
-    changed = (before.hashes != now.hashes).any(axis=1)
-    found += _counted(f"with other content, of {len(places)} compared", now.files[places[changed]])
+    changed = places[(before.hashes != now.hashes).any(axis=1)]
+    found += _counted(f"with other content, of {len(places)} compared", now.files[changed])
     return "; ".join(found)
 
 
@@ -113,10 +116,11 @@ def _other_classes(before: list[str], now: list[str]) -> str:
 
 
 def _other_files(before: list[bytes], now: list[bytes]) -> str:
-    """Of the same classes. A new image that has the name of one that is gone was moved."""
+    """How images of the same classes differ; a new one with the name of a lost one was moved."""
     gone = sorted(set(before) - set(now))
     names = Counter(_name(file) for file in gone)
-    moved, new = [], []
+    moved = []
+    new = []
     for file in sorted(set(now) - set(before)):
         if names[_name(file)]:
             names[_name(file)] -= 1
@@ -138,4 +142,6 @@ def _name(file: bytes) -> bytes:
 
 
 def _counted(what: str, files: Sequence[bytes]) -> list[str]:
-    return [f"{len(files)} {what} (first {os.fsdecode(files[0])})"] if len(files) else []
+    if not len(files):
+        return []
+    return [f"{len(files)} {what} (first {os.fsdecode(files[0])})"]

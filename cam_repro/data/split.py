@@ -28,13 +28,16 @@ _KEPT = np.dtype([("size", np.int64), ("time", np.int64), ("hash", "V16")])  # o
 class Split:
     """N images in an order (ILSVRC's: the devkit's numbering), with labels and boxes.
 
-    images: where their bytes are; labels (N,) class of each image, an index of wnids; boxes (M,4)
-    x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it, those of image i at
-    box_starts[i]:box_starts[i+1]; wnids (C,) and words (C,) of the classes; hashes: the file that
-    keeps the images' hashes, none: they are taken anew at each fingerprint; upright: images are
-    turned by their EXIF tag, else they are taken as stored; name: which part of the data set this
-    is, "train", "val", "test" or "all"; remarks: what was passed over or is odd in the folder, a
-    kind → the files or classes; left_out: boxes that no prediction has to find, counted by reason;
+    images: where their bytes are.
+    labels: (N,) class of each image, an index of wnids.
+    boxes: (M,4) x1,y1,x2,y2 inclusive, in pixels of the image as `read` gives it; those of image i
+    are at box_starts[i]:box_starts[i+1].
+    wnids, words: (C,) of the classes.
+    hashes: the file that keeps the images' hashes; none: each fingerprint takes them anew.
+    upright: images are turned by their EXIF tag, else they are taken as stored.
+    name: which part of the data set this is, "train", "val", "test" or "all".
+    remarks: what was passed over or is odd in the folder, a kind → the files or classes.
+    left_out: boxes that no prediction has to find, counted by reason.
     masks: of the objects, where the data set has them.
     """
 
@@ -64,7 +67,7 @@ class Split:
         return self.images.names
 
     def path(self, image: int) -> Path:
-        """The image's file; of an image in an archive its name after the archive's."""
+        """The image's file, or, for messages, its archive followed by its name in it."""
         return self.images.path(image)
 
     def read(self, image: int) -> np.ndarray:
@@ -77,7 +80,9 @@ class Split:
 
     def true_boxes(self, image: int) -> np.ndarray:
         """(M,4): every box of the image's class; none for some images."""
-        return self.boxes[self.box_starts[image] : self.box_starts[image + 1]]
+        start = self.box_starts[image]
+        end = self.box_starts[image + 1]
+        return self.boxes[start:end]
 
     def subset(self, images: list[int]) -> Split:
         """These images alone, in this order."""
@@ -93,33 +98,38 @@ class Split:
         )
 
     def answered_by(self, wnids: list[str], words: list[str]) -> Split:
-        """The same images under a network's classes (C,), in its order. Raises UserError for one it
-        does not know.
+        """The same images under a network's classes (C,), in its order.
+
+        Raises UserError for a class that the network does not know.
         """
-        place = {wnid: number for number, wnid in enumerate(wnids)}
-        if unknown := [wnid for wnid in self.wnids if wnid not in place]:
+        label_of = {wnid: label for label, wnid in enumerate(wnids)}
+        unknown = [wnid for wnid in self.wnids if wnid not in label_of]
+        if unknown:
             raise UserError(
-                f"the network does not know {len(unknown)} of the data's {len(self.wnids)} classes, {unknown[0]} among "
-                f"them; it has {len(wnids)} ({wnids[0]}, …): train it on this data first, or choose other weights="
+                f"the network does not know {len(unknown)} of the data's {len(self.wnids)} "
+                f"classes, {unknown[0]} among them; it has {len(wnids)} ({wnids[0]}, …): train it "
+                "on this data first, or choose other weights="
             )
-        labels = np.array([place[wnid] for wnid in self.wnids], np.int64)[self.labels]
-        return replace(self, labels=labels, wnids=wnids, words=words)
+        new_labels = np.array([label_of[wnid] for wnid in self.wnids], np.int64)
+        return replace(self, labels=new_labels[self.labels], wnids=wnids, words=words)
 
     def devkit_numbers(self) -> np.ndarray:
-        """(N,): the devkit's 1-based image numbers, from ILSVRC's val file names, else the place in
-        the split.
+        """(N,): the devkit's 1-based image numbers, from the names of ILSVRC's val files.
+
+        An image of another name has its place in the split.
         """
-        numbers = [_ILSVRC_VAL.search(file) for file in self.files.tolist()]
-        return np.array(
-            [int(found[1]) if found else place for place, found in enumerate(numbers, 1)]
-        )
+        numbers = []
+        for place, file in enumerate(self.files.tolist(), 1):
+            found = _ILSVRC_VAL.search(file)
+            numbers.append(int(found[1]) if found else place)
+        return np.array(numbers)
 
     def fingerprint(self) -> str:
-        """Changes when images, labels, boxes, classes or any picture's content do. Raises UserError
-        for a lost file.
+        """Changes when images, their contents, labels, boxes or classes do.
 
-        Pictures are read once, and again only where a file's size or date has changed: the date of
-        its last change of any kind, which unpacking or copying cannot set back.
+        An image is read once, and again only where its file's size or date has changed. The date is
+        that of the last change of any kind, which unpacking or copying cannot set back. Raises
+        UserError for a lost file.
         """
         digest = self._listing()
         digest.update(np.ascontiguousarray(self._hashes()["hash"]).tobytes())
@@ -138,16 +148,17 @@ class Split:
     def _hashes(self) -> np.ndarray:
         """(N,) of _KEPT: every image's content, hashed unless its file is as it was."""
         files = self.files.tolist()
-        kept = load_arrays(self.hashes) if self.hashes else {}
-        known = {}
-        if kept:
-            known = dict(zip(kept["files"].tolist(), kept["kept"].tolist(), strict=True))
+        arrays = load_arrays(self.hashes) if self.hashes else {}
+        kept = {}
+        if arrays:
+            names = arrays["files"].tolist()
+            kept = dict(zip(names, arrays["kept"].tolist(), strict=True))
 
         def hashed(image: int) -> tuple[int, int, bytes]:
             size, time = self.images.size_and_time(image)
-            same = known.get(files[image])
-            if same and same[:2] == (size, time):
-                return same
+            before = kept.get(files[image])
+            if before and before[:2] == (size, time):
+                return before
             return size, time, self.images.hash(image)
 
         try:
@@ -157,7 +168,8 @@ class Split:
         except FileNotFoundError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise UserError(f"cannot read {reason}; fetch it again") from None
-        if self.hashes and [known.get(file) for file in files] != now.tolist():
+        before = [kept.get(file) for file in files]
+        if self.hashes and before != now.tolist():
             save_arrays(self.hashes, files=self.files, kept=now)
         return now
 
@@ -165,7 +177,7 @@ class Split:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What `save_arrays` kept there; empty where it is absent or damaged.
 
-    Raises UserError where it cannot be read, which is neither.
+    Raises UserError where the system fails to read it.
     """
     try:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:

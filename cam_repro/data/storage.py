@@ -1,7 +1,7 @@
 """Where the bytes of images lie: files of a folder, members of tars, rows of parquet shards.
 
-An archive is never unpacked. Its headers are read once, which gives every image's place in it; from
-then on an image is read from its place alone.
+An archive is never unpacked. Its headers are read once, which gives every image's place in it. From
+then on each image is read from its place alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAX_RECORD = re.compile(rb"\d+ (path|size)=([^\n]*)\n")
 
 @dataclass(frozen=True)
 class Files:
-    """N images, each a file of its own: their relative paths `names` (N,), as bytes, in `folder`."""
+    """N images, each a file of its own: `names` (N,) are their paths in `folder`, as bytes."""
 
     folder: Path
     names: np.ndarray
@@ -36,7 +36,7 @@ class Files:
         return len(self.names)
 
     def path(self, image: int) -> Path:
-        """The image's file; of an image in an archive its name after the archive's, for messages."""
+        """The image's file, or, for messages, its archive followed by its name in it."""
         return self.folder / os.fsdecode(self.names[image])
 
     def content(self, image: int) -> bytes | None:
@@ -44,20 +44,27 @@ class Files:
         return None
 
     def size_and_time(self, image: int) -> tuple[int, int]:
-        """In bytes, and when it last changed in any way, in nanoseconds. Raises FileNotFoundError."""
-        path = os.fsencode(self.folder) + b"/" + self.names[image]
-        status = patiently(path, lambda: os.stat(path))  # noqa: PTH116  a million Paths are slow
+        """In bytes, and in nanoseconds the time of its last change of any kind.
+
+        Raises FileNotFoundError.
+        """
+        path = self._bytes_path(image)
+        status = patiently(path, lambda: os.stat(path))  # noqa: PTH116
         return status.st_size, status.st_ctime_ns
 
     def hash(self, image: int) -> bytes:
         """Of the image's content, 16 bytes. Raises FileNotFoundError."""
-        path = os.fsencode(self.folder) + b"/" + self.names[image]
+        path = self._bytes_path(image)
 
         def read() -> bytes:
             with open(path, "rb") as opened:  # noqa: PTH123
                 return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
 
         return patiently(path, read)
+
+    def _bytes_path(self, image: int) -> bytes:
+        """As bytes, since a million Paths are slow."""
+        return os.fsencode(self.folder) + b"/" + self.names[image]
 
     def take(self, images: Any) -> Files:
         """These images alone, in this order."""
@@ -73,7 +80,7 @@ class Files:
 class Archived(Files):
     """N images in archives: image i in archives[archive[i]], a path in `folder`.
 
-    first, second (N,): of a tar the offset and the length of the image's bytes; of a parquet shard
+    first, second (N,): in a tar the offset and the length of the image's bytes; in a parquet shard
     the row group and the row in it.
     """
 
@@ -86,19 +93,19 @@ class Archived(Files):
         return self._archive(image) / os.fsdecode(self.names[image])
 
     def content(self, image: int) -> bytes:
-        archive, first, second = self._archive(image), self.first[image], self.second[image]
+        archive = self._archive(image)
+        first = int(self.first[image])
+        second = int(self.second[image])
         if archive.suffix == ".parquet":
-            return _row_group(archive, int(first))[int(second)].as_py()
-        return patiently(
-            os.fsencode(archive),
-            lambda: os.pread(_descriptor(archive), int(second), int(first)),
-        )
+            return _row_group(archive, first)[second].as_py()
+        path = os.fsencode(archive)
+        return patiently(path, lambda: os.pread(_descriptor(archive), second, first))
 
     def size_and_time(self, image: int) -> tuple[int, int]:
         archive = self._archive(image)
         status = patiently(os.fsencode(archive), archive.stat)
-        in_tar = archive.suffix != ".parquet"
-        return int(self.second[image]) if in_tar else 0, status.st_ctime_ns
+        size = 0 if archive.suffix == ".parquet" else int(self.second[image])
+        return size, status.st_ctime_ns
 
     def hash(self, image: int) -> bytes:
         return hashlib.blake2b(self.content(image), digest_size=16).digest()
@@ -108,9 +115,12 @@ class Archived(Files):
 
 
 def to_arrays(images: Files) -> dict[str, np.ndarray]:
-    """What an index keeps of the images; `from_arrays` makes them of it again."""
-    kept = {field.name: getattr(images, field.name) for field in fields(images)}
-    return {name: np.array(of) for name, of in kept.items() if name != "folder"}
+    """What an index keeps of the images; `from_arrays` makes the images of it again."""
+    arrays = {}
+    for field in fields(images):
+        if field.name != "folder":
+            arrays[field.name] = np.array(getattr(images, field.name))
+    return arrays
 
 
 def from_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> Files:
@@ -142,7 +152,7 @@ def tar_members(
 ) -> Iterator[tuple[bytes, int, int]]:
     """The files in a tar: (name, offset of the content, its length), in their order.
 
-    inner: names of members that are tars themselves, whose files are given in their place, named
+    inner: the names of members that are tars themselves; in their place come their files, named
     `<member without .tar>/<file>`. Raises UserError for what is no whole tar.
     """
     with tar.open("rb") as file:
@@ -195,7 +205,7 @@ def _members(view: mmap.mmap, start: int, end: int, tar: Path) -> Iterator[tuple
 
 
 def _number(digits: bytes) -> int:
-    """Octal, or where the first bit is set a number of 8-bit digits (GNU, for 8 GB and more)."""
+    """An octal number, or where the first bit is set a binary one (GNU, for 8 GB and more)."""
     if digits[0] & 0x80:
         return int.from_bytes(digits[1:], "big")
     return int(digits.strip(b"\0 "), 8)

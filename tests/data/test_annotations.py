@@ -37,7 +37,8 @@ def pets(tmp_path: Path) -> Path:
 
 
 def write_coco(root: Path, crowd: bool = False) -> Path:
-    images, annotations = [], []
+    images = []
+    annotations = []
     for number, (name, (width, height)) in enumerate(SIZES.items(), 1000):
         file = f"{name}.jpg"
         images.append({"id": number, "file_name": file, "width": width, "height": height})
@@ -83,7 +84,8 @@ def voc(name: str, boxes: list, size: tuple[int, int], difficult: int = 0) -> st
         flag = f"<difficult>{difficult}</difficult>"
         objects += f"<object><name>{name[:3]}</name>{flag}<bndbox>{corners}</bndbox></object>"
     width, height = size
-    return f"<annotation><size><width>{width}</width><height>{height}</height></size>{objects}</annotation>"
+    size_tag = f"<size><width>{width}</width><height>{height}</height></size>"
+    return f"<annotation>{size_tag}{objects}</annotation>"
 
 
 def write_voc_archive(root: Path) -> Path:
@@ -191,8 +193,10 @@ sides = st.integers(2, 5000)
 def test_a_box_in_shares_with_six_digits_comes_back_to_the_pixel(
     data: st.DataObject, width: int, height: int
 ) -> None:
-    x1, y1 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    x2, y2 = data.draw(st.integers(x1, width - 1)), data.draw(st.integers(y1, height - 1))
+    x1 = data.draw(st.integers(0, width - 1))
+    y1 = data.draw(st.integers(0, height - 1))
+    x2 = data.draw(st.integers(x1, width - 1))
+    y2 = data.draw(st.integers(y1, height - 1))
     x, y, w, h = map(float, yolo((x1, y1, x2, y2), (width, height)).split())
     shares = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
     (found,) = in_pixels(Annotation([Object(shares)], relative=True), (width, height))

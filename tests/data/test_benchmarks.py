@@ -30,15 +30,16 @@ def opened(layout: str, root: Path, split: str = "val") -> Split:
 
 def shown(split: Split) -> list[tuple[str, str, list]]:
     """Of each image its name, class and boxes."""
-    return [
-        (split.path(one).name, split.wnids[split.labels[one]], split.true_boxes(one).tolist())
-        for one in range(len(split))
-    ]
+    rows = []
+    for image in range(len(split)):
+        wnid = split.wnids[split.labels[image]]
+        rows.append((split.path(image).name, wnid, split.true_boxes(image).tolist()))
+    return rows
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """Two classes with two train images each, of which one stands in val too, and three val images."""
+    """Two train images of each of two classes, and three val images, one of them in train too."""
     root = tmp_path / "tiny-imagenet-200"
     for number, wnid in enumerate(("n02", "n01")):
         for place in range(2):
@@ -71,11 +72,8 @@ def test_tiny_imagenet_has_boxes_in_train_and_val(tiny: Path) -> None:
 
 def test_train_images_that_stand_in_val_are_named_and_left_out(tiny: Path) -> None:
     train = opened("tinyimagenet", tiny, "train")
-    assert [train.path(one).name for one in range(len(train))] == [
-        "n01_0.JPEG",
-        "n02_0.JPEG",
-        "n02_1.JPEG",
-    ]
+    kept = [train.path(one).name for one in range(len(train))]
+    assert kept == ["n01_0.JPEG", "n02_0.JPEG", "n02_1.JPEG"]
     (names,) = train.remarks.values()
     assert names == ["train/n01/images/n01_1.JPEG"]
     assert opened("tinyimagenet", tiny, "train").remarks == train.remarks  # from the index

@@ -1,6 +1,4 @@
-"""Every kind of damaged or hostile file in a data set: one line that names the file, or the
-documented way on.
-"""
+"""Damaged and hostile files in a data set: one line that names the file, or the documented way."""
 
 import io
 import os
@@ -16,16 +14,17 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import images
 from cam_repro.data.check import check
-from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGE_SETS, MAPPING, SOLUTION
+from cam_repro.data.ilsvrc import ANNOTATIONS, SOLUTION
+from cam_repro.data.ilsvrc_lists import IMAGE_SETS, MAPPING
 from cam_repro.data.images import CorruptImage, examine, read_image, read_size
 
 
-def encoded(picture: Image.Image | None = None, kind: str = "JPEG", **options: object) -> bytes:
+def encoded(image: Image.Image | None = None, kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture = picture or Image.fromarray(
-        np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
-    )
-    picture.save(file, kind, **options)
+    if image is None:
+        pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+        image = Image.fromarray(pixels)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -35,7 +34,9 @@ UNREADABLE = {
     "empty": b"",
     "end missing": encoded()[:-2],
     "noise after the marker": b"\xff\xd8" + bytes(range(256)) * 4,
-    "PostScript, which Pillow would run": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\nshowpage\n",
+    "PostScript, which Pillow would run": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\nshowpage\n"
+    ),
     "half a PNG": encoded(kind="PNG")[:900],
 }
 
@@ -46,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", UNREADABLE)
-def test_a_damaged_picture_is_refused_by_name_and_found_by_the_check(
+def test_a_damaged_image_is_refused_by_name_and_found_by_the_check(
     root: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("run"))
@@ -63,7 +64,8 @@ def test_a_header_of_4_billion_pixels_is_refused_before_decoding(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be 13 GB, asked for by a file of 1 kB."""
-    data, path = bytearray(encoded()), root / IMAGES / "val/b.JPEG"
+    data = bytearray(encoded())
+    path = root / IMAGES / "val/b.JPEG"
     start = data.index(b"\xff\xc0") + 5
     data[start : start + 4] = 2 * (65500).to_bytes(2, "big")
     path.write_bytes(data)
@@ -96,7 +98,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("note", ODD)
-def test_an_odd_but_whole_picture_is_read_and_only_noted(root: Path, note: str) -> None:
+def test_an_odd_but_whole_image_is_read_and_only_noted(root: Path, note: str) -> None:
     path = root / IMAGES / "val/b.JPEG"
     path.write_bytes(ODD[note])
     assert read_image(path).shape == (30, 40, 3)
@@ -104,7 +106,8 @@ def test_an_odd_but_whole_picture_is_read_and_only_noted(root: Path, note: str) 
     assert error is None and note in report
 
 
-XML, LIST = f"{ANNOTATIONS}/a.xml", IMAGE_SETS["val"]
+XML = f"{ANNOTATIONS}/a.xml"
+LIST = IMAGE_SETS["val"]
 START = "ImageId,PredictionString\nc,n2\n"
 OBJECT = "<annotation><object><name>{}</name>{}</object></annotation>"
 
@@ -112,7 +115,10 @@ LAUGHS = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i i
 BOMB = (
     f"<!DOCTYPE annotation [{LAUGHS}]><annotation><object><name>&e9;</name></object></annotation>"
 )
-OUTSIDE = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation><folder>&e;</folder></annotation>'
+OUTSIDE = (
+    '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+    "<annotation><folder>&e;</folder></annotation>"
+)
 REMOTE = '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd"><annotation/>'
 NO_XML = "a.xml is not a readable annotation"
 
@@ -193,9 +199,8 @@ def test_a_damaged_tree_is_refused_in_one_line_that_names_the_file(root: Path, d
 
 
 def test_the_check_goes_on_past_damage_and_reports_it(root: Path, damage: str) -> None:
-    if damage.startswith(
-        "mapping"
-    ):  # no class is known then, and the check ends as the reader does
+    # Without the mapping no class is known, and the check ends as the reader does.
+    if damage.startswith("mapping"):
         with pytest.raises(UserError, match=TREES[damage][2]):
             check(Config(data=DataConfig(name="tree", root=str(root)), runs=str(root.parent)))
         return
@@ -216,8 +221,8 @@ def test_the_file_name_in_an_annotation_is_never_opened(root: Path) -> None:
     assert opened(root).path(0) == root / IMAGES / "val/a.JPEG"
 
 
-def test_linked_folders_and_pictures_are_followed(root: Path) -> None:
-    """Whoever owns the tree made the links: people keep data sets, classes and subsets elsewhere."""
+def test_linked_folders_and_images_are_followed(root: Path) -> None:
+    """The owner of the tree made the links: people keep data sets and classes elsewhere."""
     elsewhere = root.parent / "elsewhere"
     (root / IMAGES / "train/n1").rename(elsewhere)
     (root / IMAGES / "train/n1").symlink_to(elsewhere)
@@ -231,4 +236,6 @@ def test_a_name_that_is_not_utf8_is_found_and_read(root: Path) -> None:
     odd = os.fsencode(root / IMAGES / "train/n1") + b"/\xff\n.JPEG"
     shutil.copy(root / IMAGES / "val/a.JPEG", os.fsdecode(odd))
     split = opened(root, "train")
-    assert len(split) == 3 and {read_image(split.path(i)).shape for i in range(3)} == {(30, 40, 3)}
+    assert len(split) == 3
+    for image in range(3):
+        assert read_image(split.path(image)).shape == (30, 40, 3)

@@ -1,4 +1,4 @@
-"""One's own pictures, a folder per class: classes from the names, a tenth held out, no boxes."""
+"""One's own images, a folder per class: classes from the names, a tenth held out, no boxes."""
 
 from pathlib import Path
 
@@ -40,23 +40,22 @@ def split_of(root: Path, split: str) -> Split:
 
 def opened(root: Path, split: str) -> tuple[list[str], list[int]]:
     found = split_of(root, split)
-    assert (
-        found.true_boxes(0).shape == (0, 4) and not found.box_starts.any() and len(found.boxes) == 0
-    )
+    assert found.true_boxes(0).shape == (0, 4)
+    assert not found.box_starts.any() and len(found.boxes) == 0
     assert all(found.path(image).is_file() for image in range(len(found)))
     return [file.decode() for file in found.files.tolist()], found.labels.tolist()
 
 
-def test_classes_are_the_sorted_names_of_the_folders_with_pictures(root: Path) -> None:
-    assert load_classes(DataConfig(name="pets", layout="folder", root=str(root))) == (
-        ["cat", "dog"],
-        ["cat", "dog"],
-    )
+def test_classes_are_the_sorted_names_of_the_folders_with_images(root: Path) -> None:
+    data = DataConfig(name="pets", layout="folder", root=str(root))
+    wnids, words = load_classes(data)
+    assert wnids == words == ["cat", "dog"]
 
 
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
     root = write(tmp_path / "pets", {"ant": 1, "bee": 2, "cat": 120, "dog": 14})
-    (train, labels), (val, of_val) = opened(root, "train"), opened(root, "val")
+    train, labels = opened(root, "train")
+    val, of_val = opened(root, "val")
     assert len({*train, *val}) == len(train) + len(val) == 137
     assert [of_val.count(label) for label in range(4)] == [0, 1, 12, 1]
     assert [labels.count(label) for label in range(4)] == [1, 1, 108, 13]
@@ -114,18 +113,16 @@ def test_val_and_test_beside_each_other_are_both_there(tmp_path: Path) -> None:
     root = write(tmp_path / "pets/train", {"cat": 3, "dog": 2}).parent
     write(root / "val", {"cat": 2})
     write(root / "test", {"dog": 1})
-    assert opened(root, "val")[0] == ["cat/0.jpg", "cat/1.jpg"] and opened(root, "test")[0] == [
-        "dog/0.jpg"
-    ]
-    assert len(opened(root, "all")[0]) == 8 and "train/cat/0.jpg" in opened(root, "all")[0]
+    assert opened(root, "val")[0] == ["cat/0.jpg", "cat/1.jpg"]
+    assert opened(root, "test")[0] == ["dog/0.jpg"]
+    files, _ = opened(root, "all")
+    assert len(files) == 8 and "train/cat/0.jpg" in files
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     root = write(tmp_path / "vehicles", {"bus": 10, "train": 10})
-    assert load_classes(DataConfig(name="vehicles", layout="folder", root=str(root)))[0] == [
-        "bus",
-        "train",
-    ]
+    wnids, _ = load_classes(DataConfig(name="vehicles", layout="folder", root=str(root)))
+    assert wnids == ["bus", "train"]
 
 
 def test_a_test_set_is_taken_whole_whatever_its_folders_are_called(tmp_path: Path) -> None:
@@ -133,15 +130,11 @@ def test_a_test_set_is_taken_whole_whatever_its_folders_are_called(tmp_path: Pat
     assert len(opened(root, "val")[0]) == 2
     assert len(opened(root, "all")[0]) == 20 and split_of(root, "all").name == "all"
     alone = write(tmp_path / "later/test", {"dog": 3}).parent
-    assert (
-        opened(alone, "test")
-        == opened(alone, "val")
-        == (["dog/0.jpg", "dog/1.jpg", "dog/2.jpg"], [0, 0, 0])
-    )
-    assert opened(alone, "all")[0] == ["test/dog/0.jpg", "test/dog/1.jpg", "test/dog/2.jpg"]
-    with pytest.raises(
-        UserError, match=r"no images in folders under .*later \(test can be evaluated on"
-    ):
+    dogs = ["dog/0.jpg", "dog/1.jpg", "dog/2.jpg"]
+    assert opened(alone, "test") == opened(alone, "val") == (dogs, [0, 0, 0])
+    assert opened(alone, "all")[0] == [f"test/{dog}" for dog in dogs]
+    message = r"no images in folders under .*later \(test can be evaluated on"
+    with pytest.raises(UserError, match=message):
         opened(alone, "train")
 
 
@@ -194,12 +187,8 @@ def test_images_of_more_than_8_bits_are_counted_once(
 ) -> None:
     for number in range(20):
         Image.new("I;16", (8, 8), number).save(root / f"cat/scan{number}.png")
-    load_split(
-        DataConfig(name="pets", layout="folder", root=str(root)),
-        "train",
-        tmp_path,
-        ALONE,
-    )
+    data = DataConfig(name="pets", layout="folder", root=str(root))
+    load_split(data, "train", tmp_path, ALONE)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "more than 8 bits" in line)
     assert line.startswith("train: ") and " of 90 images have more than 8 bits" in line
 
@@ -249,9 +238,8 @@ def test_what_is_no_folder_of_classes_is_said_in_one_line(
 
 
 def test_a_split_that_is_not_there_is_refused(root: Path) -> None:
-    with pytest.raises(
-        UserError, match="data.split=test: .*pets has no folder test; choose data.split=all"
-    ):
+    message = "data.split=test: .*pets has no folder test; choose data.split=all"
+    with pytest.raises(UserError, match=message):
         opened(root, "test")
 
 
@@ -265,10 +253,8 @@ def test_own_images_are_upright(root: Path) -> None:
     assert batch.sizes.tolist() == [[30, 40], [40, 30]]
 
 
-def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
-    """Two classes without boxes: trained, classified, looked at, tabulated; localization says what
-    is missing.
-    """
+def test_own_images_go_the_whole_way_under_the_folders_name(root: Path, tmp_path: Path) -> None:
+    """Two classes without boxes are trained, classified, shown and tabulated, but not localized."""
     small = [option for option in TINY if "generate" not in option]
     options = [
         "data=folder",
@@ -290,9 +276,8 @@ def test_own_pictures_go_the_whole_way_under_the_folders_name(root: Path, tmp_pa
     assert whole["images"] == 80 and whole["split"] == "all"
     config.data.split = "val"
     advice = f"type make eval-classification data=folder data.root={root}"
-    with pytest.raises(
-        UserError, match=f"pets has no boxes, so nothing can be localized; {advice}"
-    ):
+    message = f"pets has no boxes, so nothing can be localized; {advice}"
+    with pytest.raises(UserError, match=message):
         evaluated(config)
     table, _ = write_tables(tmp_path / "results", "pets")
     assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()

@@ -32,10 +32,8 @@ def test_every_box_of_the_images_class_is_read_from_xml(root: Path) -> None:
     split = opened(root)
     assert split.labels.tolist() == [1, 0, 1]
     assert split.true_boxes(0).tolist() == [[1, 2, 3, 4]]
-    assert split.true_boxes(1).tolist() == [
-        [0, 0, 9, 9],
-        [5, 5, 20, 20],
-    ]  # not the other class's box
+    # The third box is of the other class.
+    assert split.true_boxes(1).tolist() == [[0, 0, 9, 9], [5, 5, 20, 20]]
     assert split.true_boxes(2).tolist() == []
 
 
@@ -67,15 +65,14 @@ def test_the_index_is_built_once_and_again_when_the_tree_changes(
     assert len(opened(root)) == 2
 
 
+def add_train_image(root: Path) -> None:
+    shutil.copy(root / IMAGES / "val/a.JPEG", root / IMAGES / "train/n1/n1_8.JPEG")
+
+
 @pytest.mark.parametrize(
     ("change", "images"),
     [
-        (
-            lambda root: shutil.copy(
-                root / IMAGES / "val/a.JPEG", root / IMAGES / "train/n1/n1_8.JPEG"
-            ),
-            3,
-        ),
+        (add_train_image, 3),
         (lambda root: (root / IMAGES / "train/n1/n1_7.JPEG").unlink(), 1),
         (lambda root: write_list(root, "train", "n2/n2_3 1\n"), 1),
         (lambda root: (root / "LOC_synset_mapping.txt").write_text("n2 dog\nn1 cat\n"), 2),
@@ -95,12 +92,13 @@ def test_any_change_of_the_train_tree_is_noticed(
 
 
 def kept(root: Path) -> Split:
-    """The val split with its pictures' hashes kept in a file."""
+    """The val split with its images' hashes kept in a file."""
     return replace(opened(root), hashes=root.parent / "cache/hashes.npz")
 
 
-def test_the_fingerprint_changes_with_a_pictures_content_alone(root: Path) -> None:
-    before, path = kept(root).fingerprint(), root / IMAGES / "val/a.JPEG"
+def test_the_fingerprint_changes_with_an_images_content_alone(root: Path) -> None:
+    before = kept(root).fingerprint()
+    path = root / IMAGES / "val/a.JPEG"
     content = bytearray(path.read_bytes())
     path.write_bytes(content)  # at another time
     assert kept(root).fingerprint() == opened(root).fingerprint() == before
@@ -109,7 +107,7 @@ def test_the_fingerprint_changes_with_a_pictures_content_alone(root: Path) -> No
     assert kept(root).fingerprint() == opened(root).fingerprint() != before
 
 
-def test_a_picture_is_read_for_the_fingerprint_only_when_its_size_or_date_changed(
+def test_an_image_is_read_for_the_fingerprint_only_when_its_size_or_date_changed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = kept(root).fingerprint()
@@ -128,11 +126,14 @@ def set_date_back(path: Path, before: os.stat_result) -> None:
 
 def test_other_contents_of_the_same_size_and_date_are_noticed(root: Path) -> None:
     before = kept(root).fingerprint()
-    xml, picture = root / ANNOTATIONS / "a.xml", root / IMAGES / "val/a.JPEG"
-    content, status = picture.read_bytes(), picture.stat()
-    picture.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
-    set_date_back(picture, status)
+    image = root / IMAGES / "val/a.JPEG"
+    status = image.stat()
+    content = bytearray(image.read_bytes())
+    content[-3] ^= 1
+    image.write_bytes(content)
+    set_date_back(image, status)
     assert kept(root).fingerprint() != before
+    xml = root / ANNOTATIONS / "a.xml"
     status = xml.stat()
     write_xml(root, "a", ("n2", (2, 1, 4, 3)))
     set_date_back(xml, status)
@@ -150,9 +151,8 @@ def test_an_index_and_hashes_that_cannot_be_read_are_not_made_anew(
     for file in before:
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", unreadable(file))
-            with pytest.raises(
-                UserError, match=f"cannot read {file}: Input/output error; it is left as it is"
-            ):
+            message = f"cannot read {file}: Input/output error; it is left as it is"
+            with pytest.raises(UserError, match=message):
                 kept(root).fingerprint()
     assert {file: file.read_bytes() for file in before} == before
 
@@ -177,7 +177,7 @@ def test_a_damaged_index_and_damaged_hashes_are_made_anew(root: Path) -> None:
     assert kept(root).fingerprint() == before
 
 
-def test_a_picture_that_is_lost_is_named(root: Path) -> None:
+def test_an_image_that_is_lost_is_named(root: Path) -> None:
     split = opened(root)
     split.path(1).unlink()
     with pytest.raises(UserError, match="cannot read .*b.JPEG: No such file"):
@@ -194,9 +194,8 @@ def test_images_have_the_devkits_numbers_also_in_a_subset(root: Path) -> None:
 def test_under_a_networks_classes_labels_are_renumbered_by_wnid(root: Path) -> None:
     split = opened(root)
     answered = split.answered_by(["n0", "n2", "n1"], ["fish", "dog", "cat"])
-    assert [answered.wnids[label] for label in answered.labels] == [
-        split.wnids[label] for label in split.labels
-    ]
+    before = [split.wnids[label] for label in split.labels]
+    assert [answered.wnids[label] for label in answered.labels] == before
     assert answered.labels.tolist() == [1, 2, 1]
     with pytest.raises(UserError, match="does not know 1 of the data's 2 classes, n1"):
         split.answered_by(["n0", "n2"], ["fish", "dog"])

@@ -13,20 +13,23 @@ from small_tree import write_xml
 from cam_repro import UserError
 from cam_repro.config import DataConfig
 from cam_repro.data import open_split
-from cam_repro.data.ilsvrc import IMAGES, imagenet_classes
+from cam_repro.data.ilsvrc import IMAGES
+from cam_repro.data.ilsvrc_lists import imagenet_classes
 from cam_repro.data.loaders import BatchRequest, EvaluationCrops, decode
 from cam_repro.data.split import Split
 from cam_repro.data.storage import tar_members
 
-TENCH, GOLDFISH = "n01440764", "n01443537"
+TENCH = "n01440764"
+GOLDFISH = "n01443537"
 SIZE = "<size><width>{}</width><height>{}</height></size>"
 
 
 def saved(path: Path, seed: int) -> tuple[int, int]:
     rng = np.random.default_rng(seed)
-    width, height = int(rng.integers(20, 60)), int(rng.integers(20, 60))
+    width, height = rng.integers(20, 60, 2).tolist()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(path, "JPEG")
+    pixels = rng.integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG")
     return width, height
 
 
@@ -36,11 +39,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kaggle")
     for number, wnid in enumerate([TENCH, GOLDFISH]):
         for image in range(3):
-            saved(root / IMAGES / f"train/{wnid}/{wnid}_{10 * image + 7}.JPEG", 10 * number + image)
+            name = f"{wnid}_{10 * image + 7}.JPEG"
+            saved(root / IMAGES / f"train/{wnid}" / name, 10 * number + image)
     for number in range(1, 6):
         name = f"ILSVRC2012_val_{9 * number:08d}"
         width, height = saved(root / IMAGES / f"val/{name}.JPEG", 100 + number)
-        boxes = [((GOLDFISH, TENCH)[number % 2], (0, 1, width - 1, 9))] * (1 + number % 2)
+        is_odd = number % 2 == 1
+        box = (TENCH if is_odd else GOLDFISH, (0, 1, width - 1, 9))
+        boxes = [box, box] if is_odd else [box]
         write_xml(root, name, *boxes, size=SIZE.format(width, height))
     return root
 

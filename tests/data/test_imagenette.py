@@ -32,29 +32,26 @@ Files = dict[str, bytes]
 
 
 def image_files() -> Files:
-    """Imagenette's layout: of each class two train and two val images, of each kind one in either
-    folder.
-    """
+    """Imagenette's layout: each class has two train and two val images, one in either folder."""
     files = {"imagenette2/noisy_imagenette.csv": b"path\n", "imagenette2/val/.DS_Store": b"\0"}
     for label, wnid in enumerate(CLASSES):
         jpeg = io.BytesIO()
         Image.new("RGB", (12, 8), (20 * label,) * 3).save(jpeg, "JPEG")
-        names = ((f"{wnid}_{9 + label}", VAL_NAMES[wnid][0]), (f"{wnid}_100", VAL_NAMES[wnid][1]))
-        for split, of_split in zip(("train", "val"), names, strict=True):
-            files |= {
-                f"imagenette2/{split}/{wnid}/{name}.JPEG": jpeg.getvalue() for name in of_split
-            }
+        first_val, second_val = VAL_NAMES[wnid]
+        names = {"train": [f"{wnid}_{9 + label}", first_val], "val": [f"{wnid}_100", second_val]}
+        for folder, of_folder in names.items():
+            for name in of_folder:
+                files[f"imagenette2/{folder}/{wnid}/{name}.JPEG"] = jpeg.getvalue()
         files[f"imagenette2/train/{wnid}/._{wnid}_9.JPEG"] = b"of a Mac"
     return files
 
 
 def box_files() -> Files:
-    files = {
-        f"val/{name}.xml": XML.format(wnid).encode()
-        for wnid, names in VAL_NAMES.items()
-        for name in names
-    }
-    return files | {"val/ILSVRC2012_val_00050000.xml": XML.format("n09999999").encode()}
+    files = {"val/ILSVRC2012_val_00050000.xml": XML.format("n09999999").encode()}
+    for wnid, names in VAL_NAMES.items():
+        for name in names:
+            files[f"val/{name}.xml"] = XML.format(wnid).encode()
+    return files
 
 
 def tgz(files: Files, *more: tarfile.TarInfo) -> bytes:
@@ -76,7 +73,7 @@ def md5(content: bytes) -> str:
 def configured(
     folder: Path, images: bytes | None = None, boxes: Files | Path | None = None
 ) -> DataConfig:
-    """The configuration that makes folder/tree/imagenette from these files, packed or in a folder."""
+    """The configuration that makes folder/tree/imagenette from these files or a folder of boxes."""
     images = images or tgz(image_files())
     (folder / "images.tgz").write_bytes(images)
     if not isinstance(boxes, Path):
@@ -89,34 +86,26 @@ def configured(
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ArchiveServer(
-        {"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}
-    ) as server:
+    files = {"imagenette2.tgz": tgz(image_files()), "boxes.tgz": tgz(box_files())}
+    with ArchiveServer(files) as server:
         yield server
 
 
 def served(server: ArchiveServer, root: Path) -> list[str]:
     """The options that make the script get the server's archives."""
-    options = {"images": server.url("imagenette2.tgz"), "boxes": server.url("boxes.tgz")}
-    options |= {
-        f"{kind}_checksum": md5(server.files[path])
-        for kind, path in zip(options, server.files, strict=False)
-    }
-    return [
-        "data=imagenette",
-        f"data.root={root}",
-        *(f"data.download.{key}={value}" for key, value in options.items()),
-    ]
+    options = ["data=imagenette", f"data.root={root}"]
+    for kind, file in (("images", "imagenette2.tgz"), ("boxes", "boxes.tgz")):
+        checksum = md5(server.files[file])
+        options.append(f"data.download.{kind}={server.url(file)}")
+        options.append(f"data.download.{kind}_checksum={checksum}")
+    return options
 
 
 def refusal(data: DataConfig) -> str:
     with pytest.raises(UserError) as error:
         make_imagenette(data)
-    assert (
-        data.root is not None
-        and not Path(data.root).exists()
-        and not Path(f"{data.root}.making").exists()
-    )
+    assert not Path(data.root).exists()
+    assert not Path(f"{data.root}.making").exists()
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -128,9 +117,10 @@ def contents(root: Path) -> list[str]:
 def test_each_image_lands_in_ilsvrcs_own_split(tmp_path: Path) -> None:
     (tmp_path / "tree/imagenette").mkdir(parents=True)  # an empty folder is no hindrance
     root = make_imagenette(configured(tmp_path))
-    train = [
-        f"{wnid}/{wnid}_{n}" for i, wnid in enumerate(CLASSES) for n in sorted(["100", str(9 + i)])
-    ]
+    train = []
+    for label, wnid in enumerate(CLASSES):
+        for number in sorted(["100", str(9 + label)]):
+            train.append(f"{wnid}/{wnid}_{number}")
     val = sorted(name for names in VAL_NAMES.values() for name in names)
     lists = {"train_cls.txt": train, "val.txt": val}
     assert contents(root) == sorted(
@@ -140,11 +130,8 @@ def test_each_image_lands_in_ilsvrcs_own_split(tmp_path: Path) -> None:
         + [f"ILSVRC/ImageSets/CLS-LOC/{file}" for file in lists]
         + ["LOC_synset_mapping.txt"]
     )
-    assert (
-        (root / "LOC_synset_mapping.txt")
-        .read_text()
-        .startswith("n01440764 tench, Tinca tinca\nn02102040 English s")
-    )
+    mapping = (root / "LOC_synset_mapping.txt").read_text()
+    assert mapping.startswith("n01440764 tench, Tinca tinca\nn02102040 English s")
     for file, names in lists.items():
         text = "".join(f"{name} {number}\n" for number, name in enumerate(names, 1))
         assert (root / "ILSVRC/ImageSets/CLS-LOC" / file).read_text() == text
@@ -190,7 +177,8 @@ def test_what_is_not_the_wanted_data_is_refused_by_name(
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
+    info.type = kind
+    info.linkname = link
     return info
 
 
@@ -242,9 +230,8 @@ def test_a_full_disk_at_the_last_step_leaves_no_tree(
     with monkeypatch.context() as patch:
         patch.setattr(imagenette, "write_lists", fail)
         said = refusal(config)
-    assert "No space left on device" in said and said.endswith(
-        "; free space or choose another folder"
-    )
+    assert "No space left on device" in said
+    assert said.endswith("; free space or choose another folder")
     assert len(contents(make_imagenette(config))) == 63
 
 
@@ -266,8 +253,10 @@ def test_the_script_makes_a_tree_that_the_reader_takes(
     assert again.returncode == 0 and server.asked == ["boxes.tgz", "imagenette2.tgz"]
     assert {path.name for path in root.parent.iterdir()} == {"imagenette", "imagenette.lock"}
 
-    made, alone = DataConfig("imagenette", root=str(root)), World(0, 1, torch.device("cpu"))
-    train, val = (load_split(made, split, tmp_path, alone) for split in ("train", "val"))
+    made = DataConfig("imagenette", root=str(root))
+    alone = World(0, 1, torch.device("cpu"))
+    train = load_split(made, "train", tmp_path, alone)
+    val = load_split(made, "val", tmp_path, alone)
     assert np.bincount(train.labels).tolist() == np.bincount(val.labels).tolist() == [2] * 10
     assert val.wnids == list(CLASSES)
     assert all(val.path(i).name[:-5] in VAL_NAMES[val.wnids[val.labels[i]]] for i in range(20))
@@ -282,18 +271,12 @@ def test_a_download_that_was_cut_off_is_one_line_and_the_next_start_ends_it(
     done = run_script("data", tmp_path, *served(server, root))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (
-        len(lines) == 1
-        and "cannot get" in lines[0]
-        and "data=imagenette data.download.images=FILE" in lines[0]
-    )
+    assert len(lines) == 1 and "cannot get" in lines[0]
+    assert "data=imagenette data.download.images=FILE" in lines[0]
     assert not root.exists() and not root.with_name("imagenette.making").exists()
     assert run_script("data", tmp_path, *served(server, root)).returncode == 0
-    assert server.asked == [
-        "boxes.tgz",
-        "imagenette2.tgz",
-        "imagenette2.tgz",
-    ]  # what was whole stayed
+    # The boxes, which were whole, are not asked for again.
+    assert server.asked == ["boxes.tgz", "imagenette2.tgz", "imagenette2.tgz"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pixels from every kind of file that ILSVRC has, and that one's own folders have."""
+"""Pixels from every kind of file that ILSVRC and one's own folders have."""
 
 import errno
 import struct
@@ -24,21 +24,20 @@ from cam_repro.data.images import (
 )
 
 ROWS, COLUMNS = np.mgrid[0:48, 0:64]
-PICTURE = Image.fromarray(
-    np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=2).astype(np.uint8)
-)
+IMAGE = Image.fromarray(np.stack([ROWS * 5, COLUMNS * 3, ROWS + COLUMNS], axis=2).astype(np.uint8))
+GREY_MODES = {".pgm": "L", ".pbm": "1", ".pfm": "F"}
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_any_jpeg_becomes_rgb_of_its_stored_size(tmp_path: Path, mode: str) -> None:
-    PICTURE.convert(mode).save(tmp_path / "x.JPEG", "JPEG")
+    IMAGE.convert(mode).save(tmp_path / "x.JPEG", "JPEG")
     pixels = read_image(tmp_path / "x.JPEG")
     assert pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8
-    assert np.abs(pixels - np.asarray(PICTURE.convert(mode).convert("RGB"), float)).mean() < 6
+    assert np.abs(pixels - np.asarray(IMAGE.convert(mode).convert("RGB"), float)).mean() < 6
 
 
 def test_a_jpeg_has_pillows_pixels(tmp_path: Path) -> None:
-    PICTURE.save(tmp_path / "x.JPEG", "JPEG", quality=80)
+    IMAGE.save(tmp_path / "x.JPEG", "JPEG", quality=80)
     assert np.array_equal(
         read_image(tmp_path / "x.JPEG"), np.asarray(Image.open(tmp_path / "x.JPEG"))
     )
@@ -52,13 +51,13 @@ def test_the_suffixes_are_all_that_pillow_knows_of_the_formats() -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_suffix_is_written_by_pillow_and_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
-    grey = suffix in (".pgm", ".pbm", ".pfm")
-    picture = PICTURE.convert({".pgm": "L", ".pbm": "1", ".pfm": "F"}[suffix]) if grey else PICTURE
-    picture.save(path)
+    grey = suffix in GREY_MODES
+    image = IMAGE.convert(GREY_MODES[suffix]) if grey else IMAGE
+    image.save(path)
     pixels = read_image(path)
     assert pixels.shape == (48, 64, 3)
     if not grey and suffix != ".gif":
-        assert np.abs(pixels - np.asarray(PICTURE, float)).mean() < 4
+        assert np.abs(pixels - np.asarray(IMAGE, float)).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
@@ -66,9 +65,10 @@ def test_every_suffix_is_written_by_pillow_and_read(tmp_path: Path, suffix: str)
 def test_exif_rotation_is_ignored_as_stored_and_heeded_upright(
     tmp_path: Path, kind: str, orientation: int
 ) -> None:
-    path, exif = tmp_path / "x", Image.Exif()
+    path = tmp_path / "x"
+    exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    PICTURE.save(path, kind, exif=exif)
+    IMAGE.save(path, kind, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     upright = read_image(path, upright=True)
     assert np.array_equal(upright, expected)
@@ -84,20 +84,20 @@ def test_exif_rotation_is_ignored_as_stored_and_heeded_upright(
 def test_every_orientation_in_either_byte_order_is_pillows(
     tmp_path: Path, byte_order: str, orientation: int
 ) -> None:
-    path, exif = tmp_path / "x.jpg", Image.Exif()
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
     exif.endian = byte_order
     exif[ORIENTATION] = orientation
-    PICTURE.save(path, exif=exif)
+    IMAGE.save(path, exif=exif)
     assert (b"II*\0" in path.read_bytes()) == (byte_order == "<")
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     assert np.array_equal(read_image(path, upright=True), expected)
 
 
 def test_a_turned_corner_is_where_a_viewer_shows_it(tmp_path: Path) -> None:
-    """Held as EXIF's 6 says, the stored image's left lower corner is the upper left one of the
-    upright image.
-    """
-    stored, exif = np.zeros((16, 32, 3), np.uint8), Image.Exif()
+    """By EXIF's orientation 6 the stored image's lower left corner is upper left when upright."""
+    stored = np.zeros((16, 32, 3), np.uint8)
+    exif = Image.Exif()
     stored[8:, :8] = 255
     exif[ORIENTATION] = 6
     Image.fromarray(stored).save(tmp_path / "x.jpg", exif=exif, quality=95)
@@ -108,7 +108,7 @@ def test_a_turned_corner_is_where_a_viewer_shows_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tags", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0nonsense"])
 def test_damaged_tags_leave_the_pixels_as_they_are(tmp_path: Path, tags: bytes) -> None:
-    PICTURE.save(tmp_path / "x.jpg", exif=tags)
+    IMAGE.save(tmp_path / "x.jpg", exif=tags)
     assert np.array_equal(
         read_image(tmp_path / "x.jpg", upright=True), read_image(tmp_path / "x.jpg")
     )
@@ -116,15 +116,13 @@ def test_damaged_tags_leave_the_pixels_as_they_are(tmp_path: Path, tags: bytes) 
 
 def test_a_rotation_that_only_xmp_tells_is_heeded_too(tmp_path: Path) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    PICTURE.save(tmp_path / "x.jpg", xmp=xmp)
+    IMAGE.save(tmp_path / "x.jpg", xmp=xmp)
     assert read_image(tmp_path / "x.jpg", upright=True).shape == (64, 48, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
 def test_what_is_transparent_is_laid_on_white(tmp_path: Path, mode: str) -> None:
-    """Whatever colour lies hidden there: left half opaque grey 100, right half fully transparent
-    black.
-    """
+    """The left half is opaque grey 100; the right half hides black behind full transparency."""
     path = tmp_path / ("x.tif" if mode == "PA" else "x.png")
     alpha = Image.fromarray(np.where(COLUMNS < 32, 255, 0).astype(np.uint8))
     grey = Image.fromarray(np.where(COLUMNS < 32, 100, 0).astype(np.uint8))
@@ -174,28 +172,24 @@ def test_grey_of_more_than_8_bits_is_scaled_by_its_own_range(tmp_path: Path, kin
 def test_a_deep_png_is_scaled_and_an_ordinary_one_is_not_deep(tmp_path: Path) -> None:
     Image.fromarray(DEEP["I;16"][0]).save(tmp_path / "deep.png")
     assert read_image(tmp_path / "deep.png")[..., 1].tolist() == [[0, 4], [8, 255]]
-    PICTURE.convert("L").save(tmp_path / "flat.png")
+    IMAGE.convert("L").save(tmp_path / "flat.png")
     (tmp_path / "broken.png").write_bytes(b"")
-    assert [is_deep(tmp_path / f"{name}.png") for name in ("deep", "flat", "broken")] == [
-        True,
-        False,
-        False,
-    ]
+    assert is_deep(tmp_path / "deep.png")
+    assert not is_deep(tmp_path / "flat.png")
+    assert not is_deep(tmp_path / "broken.png")
 
 
 def test_a_png_with_much_text_is_read_and_a_bomb_of_text_is_not(tmp_path: Path) -> None:
-    path, info = tmp_path / "x.png", PngImagePlugin.PngInfo()
+    path = tmp_path / "x.png"
+    info = PngImagePlugin.PngInfo()
     info.add_text("workflow", "x" * (3 * MUCH_TEXT), zip=True)
-    PICTURE.save(path, pnginfo=info)
-    assert np.array_equal(read_image(path), np.asarray(PICTURE))
+    IMAGE.save(path, pnginfo=info)
+    assert np.array_equal(read_image(path), np.asarray(IMAGE))
     assert examine(path)[1]["much text"] == "3.1 MB"
     text = b"bomb\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_MEMORY + 1))
-    chunk = (
-        struct.pack(">I", len(text))
-        + b"zTXt"
-        + text
-        + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    )
+    length = struct.pack(">I", len(text))
+    checksum = struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    chunk = length + b"zTXt" + text + checksum
     data = path.read_bytes()
     path.write_bytes(data[:33] + chunk + data[33:])  # after the signature and IHDR
     with pytest.raises(CorruptImage, match="MAX_TEXT_CHUNK"):
@@ -217,7 +211,6 @@ def test_a_file_that_the_system_fails_to_read_is_not_a_corrupt_one(
 
     monkeypatch.setattr(files, "WAITS", ())
     monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(
-        UserError, match="cannot read .*a.jpg: Stale file handle; it is left as it is"
-    ):
+    message = "cannot read .*a.jpg: Stale file handle; it is left as it is"
+    with pytest.raises(UserError, match=message):
         read_image(tmp_path / "a.jpg")

@@ -104,7 +104,7 @@ def test_evaluation_counts_each_image_once_whatever_the_remainder(val: Split, wo
     assert sorted(chain(*images_of(chain(*shares)))) == list(range(len(val)))
 
 
-def test_sizes_are_those_of_the_stored_pictures(val: Split) -> None:
+def test_sizes_are_those_of_the_stored_images(val: Split) -> None:
     batch = next(iter(evaluation_batches(val, 32, 20, workers=0)))
     assert len({tuple(size) for size in batch.sizes.tolist()}) > 5
     assert batch.pixels.shape == (20, 3, 32, 32) and batch.pixels.is_contiguous(
@@ -127,7 +127,7 @@ def test_a_corrupt_file_is_skipped_in_training_and_refused_in_evaluation(
 ) -> None:
     root = shutil.copytree(tiny_shapes, tmp_path / "tree")
     split = open_split(DataConfig(name="shapes", root=str(root)), "val", tmp_path)
-    split.path(3).write_bytes(b"\xff\xd8 not a picture")
+    split.path(3).write_bytes(b"\xff\xd8 not an image")
     batches = list(training_batches(split, RECIPE, 32, seed=0, epoch=0, workers=0))
     assert 3 not in chain(*images_of(batches))
     assert all(split.path(3).name in line for batch in batches for line in batch.corrupt)
@@ -165,9 +165,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def decode(program: str, *arguments: Path) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
-    """The program, run in a process group of its own; and what /proc has of its workers, some of
-    them perhaps gone.
-    """
+    """The program in a process group of its own, and its workers' folders in /proc, some gone."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, start_new_session=True

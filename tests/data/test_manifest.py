@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +20,23 @@ from cam_repro.data.storage import Files
 def root(tmp_path: Path) -> Path:
     """40 images of cats and 40 of dogs, of which only names, sizes and bytes matter here."""
     for kind in ("cat", "dog"):
-        (tmp_path / "pets" / kind).mkdir(parents=True)
+        folder = tmp_path / "pets" / kind
+        folder.mkdir(parents=True)
         for number in range(40):
-            (tmp_path / "pets" / kind / f"{kind}{number:02d}.jpg").write_bytes(
-                bytes([number]) * 100
-            )
+            (folder / f"{kind}{number:02d}.jpg").write_bytes(bytes([number]) * 100)
     return tmp_path / "pets"
 
 
 def found(root: Path, with_sizes: bool = True) -> Manifest:
-    """Of a folder per class, whose images are all there are."""
+    """The manifest of every image in a folder per class."""
     wnids = sorted(folder.name for folder in root.iterdir())
     files = sorted(os.fsencode(image.relative_to(root)) for image in root.glob("*/*"))
     labels = np.array([wnids.index(os.fsdecode(file).partition("/")[0]) for file in files])
-    boxes, starts = np.empty((0, 4), np.int32), np.zeros(len(files) + 1, np.int64)
-    return manifest_of(
-        Split(Files(root, np.array(files)), labels, boxes, starts, wnids, wnids), with_sizes
-    )
+    images = Files(root, np.array(files))
+    boxes = np.empty((0, 4), np.int32)
+    starts = np.zeros(len(files) + 1, np.int64)
+    split = Split(images, labels, boxes, starts, wnids, wnids)
+    return manifest_of(split, with_sizes)
 
 
 def test_a_copy_elsewhere_is_the_same_data_and_a_manifest_is_read_as_it_was_packed(
@@ -73,7 +74,8 @@ CHANGES = {
     ),
     "another size": (
         lambda root: (root / "dog/dog07.jpg").write_bytes(b"short"),
-        "1 of another size (first dog/dog07.jpg); 1 with other content, of 80 compared (first dog/dog07.jpg)",
+        "1 of another size (first dog/dog07.jpg); "
+        "1 with other content, of 80 compared (first dog/dog07.jpg)",
     ),
     "other content": (
         lambda root: (root / "dog/dog07.jpg").write_bytes(b"x" * 100),
@@ -104,20 +106,21 @@ def test_labels_that_a_list_gives_are_compared_too(root: Path) -> None:
     before = found(root)
     labels = before.labels.copy()
     labels[[3, 5]] = 1
-    now = Manifest(before.wnids, before.files, labels, before.sizes, before.hashes)
+    now = replace(before, labels=labels)
     assert difference(before, now) == "2 under another class (first cat/cat03.jpg)"
 
 
 def test_another_order_of_images_or_classes_is_other_data(root: Path) -> None:
-    """A network's answers are numbers of classes, and its batches are drawn by numbers of images."""
+    """A network's outputs are numbers of classes, and batches are drawn by numbers of images."""
     before = found(root)
-    turned = Manifest(
-        before.wnids, before.files[::-1], before.labels[::-1], before.sizes[::-1], before.hashes
+    turned = replace(
+        before,
+        files=before.files[::-1],
+        labels=before.labels[::-1],
+        sizes=before.sizes[::-1],
     )
     assert difference(before, turned) == "the same 80 images in another order"
-    other = Manifest(
-        before.wnids[::-1], before.files, 1 - before.labels, before.sizes, before.hashes
-    )
+    other = replace(before, wnids=before.wnids[::-1], labels=1 - before.labels)
     assert difference(before, other).startswith("the same 2 classes in another order")
 
 
@@ -126,15 +129,15 @@ def test_of_many_images_a_sample_spread_over_all_is_read(
 ) -> None:
     monkeypatch.setattr(manifest, "SAMPLE", 5)
     assert sampled(80).tolist() == [0, 19, 39, 59, 79] and sampled(3).tolist() == [0, 1, 2]
-    before, inside, outside = found(root), root / "cat/cat19.jpg", root / "cat/cat20.jpg"
+    before = found(root)
+    inside = root / "cat/cat19.jpg"
+    outside = root / "cat/cat20.jpg"
     assert before.hashes.shape == (5, 16) and len(np.unique(before.hashes, axis=0)) > 2
     outside.write_bytes(b"x" * 100)
     assert difference(before, found(root)) == ""  # what a manifest cannot see, and says so
     inside.write_bytes(b"x" * 100)
-    assert (
-        difference(before, found(root))
-        == "1 with other content, of 5 compared (first cat/cat19.jpg)"
-    )
+    said = difference(before, found(root))
+    assert said == "1 with other content, of 5 compared (first cat/cat19.jpg)"
 
 
 def test_a_link_that_leads_nowhere_is_one_more_thing_to_compare(root: Path, tmp_path: Path) -> None:

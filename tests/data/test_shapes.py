@@ -1,6 +1,4 @@
-"""The built-in data set: the tree on the disk, whole or not there, with boxes that are worth a
-test.
-"""
+"""The built-in data set: a tree on the disk that is whole or not there, with boxes worth a test."""
 
 import os
 import re
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_tree import checked
 
 from cam_repro import UserError
@@ -44,7 +43,7 @@ def files_of(root: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations(
+def test_the_check_of_a_data_set_finds_nothing_in_lists_images_and_annotations(
     tree: Path,
 ) -> None:
     error, report = checked(tree)
@@ -53,7 +52,7 @@ def test_the_check_of_a_data_set_finds_nothing_in_lists_pictures_and_annotations
     assert rows == [[f"n{90000001 + label}", "3", "12"] for label in range(10)]
 
 
-def test_pictures_are_named_and_numbered_as_ilsvrcs(tree: Path) -> None:
+def test_images_are_named_and_numbered_as_ilsvrcs(tree: Path) -> None:
     for file, name in (
         ("train_cls.txt", r"(n9000\d{4})/\1_[123]"),
         ("val.txt", r"shapes_val_\d{8}"),
@@ -66,7 +65,7 @@ def test_pictures_are_named_and_numbered_as_ilsvrcs(tree: Path) -> None:
         assert [int(number) for _, number in lines] == list(range(1, len(lines) + 1))
 
 
-def test_pictures_have_one_large_object_or_two_that_do_not_cover_each_other(
+def test_images_have_one_large_object_or_two_that_do_not_cover_each_other(
     annotations: list[Annotation],
 ) -> None:
     for annotation in annotations:
@@ -93,12 +92,16 @@ def test_a_box_that_never_looks_is_rarely_right(
 
 
 def test_boxes_are_tight_around_what_is_opaque(monkeypatch: pytest.MonkeyPatch) -> None:
-    pasted, paste = [], synthetic.paste
-    monkeypatch.setattr(
-        synthetic, "paste", lambda picture, *thing: pasted.append(thing) or paste(picture, *thing)
-    )
+    pasted = []
+    paste = synthetic.paste
+
+    def paste_and_note(image: Image.Image, *thing: object) -> None:
+        pasted.append(thing)
+        paste(image, *thing)
+
+    monkeypatch.setattr(synthetic, "paste", paste_and_note)
     for label in range(10):
-        picture, boxes = synthetic.draw_picture(label, np.random.default_rng(label))
+        image, boxes = synthetic.draw_image(label, np.random.default_rng(label))
         for (thing, left, top), box in zip(pasted[-len(boxes) :], boxes, strict=True):
             rows, columns = np.nonzero(np.array(thing)[..., 3] >= 128)
             assert box == (
@@ -107,7 +110,7 @@ def test_boxes_are_tight_around_what_is_opaque(monkeypatch: pytest.MonkeyPatch) 
                 left + columns.max(),
                 top + rows.max(),
             )
-            assert min(box) >= 0 and box[2] < picture.shape[1] and box[3] < picture.shape[0]
+            assert min(box) >= 0 and box[2] < image.shape[1] and box[3] < image.shape[0]
 
 
 @pytest.mark.parametrize("words", synthetic.KINDS)
@@ -126,15 +129,16 @@ def test_distractors_wear_no_class_s_pattern_and_bright_colours_only_on_other_ou
         assert not others and (not of_class or max(colour) - min(colour) <= 60)
 
 
-def test_a_picture_depends_on_seed_split_and_index_alone(tree: Path, tmp_path: Path) -> None:
-    pictures = {n: d for n, d in files_of(tree).items() if n.endswith((".JPEG", ".xml"))}
+def test_an_image_depends_on_seed_split_and_index_alone(tree: Path, tmp_path: Path) -> None:
+    whole = files_of(tree)
     smaller = files_of(make_shapes(tmp_path / "smaller", train=10, val=10))
-    assert {
-        n: d for n, d in smaller.items() if n.endswith((".JPEG", ".xml"))
-    }.items() <= pictures.items()
     other = files_of(make_shapes(tmp_path / "other", seed=1, train=10, val=10))
-    assert not any(pictures[name] == data for name, data in other.items() if name.endswith(".JPEG"))
-    assert len({data for name, data in pictures.items() if name.endswith(".JPEG")}) == 150
+    for name, content in smaller.items():
+        if name.endswith((".JPEG", ".xml")):
+            assert whole[name] == content
+        if name.endswith(".JPEG"):
+            assert other[name] != content
+    assert len({content for name, content in whole.items() if name.endswith(".JPEG")}) == 150
 
 
 def start_making(root: Path, train: int) -> subprocess.Popen[bytes]:
@@ -150,7 +154,8 @@ def start_making(root: Path, train: int) -> subprocess.Popen[bytes]:
 def test_a_killed_start_leaves_nothing_at_the_root_and_the_next_one_succeeds(
     tmp_path: Path,
 ) -> None:
-    root, deadline = tmp_path / "set", time.monotonic() + 20
+    root = tmp_path / "set"
+    deadline = time.monotonic() + 20
     process = start_making(root, train=5000)
     while not list(tmp_path.glob("set.making/**/*.JPEG")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -176,7 +181,8 @@ def complaint(root: Path, **parameters: int) -> str:
 
 
 def test_other_parameters_are_refused_with_both_and_the_way_out(tree: Path) -> None:
-    before, text = files_of(tree), complaint(tree, train=31, val=120)
+    before = files_of(tree)
+    text = complaint(tree, train=31, val=120)
     for parameters in (
         "'seed': 0, 'train': 30, 'val': 120",
         "'seed': 0, 'train': 31, 'val': 120",

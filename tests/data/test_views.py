@@ -21,21 +21,22 @@ def noise(width: int, height: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [224, 227, 64])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_the_center_crop_has_torchvisions_pixels(width: int, height: int, size: int) -> None:
-    picture = noise(width, height)
+    image = noise(width, height)
     recipe = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])
-    of_a_tensor = recipe(torch.from_numpy(picture).permute(2, 0, 1)).permute(1, 2, 0)
-    of_a_pillow_image = np.asarray(recipe(Image.fromarray(picture)))
-    ours = views.center_crop(picture, size)
+    of_a_tensor = recipe(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0)
+    of_a_pillow_image = np.asarray(recipe(Image.fromarray(image)))
+    ours = views.center_crop(image, size)
     assert np.array_equal(ours, of_a_tensor)
     assert np.abs(ours.astype(int) - of_a_pillow_image).max() <= 1
 
 
 @pytest.mark.parametrize(("size", "far", "middle"), [(224, 32, 16), (227, 29, 15)])
-def test_ten_crops_are_cut_where_the_release_does_from_the_warped_picture_then_mirrored(
+def test_ten_crops_are_cut_where_the_release_does_from_the_warped_image_then_mirrored(
     size: int, far: int, middle: int
 ) -> None:
-    picture = noise(300, 200)
-    warped, crops = views.squash(picture, 256), views.ten_crop(picture, size)
+    image = noise(300, 200)
+    warped = views.squash(image, 256)
+    crops = views.ten_crop(image, size)
     places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
     assert views.ten_crop_places(size) == places
     assert np.array_equal(crops[:5], [warped[y : y + size, x : x + size] for x, y in places])
@@ -73,7 +74,8 @@ def test_a_bicubically_shrunk_image_has_pillows_pixels_rows_first(width: int, he
 def test_every_view_shrinks_by_the_filter_that_it_is_given(
     name: str, interpolation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, take = noise(90, 70), VIEWS[name].take
+    image = noise(90, 70)
+    take = VIEWS[name].take
     asked: list[str] = []
 
     def resize(image: np.ndarray, width: int, height: int, by: str) -> np.ndarray:
@@ -87,7 +89,8 @@ def test_every_view_shrinks_by_the_filter_that_it_is_given(
 
 
 def test_a_training_crop_is_shrunk_by_the_filter_that_it_is_given() -> None:
-    image, recipe = noise(90, 70), RecipeConfig(crop="resized", mirror=False)
+    image = noise(90, 70)
+    recipe = RecipeConfig(crop="resized", mirror=False)
     for interpolation in ("bilinear", "bicubic"):
         left, top, right, bottom = views.random_window(90, 70, recipe, np.random.default_rng(1))
         expected = views.resize(image[top:bottom, left:right], 32, 32, interpolation)
@@ -106,14 +109,13 @@ def test_maps_are_enlarged_as_torch_does(width: int, height: int, interpolation:
 
 
 @pytest.mark.parametrize(
-    ("picture", "window"), [((300, 200), (62, 12, 238, 188)), ((200, 300), (12, 62, 188, 238))]
+    ("image_size", "window"), [((300, 200), (62, 12, 238, 188)), ((200, 300), (12, 62, 188, 238))]
 )
 def test_the_center_crop_shows_the_middle_and_what_it_cuts_off_has_no_heat(
-    picture: tuple[int, int], window: tuple[int, ...]
+    image_size: tuple[int, int], window: tuple[int, ...]
 ) -> None:
-    placed = VIEWS["center_crop"].place(
-        np.full((1, 13, 13), 3.0, np.float32), picture, 224, "bicubic"
-    )
+    maps = np.full((1, 13, 13), 3.0, np.float32)
+    placed = VIEWS["center_crop"].place(maps, image_size, 224, "bicubic")
     left, top, right, bottom = window
     np.testing.assert_allclose(placed[top:bottom, left:right], 3, rtol=1e-5)
     assert placed.sum(dtype=float) == pytest.approx(3 * (right - left) * (bottom - top))
@@ -121,8 +123,9 @@ def test_the_center_crop_shows_the_middle_and_what_it_cuts_off_has_no_heat(
 
 @pytest.mark.parametrize("crop", ["squash", "resized"])
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (1, 1), (2, 700)])
-def test_a_training_crop_lies_in_the_picture(width: int, height: int, crop: str) -> None:
-    recipe, rng = RecipeConfig(crop=crop, crop_area=0.01), np.random.default_rng(0)
+def test_a_training_crop_lies_in_the_image(width: int, height: int, crop: str) -> None:
+    recipe = RecipeConfig(crop=crop, crop_area=0.01)
+    rng = np.random.default_rng(0)
     for _ in range(50):
         left, top, right, bottom = views.random_window(width, height, recipe, rng)
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
@@ -140,21 +143,19 @@ def test_a_squash_crop_is_the_releases_window_of_256_pixels_anywhere(size: int, 
 
 def test_training_crops_have_the_areas_and_aspects_of_torchvisions() -> None:
     """Means over 4,000 crops of RandomResizedCrop's own parameters, and of ours."""
-    width, height, rng, recipe = (
-        500,
-        375,
-        np.random.default_rng(0),
-        RecipeConfig(crop="resized", crop_area=0.08),
-    )
+    width, height = 500, 375
+    rng = np.random.default_rng(0)
+    recipe = RecipeConfig(crop="resized", crop_area=0.08)
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    theirs = [v2.RandomResizedCrop(224).make_params([image]) for _ in range(4000)]
-    ours = np.array(
-        [views.random_window(width, height, recipe, rng) for _ in range(4000)], dtype=float
-    )
-    theirs = np.array(
-        [[p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]] for p in theirs]
-    )
+    ours = []
+    theirs = []
+    for _ in range(4000):
+        ours.append(views.random_window(width, height, recipe, rng))
+        p = v2.RandomResizedCrop(224).make_params([image])
+        theirs.append([p["left"], p["top"], p["left"] + p["width"], p["top"] + p["height"]])
+    ours = np.array(ours, dtype=float)
+    theirs = np.array(theirs)
     assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=6)  # a standard error is below 2
     assert ours.std(0) == pytest.approx(theirs.std(0), abs=6)
 
