@@ -1,4 +1,4 @@
-"""What a network gives its classifier, of every image of a data set, kept for linear classifiers."""
+"""What a network gives its classifier, of every image of a data set, for linear classifiers."""
 
 from cam_repro.command import command
 

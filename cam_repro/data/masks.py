@@ -24,9 +24,10 @@ class MaskFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Masks:
-    """Of N images: files (M,), those of image i at starts[i]:starts[i+1]; ignored (N,), b"" for none.
+    """The masks of N images.
 
-    All are relative paths in `folder`, as bytes.
+    files (M,), those of image i at starts[i]:starts[i+1]; ignored (N,), b"" for none. All are
+    relative paths in `folder`, as bytes.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class Masks:
 
 
 def read_mask(files: MaskFiles, side: int) -> np.ndarray:
-    """(side,side) uint8: 1 where an object is, IGNORED where what is ignored and no object is, else 0.
+    """(side,side) uint8: 1 on an object, IGNORED where anything else is to be ignored, 0 elsewhere.
 
     Source: `get_mask` of the benchmark's evaluation.py. Raises UserError for a file that cannot be
     read.

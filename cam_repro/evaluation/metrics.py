@@ -273,7 +273,7 @@ class MaxBoxAcc:
 
 @dataclass(frozen=True)
 class PxAP:
-    """PxAP of the WSOL benchmark (Choe et al. 2020), of the true class's map, held against masks."""
+    """PxAP of the WSOL benchmark (Choe et al. 2020), of the true class's map, against masks."""
 
     names = ("px_ap", "baseline_whole_image")
 
@@ -346,7 +346,7 @@ def thresholds_chosen(path: Path, weights: str, method: str) -> tuple[tuple[str,
     if measured != (weights, method):
         raise UserError(
             f"protocol.thresholds_from={path} has the thresholds of other weights or of another "
-            f"method ({record['method']}); evaluate that split with these: protocol=wsol method={method}"
+            f"method ({record['method']}); evaluate that split: protocol=wsol method={method}"
         )
     return tuple(sorted(thresholds.items()))
 

@@ -27,8 +27,8 @@ class Draw:
 def make_draws(train: Split, test: Split, settings: SvmConfig, seed: int) -> list[Draw]:
     """Every draw; one where nothing is drawn. The splits may be one, of which a draw takes parts.
 
-    Draw d follows from (seed, d) alone. Raises UserError, before any work, where a class has too few
-    images, where there is one class, and where test images would be training images.
+    Draw d follows from (seed, d) alone. Raises UserError, before any work, where a class has too
+    few images, where there is one class, and where test images would be training images.
     """
     _check(train, test, settings)
     all_train = np.arange(len(train))

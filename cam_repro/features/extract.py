@@ -1,8 +1,8 @@
 """What a network gives its classifier, of every image of a data set, kept on disk.
 
-`make features` writes `features-<view>-<split>.npz` into the folder of the network's run: `features`
-(N,F), `files` (N,), `labels` (N,), `wnids` (C,), and in `about` of what they are: features of other
-weights, images, or another view are refused where they are read.
+`make features` writes `features-<view>-<split>.npz` into the folder of the network's run:
+`features` (N,F), `files` (N,), `labels` (N,), `wnids` (C,), and in `about` of what they are:
+features of other weights, images, or another view are refused where they are read.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def pooled(network: CamNetwork, pixels: torch.Tensor, crops: int) -> torch.Tenso
 
 
 def read_features(evaluation: Evaluation) -> np.ndarray:
-    """The kept features (N,F). Raises UserError where there are none, or those of something else."""
+    """The kept features (N,F). Raises UserError where there are none, or those of other data."""
     config = evaluation.config
     path = features_path(evaluation)
     name = evaluation.trained.name

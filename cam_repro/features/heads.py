@@ -1,8 +1,8 @@
 """Linear classifiers on features, by scikit-learn; C is chosen on the training images alone.
 
-Zhou et al. 2016, §4, trains "a linear SVM" by LIBLINEAR (Fan et al. 2008) and says neither its C nor
-its loss. All heads minimise ½‖w‖² + C·Σ loss over the images, so that twice the images at half of C
-are the same.
+Zhou et al. 2016, §4, trains "a linear SVM" by LIBLINEAR (Fan et al. 2008) and says neither its C
+nor its loss. All heads minimise ½‖w‖² + C·Σ loss over the images, so that twice the images at half
+of C are the same.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def lengths(features: np.ndarray, scaling: str) -> np.ndarray:
 def train_head(
     name: str, features: np.ndarray, labels: np.ndarray, settings: SvmConfig, seed: int
 ) -> LinearClassifier:
-    """The head `name` on scaled features (N,F) of images of the classes labels (N,), all of 0…C−1."""
+    """The head `name` on scaled features (N,F) of images with labels (N,), which cover 0…C−1."""
     c = choose_c(name, features, labels, settings, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it

@@ -1,8 +1,8 @@
 """Class activation maps of a classifier trained on features: its weights take the place of w.
 
-Zhou et al. 2016, §4: M_c(x,y) = Σ_k w_k^c f_k(x,y), so that the mean of M_c is the decision less the
-intercept. One against the rest, most images are of the rest: where the weights carry that, the map
-of the true class is negative in many places, and 20 % of its maximum keeps too little of it.
+Zhou et al. 2016, §4: M_c(x,y) = Σ_k w_k^c f_k(x,y), so that the mean of M_c is the decision less
+the intercept. One against the rest, most images are of the rest: where the weights carry that, the
+map of the true class is negative in many places, and 20 % of its maximum keeps too little of it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,19 @@ from cam_repro.localization.intervals import Shares, bootstrap, percentages
 from cam_repro.localization.maps import class_activation_maps
 
 METRICS = (
-    "loc_top1_error", "loc_given_cls", "gt_known_loc", "baseline_whole_image", "baseline_centre_box",
-)  # fmt: skip
+    "loc_top1_error",
+    "loc_given_cls",
+    "gt_known_loc",
+    "baseline_whole_image",
+    "baseline_centre_box",
+)
 
 
 class ImageMaps(NamedTuple):
     """Of one image and one head: the true class's map, and boxes where they were asked for.
 
-    negative: the share of the map's places, of all crops, that are below 0; boxes: of the class that
-    the head answers, and of the true one.
+    negative: the share of the map's places, of all crops, that are below 0; boxes: of the class
+    that the head answers, and of the true one.
     """
 
     negative: float

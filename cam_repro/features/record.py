@@ -1,6 +1,7 @@
 """What `make svm` leaves of each classifier: a JSON of its numbers, and beside it what was right.
 
-The files are `results/<data>/<model>/svm-<head>-<protocol>-<scaling>-<draws>.json` (schema 1, percent).
+The files are `results/<data>/<model>/svm-<head>-<protocol>-<scaling>-<draws>.json` (schema 1,
+percent).
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def write_svm_record(
 ) -> dict[str, Any]:
     """Write and print what was found of a head; both files take their places together.
 
-    measured: the parts of the record that were measured; per_image: arrays (N,) over the test split.
+    measured: the parts of the record that were measured; per_image: arrays (N,) over the test
+    split.
     """
     config = evaluation.config
     settings = config.svm

@@ -1,4 +1,4 @@
-"""`make svm`: linear classifiers on kept features, measured on images that they were not trained on.
+"""`make svm`: linear classifiers on kept features, measured on images they were not trained on.
 
 Zhou et al. 2016, §4, Table 5. For every draw of images and every head, C is chosen on the training
 images alone; draws and heads are trained on all cores.

@@ -133,26 +133,26 @@ def find_maps(model: nn.Module, image: torch.Tensor) -> Found:
 
 def _why_not(model: nn.Module, classifier: str | None, pooled: torch.Tensor, maps: list) -> str:
     """The reason for which a network has no class activation map."""
-    name = type(model).__name__
+    none = f"{type(model).__name__} has no class activation map"
     (layer, _), output = maps[-1]
     shape = "×".join(map(str, output.shape[1:]))
     if classifier is None:
-        return f"{name} has no class activation map: no linear layer gives its {pooled.shape[1]} outputs"
+        return f"{none}: no linear layer gives its {pooled.shape[1]} outputs"
     if pooled.shape[1] != output.shape[1]:
         return (
-            f"{name} has no class activation map: {classifier} reads {pooled.shape[1]} values and the last "
+            f"{none}: {classifier} reads {pooled.shape[1]} values and the last "
             f"maps, of {layer}, are {shape}, so other layers stand between them"
         )
     return (
-        f"{name} has no class activation map: what {classifier} reads is neither average nor maximum of the "
-        f"maps of {layer} ({shape}); a layer between them, as a normalisation, is no linear one"
+        f"{none}: what {classifier} reads is neither average nor maximum of the maps of {layer} "
+        f"({shape}); a layer between them, as a normalisation, is no linear one"
     )
 
 
 def _last_linear(
     model: nn.Module, logits: torch.Tensor, outputs: dict
 ) -> tuple[str | None, torch.Tensor]:
-    """The linear layer (or 1×1 convolution of one pixel) whose outputs are the logits, and its input."""
+    """The linear layer, or 1×1 convolution, whose outputs are the logits; and its input (N,K)."""
     modules = dict(model.named_modules())
     for (name, _), (output, given) in reversed(outputs.items()):
         is_linear = isinstance(modules[name], nn.Linear)

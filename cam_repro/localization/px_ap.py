@@ -9,7 +9,7 @@ import numpy as np
 from cam_repro.localization.intervals import INTERVAL
 from cam_repro.localization.max_box_acc import THRESHOLDS
 
-# The last bin but one holds the maximum itself; above it is one that stays empty, where recall is 0.
+# The last bin but one holds the maximum itself; the last stays empty, where recall is 0.
 EDGES = np.append(THRESHOLDS, [1.0, 2.0, 3.0])
 
 

@@ -94,7 +94,7 @@ def write_map(path: Path, box: tuple[int, int, int, int]) -> None:
 
 @pytest.fixture
 def maps(config: Settings, tmp_path: Path) -> Settings:
-    """Maps of which the second has the very box of its image, the first none of its, in both forms."""
+    """Maps, of which the second has the very box of its image and the first none of its."""
     write_map(tmp_path / "maps/a.JPEG.npy", (25, 22, 39, 29))
     write_map(tmp_path / "maps/b.npy", (5, 5, 20, 20))
     write_map(tmp_path / "maps/c.npy", (0, 0, 39, 29))

@@ -54,7 +54,7 @@ def test_the_mean_of_a_classifiers_map_is_its_decision_less_the_intercept(
 
 
 def test_liblinears_intercept_is_penalised_the_less_the_larger_its_scaling() -> None:
-    """Where the features are far from zero, weights that carry the intercept say no to all of them."""
+    """Far from zero, weights that carry the intercept say no to all of the features."""
     features, labels = clouds(classes=6)
     negative = {}
     for head in ("liblinear", "liblinear_intercept100"):

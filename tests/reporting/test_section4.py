@@ -1,4 +1,4 @@
-"""Table 5 and the heads of a data set: the paper's numbers beside those of records, and no others."""
+"""Table 5 and the heads of a data set: the paper's numbers beside those of records."""
 
 from __future__ import annotations
 
