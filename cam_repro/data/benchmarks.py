@@ -247,21 +247,22 @@ def caltech101(data: DataConfig) -> ClassFolders:
 
 
 def cub200(data: DataConfig) -> Listed:
-    """CUB-200-2011: 200 kinds of birds, a box for every image, the official split.
+    """CUB-200-2011: 200 kinds of birds, a box for every image, and the official split.
 
-    A box `x y width height` of bounding_boxes.txt goes from x to x + width, as the WSOL benchmark
-    has it.
+    A box `x y width height` of bounding_boxes.txt goes from x to x + width, as in the WSOL
+    benchmark.
     """
     root = root_of(data, "images.txt", "train_test_split.txt", "bounding_boxes.txt", "images")
     classes = [name for _, name in rows_of(root / "classes.txt")]
-    label_of = {image: int(label) - 1 for image, label in rows_of(root / "image_class_labels.txt")}
-    is_train = {image: flag == "1" for image, flag in rows_of(root / "train_test_split.txt")}
+    words = [name.partition(".")[2].replace("_", " ") for name in classes]
+    number_of = dict(rows_of(root / "image_class_labels.txt"))
+    is_train = dict(rows_of(root / "train_test_split.txt"))
 
-    def images(train: bool) -> list[tuple[str, int]]:
+    def images(flag: str) -> LabelledFiles:
         listed = []
         for image, name in rows_of(root / "images.txt"):
-            if is_train[image] == train:
-                listed.append((name, label_of[image]))
+            if is_train[image] == flag:
+                listed.append((name, int(number_of[image]) - 1))
         return listed
 
     def read_boxes(path: Path) -> Known:
@@ -270,7 +271,8 @@ def cub200(data: DataConfig) -> Listed:
         for image, *said in rows_of(path):
             x, y, width, height = parse_box(said)
             name = name_of[image].rpartition(".")[0]
-            known[name] = Annotation([Object((x, y, x + width, y + height))])
+            box = (x, y, x + width, y + height)
+            known[name] = Annotation([Object(box)])
         return known
 
     boxes = Source(root / "bounding_boxes.txt", read_boxes)
@@ -278,8 +280,8 @@ def cub200(data: DataConfig) -> Listed:
         "CUB-200-2011",
         root / "images",
         classes,
-        [name.partition(".")[2].replace("_", " ") for name in classes],
-        files={"train": lambda: images(True), "test": lambda: images(False)},
+        words,
+        files={"train": lambda: images("1"), "test": lambda: images("0")},
         boxes={"train": boxes, "test": boxes},
         lists=[root / "images.txt", root / "train_test_split.txt"],
     )
@@ -298,28 +300,34 @@ def wsol(data: DataConfig) -> Listed:
     splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
     if "train" not in splits or not root.is_dir():
         raise UserError(f"data.lists={folder} with data.root={root}: no lists of train, or no root")
-    labels = {split: dict(_cells(folder / split / "class_labels.txt")) for split in splits}
-    name_of: dict[int, str] = {}  # by the folder of a class's first training image
-    for image, label in labels["train"].items():
-        name_of.setdefault(int(label), image.split("/")[-2])
+    label_lists = [folder / split / "class_labels.txt" for split in splits]
+    images_of: dict[str, LabelledFiles] = {}
+    for split, path in zip(splits, label_lists, strict=True):
+        labels = dict(_cells(path))
+        images_of[split] = [(image, int(label)) for image, label in labels.items()]
+    # A class is named by the folder of its first training image.
+    name_of: dict[int, str] = {}
+    for image, label in images_of["train"]:
+        name_of.setdefault(label, image.split("/")[-2])
     wnids = [name_of[label] for label in sorted(name_of)]
 
-    def images(split: str) -> list[tuple[str, int]]:
-        return [(image, int(label)) for image, label in labels[split].items()]
+    def listed_images(split: str) -> LabelledFiles:
+        return images_of[split]
 
     listed = Listed(
         f"the WSOL benchmark's lists in {folder}",
         root,
         wnids,
         words_of_ilsvrc(wnids),
-        files={split: partial(images, split) for split in splits},
-        lists=[folder / split / "class_labels.txt" for split in splits],
+        files={split: partial(listed_images, split) for split in splits},
+        lists=label_lists,
     )
     for split in splits:
         path = folder / split / "localization.txt"
         first = next(iter(_cells(path)), [])
         if len(first) == 3:
-            listed.masks[split] = partial(_masks, root, path, list(labels[split]))
+            images = [image for image, _ in images_of[split]]
+            listed.masks[split] = partial(_masks, root, path, images)
         elif first:
             listed.boxes[split] = Source(path, read_wsol)
     return listed
@@ -333,21 +341,25 @@ def _cells(path: Path) -> list[list[str]]:
 
 
 def _masks(root: Path, path: Path, images: list[str]) -> Masks:
-    """Those of the images in a list of `image,mask,ignored` lines, a line a mask."""
+    """The images' masks by a list of lines `image,mask,ignored`, one a mask."""
     masks: dict[str, list[str]] = {image: [] for image in images}
     ignored = dict.fromkeys(images, "")
     for image, mask, ignore in _cells(path):
         masks[image].append(mask)
         ignored[image] = ignore or ignored[image]
-    files = [os.fsencode(mask) for image in images for mask in masks[image]]
-    starts = np.cumsum([0, *(len(masks[image]) for image in images)])
-    return Masks(root, np.array(files), starts, np.array([os.fsencode(ignored[i]) for i in images]))
+    files = []
+    starts = [0]
+    for image in images:
+        files += [os.fsencode(mask) for mask in masks[image]]
+        starts.append(len(files))
+    ignored_files = [os.fsencode(ignored[image]) for image in images]
+    return Masks(root, np.array(files), np.array(starts), np.array(ignored_files))
 
 
 def words_of_ilsvrc(wnids: list[str]) -> list[str]:
-    """The words of classes that are ILSVRC's; of others their own names."""
-    words = dict(zip(*imagenet_classes(), strict=True))
-    return [words.get(wnid, wnid) for wnid in wnids]
+    """The words of ILSVRC's classes; other classes have their own names."""
+    words_of = dict(zip(*imagenet_classes(), strict=True))
+    return [words_of.get(wnid, wnid) for wnid in wnids]
 
 
 def rows_of(path: Path) -> list[list[str]]:

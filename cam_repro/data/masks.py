@@ -16,7 +16,7 @@ IGNORED = 255  # in a mask: pixels that count neither for nor against a map
 
 
 class MaskFiles(NamedTuple):
-    """Of an image: the masks of its objects, and that of what is ignored, where there is one."""
+    """The masks of an image: one of each object, and maybe one of what is ignored."""
 
     objects: tuple[Path, ...]
     ignored: Path | None
@@ -24,10 +24,10 @@ class MaskFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of N images.
+    """The masks of N images, as relative paths in `folder`, in bytes.
 
-    files (M,), those of image i at starts[i]:starts[i+1]; ignored (N,), b"" for none. All are
-    relative paths in `folder`, as bytes.
+    files: (M,) of objects, those of image i at starts[i]:starts[i+1]; ignored: (N,) of what is
+    ignored, b"" where there is none.
     """
 
     folder: Path
@@ -36,14 +36,15 @@ class Masks:
     ignored: np.ndarray
 
     def of(self, image: int) -> MaskFiles:
-        files = self.files[self.starts[image] : self.starts[image + 1]].tolist()
+        start = self.starts[image]
+        end = self.starts[image + 1]
+        objects = [self.folder / os.fsdecode(file) for file in self.files[start:end].tolist()]
         ignored = os.fsdecode(self.ignored[image])
-        objects = tuple(self.folder / os.fsdecode(file) for file in files)
-        return MaskFiles(objects, self.folder / ignored if ignored else None)
+        return MaskFiles(tuple(objects), self.folder / ignored if ignored else None)
 
 
 def read_mask(files: MaskFiles, side: int) -> np.ndarray:
-    """(side,side) uint8: 1 on an object, IGNORED where anything else is to be ignored, 0 elsewhere.
+    """(side,side) uint8: 1 on objects, else IGNORED on what is ignored, else 0.
 
     Source: `get_mask` of the benchmark's evaluation.py. Raises UserError for a file that cannot be
     read.
