@@ -16,7 +16,7 @@ def main(config: Config) -> None:
     folder = results / data.name
     if not any(folder.glob("*/*.json")):
         raise UserError(
-            f"no results in {folder}; first: make eval-classification {typed_data(data)}"
+            f"no results in {folder}; first: make eval-classification {typed_data(config.data)}"
         )
     paths = write_tables(results, data.name, config.protocol.name, data.split)
     for path in paths:
