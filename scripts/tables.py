@@ -18,7 +18,7 @@ def main(config: Config) -> None:
     folder = results / data.name
     if not any(folder.glob("*/*.json")):
         raise UserError(
-            f"no results in {folder}; first: make eval-classification {typed_data(data)}"
+            f"no results in {folder}; first: make eval-classification {typed_data(config.data)}"
         )
     paths = write_section4(results, data.name)
     if record_files(folder):
