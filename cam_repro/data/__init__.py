@@ -17,7 +17,7 @@ from cam_repro.cores import in_threads
 from cam_repro.data import benchmarks, folder, ilsvrc
 from cam_repro.data.annotations import open_annotations
 from cam_repro.data.ground_truth import Annotations, assemble
-from cam_repro.data.ilsvrc_lists import imagenet_classes
+from cam_repro.data.ilsvrc_lists import MAPPING, imagenet_classes, read_synset_mapping
 from cam_repro.data.images import MAY_BE_DEEP, is_deep
 from cam_repro.data.layout import Layout, Listing, Sources, check_command
 from cam_repro.data.masks import Masks
@@ -221,5 +221,9 @@ def _say_once(line: str) -> None:
 
 def load_classes(data: DataConfig) -> tuple[list[str], list[str]]:
     """wnids and words of the classes, in the order of a network's outputs; makes no data set."""
+    if data.layout == "ilsvrc" and data.root is not None:
+        mapping = Path(data.root) / MAPPING  # which is enough where the images are elsewhere
+        if mapping.is_file():
+            return read_synset_mapping(mapping)
     layout = find_layout(data)
     return layout.wnids, layout.words

@@ -1,6 +1,6 @@
 """Images and annotations brought together: each image's class and boxes, and contradictions.
 
-A finding is its kind, and what was found in which file. Some kinds make every score wrong: such
+A finding is its kind, and what was found in which file. Some kinds make all scores wrong: such
 data is refused before an image is decoded. All others are only worth knowing.
 """
 

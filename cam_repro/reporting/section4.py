@@ -9,7 +9,7 @@ from typing import Any
 from cam_repro.features.record import draws_name, read_svm_record, svm_record_files
 from cam_repro.files import write_text
 from cam_repro.reporting import paper
-from cam_repro.reporting.table import DASH, aligned, csv_text
+from cam_repro.reporting.layout import DASH, aligned, csv_text
 
 Names = tuple[str, str, str]  # whose features, which classifier, and how they are scaled
 Cells = dict[str, str]  # column -> what stands there

@@ -10,6 +10,7 @@ import pytest
 from cam_repro import UserError
 from cam_repro.config import SvmConfig
 from cam_repro.data import Split
+from cam_repro.data.storage import Files
 from cam_repro.features.draws import make_draws
 
 
@@ -20,7 +21,8 @@ def split_of(*counts: int, name: str = "all", wnids: str = "abcdefgh") -> Split:
     boxes = np.empty((0, 4), np.int32)
     starts = np.zeros(len(labels) + 1, np.int64)
     classes = [*wnids[: len(counts)]]
-    return Split(Path("/images"), files, labels, boxes, starts, classes, classes, name=name)
+    images = Files(Path("/images"), files)
+    return Split(images, labels, boxes, starts, classes, classes, name=name)
 
 
 def test_of_one_split_each_class_gives_so_many_for_training_and_the_rest_for_test() -> None:
