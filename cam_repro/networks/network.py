@@ -51,8 +51,12 @@ class CamNetwork(nn.Module):
     def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,3,H,W) normalised images → logits (N,C), maps (N,K,h,w) after the last ReLU."""
         maps = self.head(self.trunk(images))
+        return self.classify(maps), maps
+
+    def classify(self, maps: torch.Tensor) -> torch.Tensor:
+        """What is behind the maps: maps (N,K,h,w) after the last ReLU → logits (N,C)."""
         pooled = POOLS[self.pool](maps)
-        return self.classifier(self.dropout(pooled)), maps
+        return self.classifier(self.dropout(pooled))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N,3,H,W) normalised images → logits (N,C)."""
