@@ -95,7 +95,7 @@ def gradcam(forward: ForwardPass) -> torch.Tensor:
 
 
 def gradcampp(forward: ForwardPass) -> torch.Tensor:
-    """Grad-CAM++: ReLU(Σ_k w_k f_k), w_k = Σ_xy α ReLU(g) (Chattopadhay et al. 2018, eq. 5, 19, 20).
+    """Grad-CAM++: ReLU(Σ_k w_k f_k), w_k = Σ_xy α ReLU(g) (Chattopadhay et al. 2018, eq. 19–20).
 
     g = ∂ y_c / ∂ f_k(x,y) and α = g² / (2 g² + g³ Σ_xy f_k), which is 1 / (2 + g Σ_xy f_k) wherever
     ReLU(g) is not 0: so no small number has to keep the division from 0 / 0. The class score is
@@ -137,7 +137,7 @@ def layercam(forward: ForwardPass) -> torch.Tensor:
 
 
 def finercam(forward: ForwardPass) -> torch.Tensor:
-    """Finer-CAM: Grad-CAM of y_c − α · mean of y_d, d the three nearest classes (Zhang et al. 2025).
+    """Finer-CAM: Grad-CAM of y_c − α · mean y_d, d the three nearest classes (Zhang et al. 2025).
 
     α = 1. Nearest are the classes whose logits differ least from y_c, each compared with alike.
     With average pooling ReLU(CAM_c − the mean of CAM_d) / (h·w).
@@ -201,8 +201,8 @@ def ablationcam(forward: ForwardPass) -> torch.Tensor:
     """Ablation-CAM: ReLU(Σ_k a_k f_k), a_k what y_c loses without f_k (Desai and Ramaswamy 2020).
 
     a_k = (y_c − y_c with zeros in place of f_k) / |y_c|. K passes through what is behind the maps
-    serve all classes. The paper divides by y_c, which would turn a map's sense round where the logit
-    is below 0. With average pooling a_k = w_k^c F_k / |y_c|, where F_k is the mean of f_k.
+    serve all classes. The paper divides by y_c, which would turn a map's sense round where the
+    logit is below 0. With average pooling a_k = w_k^c F_k / |y_c|, where F_k is the mean of f_k.
     """
     smallest = torch.finfo(forward.logits.dtype).tiny
     every = torch.arange(forward.maps.shape[1], device=forward.maps.device)

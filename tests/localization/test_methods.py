@@ -89,7 +89,7 @@ def test_every_method_gives_a_map_of_each_guess_and_of_the_true_class(method: st
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
-def test_cam_weighs_the_maps_with_the_classifier_also_under_maximum_pooling_as_in_the_papers_table_2(
+def test_cam_weighs_the_maps_with_the_classifier_under_maximum_pooling_too(
     pool: str,
 ) -> None:
     network, images = tiny_network(pool), some_images()
@@ -99,9 +99,7 @@ def test_cam_weighs_the_maps_with_the_classifier_also_under_maximum_pooling_as_i
     torch.testing.assert_close(all_maps(found, "cam"), expected.detach())
 
 
-def test_of_average_pooling_gradcam_is_cams_positive_part_and_layercam_cam_by_the_positive_weights() -> (
-    None
-):
+def test_of_average_pooling_gradcam_is_cams_positive_part_and_layercam_cams_weights() -> None:
     network, images = tiny_network(), some_images()
     found = predict(network, images, LABELS, methods=["cam", "gradcam", "layercam"])
     cams, (_, maps, _) = all_maps(found, "cam"), seen_by(network, images)
@@ -149,9 +147,7 @@ def test_of_average_pooling_ablationcam_weighs_a_map_by_w_k_f_k_over_the_logit()
     assert signs == {True, False}
 
 
-def test_of_average_pooling_finercam_is_cam_less_the_mean_of_the_three_classes_with_the_nearest_logits() -> (
-    None
-):
+def test_of_average_pooling_finercam_is_cam_less_the_mean_of_the_nearest_three() -> None:
     network, images = tiny_network(), some_images()
     found = predict(network, images, LABELS, methods=["finercam"])
     logits, maps, _ = seen_by(network, images)
@@ -230,9 +226,7 @@ def test_eigencam_of_one_pattern_is_that_pattern_and_never_its_negative() -> Non
     torch.testing.assert_close(eigencam(found)[0, 0], 5**0.5 * pattern)
 
 
-def test_eigencam_is_the_first_principal_direction_nowhere_negative_and_the_same_for_every_class() -> (
-    None
-):
+def test_eigencam_is_the_first_direction_nowhere_negative_and_the_same_for_all() -> None:
     network, images = tiny_network(), some_images()
     heat = all_maps(predict(network, images, LABELS, methods=["eigencam"]), "eigencam")
     _, maps, _ = seen_by(network, images)
@@ -340,9 +334,7 @@ def test_the_crops_of_an_image_are_asked_for_the_classes_of_their_mean_softmax(
         torch.testing.assert_close(heat, alone.maps[method][0, 0, -1], rtol=1e-4, atol=1e-6)
 
 
-def test_a_network_without_class_activation_maps_is_refused_cam_with_the_reason_and_served_the_rest() -> (
-    None
-):
+def test_a_network_without_weights_for_its_maps_is_refused_cam_and_served_the_rest() -> None:
     network = tiny_network()
     assert [unsupported_reason(method, network) for method in METHODS] == [""] * len(METHODS)
     layers = nn.Sequential(
