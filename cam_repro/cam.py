@@ -16,7 +16,7 @@ from cam_repro.data import load_classes
 from cam_repro.data.classes import class_number, labels_by_name
 from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
 from cam_repro.data.views import VIEWS, normalise
-from cam_repro.distributed import join_world
+from cam_repro.distributed import join_distributed
 from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_cam
 from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
@@ -60,7 +60,7 @@ def show_images(config: Config) -> list[Path]:
     paths = images_of(config.image)
     written: list[Path] = []
     unreadable: list[str] = []
-    with join_world(config.device, config.deterministic) as world:
+    with join_distributed(config.device, config.deterministic) as world:
         data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there
         with suppress(UserError):
             data = load_classes(config.data)

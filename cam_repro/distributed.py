@@ -24,7 +24,7 @@ WORLDS = count()  # of this process, one after the other
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """This process among all: rank 0 writes, each computes its share."""
 
     rank: int
@@ -70,7 +70,7 @@ class World:
 
 
 @contextmanager
-def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
+def join_distributed(device: str, deterministic: bool = False) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started, or be alone.
 
     Where one process fails, the others end with a UserError that points at its message.
@@ -85,7 +85,7 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         torch.use_deterministic_algorithms(True)
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            yield World(0, 1, chosen)
+            yield DistributedContext(0, 1, chosen)
             return
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives a restart and a world, and with it the addresses of processes
@@ -96,7 +96,9 @@ def join_world(device: str, deterministic: bool = False) -> Iterator[World]:
         if chosen.type == "cuda":
             backend, timeout = "nccl", STEP_TIMEOUT
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-        yield World(rank, size, chosen, dist.new_group(backend="gloo", timeout=TIMEOUT))
+        yield DistributedContext(
+            rank, size, chosen, dist.new_group(backend="gloo", timeout=TIMEOUT)
+        )
         # Not after a failure: it could wait for processes that no longer answer
         dist.destroy_process_group()
     except RuntimeError as error:

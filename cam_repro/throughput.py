@@ -30,7 +30,7 @@ from cam_repro.data.ilsvrc import ANNOTATIONS
 from cam_repro.data.ilsvrc_lists import MAPPING
 from cam_repro.data.loaders import Batch, training_batches
 from cam_repro.data.shapes import make_shapes
-from cam_repro.distributed import World, join_world
+from cam_repro.distributed import DistributedContext, join_distributed
 from cam_repro.evaluation.evaluate import evaluate
 from cam_repro.evaluation.spec import classification_specs, localization_specs, open_evaluations
 from cam_repro.networks import check_size
@@ -62,7 +62,7 @@ def rehearse(config: Config) -> None:
     Raises UserError.
     """
     with ExitStack() as stack:
-        with join_world(config.device) as world:
+        with join_distributed(config.device) as world:
             short = _short_run(config, world, stack)
             where = f"{device_name(str(world.device))}, {available_cores()} cores each"
             world.say(f"{world.size} process(es) on {where}; torch {torch.__version__}")
@@ -123,7 +123,7 @@ def write_images(root: Path, train: int, val: int) -> None:
         pass
 
 
-def _short_run(config: Config, world: World, stack: ExitStack) -> Config:
+def _short_run(config: Config, world: DistributedContext, stack: ExitStack) -> Config:
     """One epoch of STEPS steps at the recipe's last size, on images in a folder of its own.
 
     stack: at its end the folder goes.
@@ -159,7 +159,7 @@ def _short_run(config: Config, world: World, stack: ExitStack) -> Config:
     )
 
 
-def _measure(config: Config, world: World) -> tuple[Rates, str]:
+def _measure(config: Config, world: DistributedContext) -> tuple[Rates, str]:
     """The rates but for the evaluations', and in words a checkpoint written and read."""
     recipe = config.recipe
     split = load_split(config.data, "train", Path(config.cache), world)
@@ -208,7 +208,9 @@ def _measure(config: Config, world: World) -> tuple[Rates, str]:
     return rates, f"{times}, {megabytes:.0f} MB"
 
 
-def _batches(split: Split, config: Config, world: World, workers: int | None) -> Iterator[Batch]:
+def _batches(
+    split: Split, config: Config, world: DistributedContext, workers: int | None
+) -> Iterator[Batch]:
     """This process's share of an epoch, as training has it."""
     return training_batches(
         split,
@@ -224,7 +226,9 @@ def _batches(split: Split, config: Config, world: World, workers: int | None) ->
     )
 
 
-def _decoding(split: Split, config: Config, world: World, workers: int | None) -> float:
+def _decoding(
+    split: Split, config: Config, world: DistributedContext, workers: int | None
+) -> float:
     """This process's images a second, once each decoder has given a batch.
 
     workers: 0 means that it decodes itself, None one a core.
@@ -245,7 +249,7 @@ def _decoding(split: Split, config: Config, world: World, workers: int | None) -
     return images / took
 
 
-def _stop_and_resume(config: Config, world: World) -> str:
+def _stop_and_resume(config: Config, world: DistributedContext) -> str:
     """A training that is stopped and resumed beside one that is not, in words."""
     # torchvision's networks have pooling that cannot be deterministic
     whole = replace(config, deterministic=not config.model.native)

@@ -26,7 +26,7 @@ from cam_repro.config import (
     validated,
 )
 from cam_repro.data.shapes import make_shapes
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.evaluation.record import read_record
 from cam_repro.networks import Weights
 
@@ -35,7 +35,7 @@ TINY = (
     "data.generate.train=60", "data.generate.val=20", "data.workers=1",
     "recipe.epochs=2", "recipe.batch_size=16", "recipe.sizes=[32,48]", "recipe.size_starts=[0,0.5]",
 )  # fmt: skip
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 Script = Callable[..., subprocess.CompletedProcess[str]]
 Settings = Callable[..., Config]
 

@@ -207,7 +207,7 @@ def test_score_prints_the_errors_that_the_evaluation_printed(
         "loc_top5_error",
         "baseline_centre_box",
     ):
-        assert f"{metric:20} {record['metrics'][metric]:6.2f} %" in out
+        assert f"{metric:28} {record['metrics'][metric]:6.2f} %" in out
     predictions.write_text("11 " + predictions.read_text().partition(" ")[2])
     with pytest.raises(UserError, match="line 1, guess 1: label 11, expected 1…10"):
         score(config(f"predictions={predictions}"))

@@ -17,7 +17,7 @@ from cam_repro import UserError
 from cam_repro.config import Config
 from cam_repro.data import load_split
 from cam_repro.data.loaders import training_batches
-from cam_repro.distributed import World, float32
+from cam_repro.distributed import DistributedContext, float32
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.networks import build_network
 from cam_repro.training.loop import starting_network, train, train_step
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU that this torch can use"
 )
 
-CPU = World(0, 1, torch.device("cpu"))
-GPU = World(0, 1, torch.device("cuda", 0))
+CPU = DistributedContext(0, 1, torch.device("cpu"))
+GPU = DistributedContext(0, 1, torch.device("cuda", 0))
 
 
 def config(folder: Path, root: Path, *options: str) -> Config:

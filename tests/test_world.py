@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cam_repro import UserError
-from cam_repro.distributed import autocast, float32, join_world
+from cam_repro.distributed import autocast, float32, join_distributed
 
 
 def test_deterministic_refuses_what_has_no_deterministic_algorithm() -> None:
-    with join_world("cpu", deterministic=True):
+    with join_distributed("cpu", deterministic=True):
         assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
         with pytest.raises(RuntimeError, match="deterministic"):
             torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
@@ -32,7 +32,7 @@ def test_a_device_that_is_not_there_is_refused(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
-    with pytest.raises(UserError, match=message), join_world(device):
+    with pytest.raises(UserError, match=message), join_distributed(device):
         pass
 
 
@@ -50,10 +50,10 @@ def test_a_cpu_in_the_place_of_a_gpu_is_said(
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
-    with join_world("auto") as world:
+    with join_distributed("auto") as world:
         assert world.device.type == "cpu"
     assert capsys.readouterr().out == f"device=auto is the CPU: {reason}\n"
-    with join_world("cpu"):
+    with join_distributed("cpu"):
         assert capsys.readouterr().out == ""
 
 
@@ -62,20 +62,20 @@ def test_apples_gpus_serve_one_process_that_asks_for_them(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with (
         pytest.raises(UserError, match="device=mps: .* no GPU of Apple's; choose device=cpu"),
-        join_world("mps"),
+        join_distributed("mps"),
     ):
         pass
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with join_world("mps") as world:
+    with join_distributed("mps") as world:
         assert world.device.type == "mps"
         with autocast(world.device):
             assert not torch.is_autocast_enabled("mps")
-    with join_world("auto") as world:
+    with join_distributed("auto") as world:
         assert world.device.type == "cpu"
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
         pytest.raises(UserError, match="device=mps serves one process: start it without torchrun"),
-        join_world("mps"),
+        join_distributed("mps"),
     ):
         pass
 

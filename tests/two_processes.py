@@ -11,7 +11,7 @@ from torch import nn
 
 from cam_repro.config import Config, DataConfig
 from cam_repro.data import open_split
-from cam_repro.distributed import World, join_world
+from cam_repro.distributed import DistributedContext, join_distributed
 from cam_repro.training.preemption import Preemption
 from cam_repro.training.validation import validate
 
@@ -29,8 +29,8 @@ def agree(root: Path, cache: Path, place: dict[str, str]) -> None:
     os.environ.update(place)
     val = open_split(DataConfig(name="shapes", root=str(root)), "val", cache)
     config = Config(eval_batch_size=2, data=DataConfig(workers=0))
-    with join_world("cpu") as world:
-        alone = World(0, 1, world.device)
+    with join_distributed("cpu") as world:
+        alone = DistributedContext(0, 1, world.device)
         for images in (1, 2, 3, len(val)):
             some = val.subset(list(range(images)))
             one, two = (

@@ -27,7 +27,7 @@ from cam_repro.data.storage import from_arrays, to_arrays
 from cam_repro.option_errors import shown
 
 if TYPE_CHECKING:  # torch is not needed to read a tree
-    from cam_repro.distributed import World
+    from cam_repro.distributed import DistributedContext
 
 __all__ = ["LAYOUTS", "Split", "imagenet_classes", "load_classes", "load_split", "open_split"]
 
@@ -47,7 +47,7 @@ _INDEX_FORMAT = "6"
 MASK_ARRAYS = ("files", "starts", "ignored")
 
 
-def load_split(data: DataConfig, split: str, cache: Path, world: World) -> Split:
+def load_split(data: DataConfig, split: str, cache: Path, world: DistributedContext) -> Split:
     """The split of a data set; "val" is the one that data.split= chooses.
 
     The leading process makes the built-in data set and the index where they are missing. What was

@@ -40,7 +40,9 @@ CORNERS = {  # data.box_corners -> what is added to both coordinates of the firs
 }
 
 Known = dict[str, "Annotation | Path"]  # by an image's name without its suffix
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
+TrueBox = tuple[
+    float, float, float, float
+]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
 
 
 class Object(NamedTuple):
@@ -50,7 +52,7 @@ class Object(NamedTuple):
     find the box (difficult, crowd, group of), empty for all other boxes.
     """
 
-    box: Box
+    box: TrueBox
     name: str | None = None
     left_out: str = ""
 
@@ -495,7 +497,7 @@ class _line_named:
             ) from None
 
 
-def parse_box(numbers: list[Any]) -> Box:
+def parse_box(numbers: list[Any]) -> TrueBox:
     """The numbers of a box, which may be text; whole ones become int.
 
     Raises ValueError for what are no four numbers.

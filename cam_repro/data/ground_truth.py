@@ -1,6 +1,6 @@
 """Images and annotations brought together: each image's class and boxes, and contradictions.
 
-A finding is its kind, and what was found in which file. Some kinds make all scores wrong: such
+A finding is its kind, and what was found in which file. Some kinds falsify every score: such
 data is refused before an image is decoded. All others are only worth knowing.
 """
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.cores import in_threads
-from cam_repro.data.annotations import Annotation, Box, Source, in_pixels
+from cam_repro.data.annotations import Annotation, Source, TrueBox, in_pixels
 from cam_repro.data.classes import labels_by_name
 from cam_repro.data.images import CorruptImage, read_size
 from cam_repro.data.layout import Listing, Sources
@@ -47,7 +47,7 @@ class Truth:
 
     label: int
     unknown: str = ""
-    boxes: list[Box] = field(default_factory=list)
+    boxes: list[TrueBox] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
@@ -241,7 +241,7 @@ def assemble(
 
     annotations.refuse_strangers()
     labels: list[int] = []
-    boxes: list[list[Box]] = []
+    boxes: list[list[TrueBox]] = []
     left_out: Counter[str] = Counter()
     findings = annotations.shared()
     truths = in_threads(truth_of, range(count))
@@ -264,7 +264,7 @@ def assemble(
     return arrays, dict(left_out)
 
 
-def _packed(boxes: list[list[Box]]) -> dict[str, np.ndarray]:
+def _packed(boxes: list[list[TrueBox]]) -> dict[str, np.ndarray]:
     """Boxes one after the other; int32 where all are whole, so that old fingerprints stay."""
     flat = [box for of_image in boxes for box in of_image]
     is_whole = all(isinstance(edge, int) for box in flat for edge in box)
@@ -306,7 +306,7 @@ def size_findings(
     yield kind, "{}: says {}×{}, the image has {}×{}".format(name, *said, *size)
 
 
-def box_findings(file: str, boxes: list[Box], size: tuple[int, int]) -> Iterator[Finding]:
+def box_findings(file: str, boxes: list[TrueBox], size: tuple[int, int]) -> Iterator[Finding]:
     """Boxes that cannot be those of an image of (width, height).
 
     A corner counts from 0 in some annotations and from 1 in others, so that one pixel over the edge

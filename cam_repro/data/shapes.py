@@ -15,7 +15,7 @@ from cam_repro import UserError
 from cam_repro.cores import in_threads
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
 from cam_repro.data.ilsvrc_lists import write_lists
-from cam_repro.data.synthetic import KINDS, draw_image
+from cam_repro.data.synthetic import SKETCHES, draw_image
 from cam_repro.files import make_folder, read_bytes
 
 GENERATOR = 4  # to be raised whenever the same seed gives other images
@@ -34,7 +34,7 @@ OBJECT = """	<object>
 	</object>
 """
 # Beyond WordNet's own numbers, so that none is taken for a class of ImageNet.
-WNIDS = [f"n{90000001 + label}" for label in range(len(KINDS))]
+WNIDS = [f"n{90000001 + label}" for label in range(len(SKETCHES))]
 
 
 def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) -> Path:
@@ -65,7 +65,7 @@ def make_shapes(root: Path, seed: int = 0, train: int = 2000, val: int = 500) ->
             for index in range(wanted[split]):
                 images.append((split, index))
                 names[split].append(_name(split, index))
-        write_lists(making, dict(zip(WNIDS, KINDS, strict=True)), names)
+        write_lists(making, dict(zip(WNIDS, SKETCHES, strict=True)), names)
 
         def write(image: tuple[str, int]) -> None:
             split, index = image
@@ -90,7 +90,7 @@ def _name(split: str, index: int) -> str:
 
 def _write_image(root: Path, seed: int, split: str, index: int) -> None:
     """The JPEG, and for val its annotation as ILSVRC writes them."""
-    label = index % len(KINDS)
+    label = index % len(SKETCHES)
     name = _name(split, index)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     pixels, boxes = draw_image(label, rng)

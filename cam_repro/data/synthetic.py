@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-from cam_repro.data.annotations import Box
+from cam_repro.data.annotations import TrueBox
 
 SIDE = 256  # pixels of the square on which an object is drawn, before it is turned and made small
 LONG_SIDES = (240, 272)  # pixels of the image's longer side
@@ -150,7 +150,7 @@ def bar(draw: ImageDraw.ImageDraw) -> None:
     draw.rounded_rectangle((8, 84, 248, 172), 44, BLACK)
 
 
-KINDS: dict[str, Sketch] = {  # a class's words, and what draws it
+SKETCHES: dict[str, Sketch] = {  # a class's words, and what draws it
     "ladybird, ladybug": ladybird,
     "watermelon slice": melon,
     "honeycomb": honeycomb,
@@ -165,7 +165,7 @@ KINDS: dict[str, Sketch] = {  # a class's words, and what draws it
 DECOYS: tuple[Sketch, ...] = (triangle, cross, crescent, bar)  # outlines of no class
 
 
-def draw_image(label: int, rng: Generator) -> tuple[np.ndarray, list[Box]]:
+def draw_image(label: int, rng: Generator) -> tuple[np.ndarray, list[TrueBox]]:
     """An image of class `label`: (H,W,3) uint8 RGB, and the boxes of its one or two objects."""
     low, high = np.log(RATIOS)
     ratio = np.exp(rng.uniform(low, high))
@@ -180,7 +180,7 @@ def draw_image(label: int, rng: Generator) -> tuple[np.ndarray, list[Box]]:
         left = int(x) - thing.width // 2
         top = int(y) - thing.height // 2
         paste(image, thing, left, top)
-    sketch = list(KINDS.values())[label]
+    sketch = list(SKETCHES.values())[label]
     boxes = []
     for thing, left, top in place_objects(sketch, width, height, rng):
         paste(image, thing, left, top)
@@ -211,7 +211,7 @@ def muted(rng: Generator) -> np.ndarray:
 def distractor(longer_side: float, rng: Generator) -> Image.Image:
     """A class's outline in a muted colour or a decoy in any colour, never a class's own pattern."""
     is_of_class = rng.random() < 0.5
-    sketches = list(KINDS.values()) if is_of_class else DECOYS
+    sketches = list(SKETCHES.values()) if is_of_class else DECOYS
     thing = turned(rng.choice(sketches), longer_side, rng)
     colour = muted(rng) if is_of_class else rng.uniform(30, 240, 3)
     plain = Image.new("RGB", thing.size, tuple(map(int, colour)))

@@ -10,7 +10,7 @@ import numpy as np
 from cam_repro.data import Split
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.views import VIEWS, normalise
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.localization.methods import METHODS, predict
 from cam_repro.networks import CamNetwork
 
@@ -60,7 +60,7 @@ def predict_split(
     view: str,
     size: int,
     methods: Sequence[str],
-    world: World,
+    world: DistributedContext,
     *,
     batch_size: int = 32,
     first: int = 0,

@@ -28,7 +28,7 @@ from cam_repro.files import read_text, replacing
 from cam_repro.localization.boxes import LOOSE, TIGHT
 from cam_repro.option_errors import shown
 
-GUESSES = 5
+GUESSES_AN_IMAGE = 5
 NUMBERS_A_GUESS = 5  # label x1 y1 x2 y2
 NO_GUESS = -1  # in the place of a 0-based label
 KAGGLE = ("ImageId", "PredictionString")
@@ -236,7 +236,7 @@ def _guesses_of_line(where: str, words: list[str], classes: int) -> list[list[fl
     if len(words) % NUMBERS_A_GUESS:
         raise UserError(f"{where}: {len(words)} words, expected `label x1 y1 x2 y2` for each guess")
     found = []
-    for start in range(0, len(words), NUMBERS_A_GUESS)[:GUESSES]:
+    for start in range(0, len(words), NUMBERS_A_GUESS)[:GUESSES_AN_IMAGE]:
         of_guess = words[start : start + NUMBERS_A_GUESS]
         where_guess = f"{where}, guess {len(found) + 1}"
         try:

@@ -11,7 +11,7 @@ from cam_repro.config import Config
 from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage
 from cam_repro.data.views import resize_map
-from cam_repro.distributed import join_world
+from cam_repro.distributed import join_distributed
 from cam_repro.evaluation.metrics import ImageFacts, MaxBoxAcc
 from cam_repro.evaluation.predictions import (
     check_inside,
@@ -51,7 +51,7 @@ def score_maps(config: Config) -> dict[str, float]:
     `b.npy`; it is enlarged to the image for the paper's box, and to 224×224 for the benchmark's.
     Raises UserError.
     """
-    with join_world("cpu") as world:
+    with join_distributed("cpu") as world:
         split = load_split(config.data, "val", Path(config.cache), world)
     blacklist = read_blacklist(config.blacklist)
     if len(split.boxes) == 0:
@@ -131,7 +131,7 @@ def score_predictions(config: Config) -> dict[str, float]:
         written = Path(config.kaggle)
         if written.resolve() == read.resolve():
             raise UserError(f"kaggle={config.kaggle} is predictions= itself; give another name")
-    with join_world("cpu") as world:
+    with join_distributed("cpu") as world:
         split = load_split(config.data, "val", Path(config.cache), world)
     classes = label_order(config.predictions_labels, split.wnids, config.devkit)
     split = split.answered_by(classes, classes)

@@ -11,7 +11,7 @@ from cam_repro.advice import typed_data
 from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import World, join_world
+from cam_repro.distributed import DistributedContext, join_distributed
 from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric, thresholds_chosen
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.errors import read_blacklist
@@ -29,7 +29,7 @@ class Evaluation:
     trained: TrainedNetwork
     split: Split
     fingerprint: str  # of the split
-    world: World
+    world: DistributedContext
     blacklist: frozenset[int]
 
 
@@ -68,7 +68,7 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
     if config.method is not None:
         check_choice("method", config.method, METHODS)
     blacklist = read_blacklist(config.blacklist)
-    with join_world(config.device, config.deterministic) as world:
+    with join_distributed(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
         fit = 0

@@ -45,10 +45,10 @@ class CropsOfBoxes:
     size: int
     interpolation: str
 
-    def take(self, picture: np.ndarray, image: int) -> np.ndarray:
-        """Of a picture (H,W,3) and its number -> (V,size,size,3)."""
+    def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
+        """Of an image (H,W,3) and its number -> (V,size,size,3)."""
         x1, y1, x2, y2 = self.boxes[image]
-        inside = picture[y1 : y2 + 1, x1 : x2 + 1]
+        inside = pixels[y1 : y2 + 1, x1 : x2 + 1]
         return VIEWS[self.view].take(inside, self.size, self.interpolation)
 
 

@@ -24,7 +24,7 @@ from cam_repro.data import load_split
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.data.views import VIEWS, normalise
-from cam_repro.distributed import float32, join_world
+from cam_repro.distributed import float32, join_distributed
 from cam_repro.evaluation.cache import CODE_OF_THE_MAPS, BatchFile
 from cam_repro.evaluation.maps import images_a_batch
 from cam_repro.evaluation.spec import Evaluation
@@ -65,7 +65,7 @@ def open_networks(config: Config) -> Iterator[list[Evaluation]]:
     """
     check_choice("protocol.view", config.protocol.view, VIEWS)
     names = ["val"] if config.data.split in ("all", "train") else ["train", "val"]
-    with join_world(config.device, config.deterministic) as world:
+    with join_distributed(config.device, config.deterministic) as world:
         splits = []
         prints = []
         for name in names:

@@ -18,7 +18,7 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.data.views import resize_map
-from cam_repro.localization.boxes import Box, paper_box
+from cam_repro.localization.boxes import PAPER_THRESHOLD, Box, paper_box
 from cam_repro.localization.maps import class_activation_maps, top_classes
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -77,7 +77,7 @@ def explain(
     *,
     top: int = 5,
     size: tuple[int, int] | None = None,
-    threshold: float = 0.2,
+    threshold: float = PAPER_THRESHOLD,
 ) -> Explanation:
     """Classify images and show where each class is seen.
 

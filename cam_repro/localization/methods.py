@@ -236,7 +236,7 @@ def backprop_sum(forward: ForwardPass) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make maps, and what it asks of the network.
+    """How maps are made, and what that asks of the network.
 
     function: ForwardPass -> (N,M,h,w), or (N,M,H,W) where of_pixels. in_all: whether protocol=all
     runs it. needs_weights: whether the classifier must have a weight for each map. of_pixels:

@@ -26,7 +26,7 @@ from cam_repro.option_errors import check_choice
 
 ABOUT = "cam_repro"  # the key of an exported file's metadata that holds all it says
 AUXILIARY = ("aux", "loss1.", "loss2.")  # GoogLeNet's auxiliary classifiers, behind every cut
-KINDS = (
+FILE_KINDS = (
     "give a .pth state dict, a .safetensors, a .caffemodel, a checkpoint.pt, "
     "or DEFAULT (the published ones)"
 )
@@ -110,7 +110,7 @@ def _read_published(asked: str, backbone_name: str) -> Weights:
 
 def _read(path: Path, source: str, backbone_name: str) -> Weights:
     if not is_there(path) or not path.is_file():
-        raise UserError(f"{source} is not a file; {KINDS}")
+        raise UserError(f"{source} is not a file; {FILE_KINDS}")
     size = path.stat().st_size
     if path.suffix == ".caffemodel" and size > LARGEST:
         raise UserError(
@@ -135,7 +135,7 @@ def _read(path: Path, source: str, backbone_name: str) -> Weights:
     except Exception as error:  # a damaged or foreign file can fail anywhere in the reader
         what = "damaged, or neither a checkpoint of ours nor a state dict of tensors alone"
         raise UserError(
-            f"{source} cannot be read ({type(error).__name__}): it is {what}; {KINDS}"
+            f"{source} cannot be read ({type(error).__name__}): it is {what}; {FILE_KINDS}"
         ) from None
     wanted = layer_names(backbone_name) if backbone_name else []
     tensors, removed = without_prefix(tensors, under, wanted)
@@ -197,11 +197,11 @@ def _safetensors(content: bytes) -> dict[str, Any]:
 def _check_tensors(state: Any) -> None:
     """UserError where something is no state dict."""
     if not isinstance(state, dict):
-        raise UserError(f"it is no state dict but a {type(state).__name__}; {KINDS}")
+        raise UserError(f"it is no state dict but a {type(state).__name__}; {FILE_KINDS}")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             reason = f"{key!r} in it is not the name of a tensor"
-            raise UserError(f"it is no state dict: {reason}; {KINDS}")
+            raise UserError(f"it is no state dict: {reason}; {FILE_KINDS}")
 
 
 def load_backbone(whole: nn.Module, weights: Weights, config: ModelConfig) -> int | None:

@@ -22,7 +22,7 @@ from cam_repro.cores import in_threads
 from cam_repro.data import Split
 from cam_repro.data.images import CorruptImage
 from cam_repro.data.views import VIEWS
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.evaluation.maps import images_a_batch, predict_split
 from cam_repro.evaluation.spec import Evaluation
 from cam_repro.evaluation.trained import load_trained
@@ -131,7 +131,11 @@ def refuse_other_data(results: Sequence[Result], data: str, fingerprint: str) ->
 
 
 def opened_networks(
-    config: Config, results: Sequence[Result], split: Split, fingerprint: str, world: World
+    config: Config,
+    results: Sequence[Result],
+    split: Split,
+    fingerprint: str,
+    world: DistributedContext,
 ) -> Networks:
     """Each network of the results, read once."""
 
@@ -145,7 +149,7 @@ def opened_networks(
 
 
 def opened(
-    config: Config, result: Result, split: Split, fingerprint: str, world: World
+    config: Config, result: Result, split: Split, fingerprint: str, world: DistributedContext
 ) -> Evaluation:
     """The network that a result was measured with.
 

@@ -20,6 +20,7 @@ from cam_repro.advice import train_command
 from cam_repro.config import Config, run_folder
 from cam_repro.evaluation.metrics import Scores
 from cam_repro.files import replacing
+from cam_repro.localization.boxes import PAPER_THRESHOLD
 from cam_repro.localization.max_box_acc import THRESHOLDS
 from cam_repro.localization.overlay import colour
 
@@ -28,7 +29,7 @@ STYLE = ("default", {"text.parse_math": False})
 
 SIDE = 205  # pixels of an image: five of them are as wide as a page's two columns, 7 inches
 DPI = 150  # at print
-GAP = 6  # pixels between images
+SPACING = 6  # pixels between images
 LINE = 20  # pixels of a line of a caption
 HEAD = 40  # pixels of a sheet's title
 FOOT = 52  # pixels of the scale below
@@ -36,7 +37,6 @@ LETTER = 7  # pixels across, about
 SMALL = 6.2  # points of a caption
 LARGE = 7.7  # of a title
 
-PAPER_THRESHOLD = 0.2  # of the maximum (Zhou et al. 2016, §3.2)
 
 TRAINING_CURVES = (  # heading, and the metrics that are drawn, each with its line
     ("training loss", {"train_loss": "-"}),
@@ -52,7 +52,7 @@ MAX_BOX_ACC_CURVES = (
     ("v2_iou50", "tab:red", "V2: any contour, IoU ≥ 0.5"),
     ("v2_iou70", "tab:purple", "V2: any contour, IoU ≥ 0.7"),
 )
-BASELINES = (
+BASELINE_LINES = (
     ("baseline_whole_image", "the whole image (V1)", ":"),
     ("baseline_centre_box", "a centred box (V1)", "--"),
 )
@@ -78,10 +78,10 @@ def write_sheet(
     rows = math.ceil(len(cells) / columns)
     head = HEAD if title else 0
     foot = FOOT if title else 0
-    above = LINE * (1 + max(caption.count("\n") for caption in captions)) + GAP
-    sheet_width = columns * (width + GAP) - GAP
+    above = LINE * (1 + max(caption.count("\n") for caption in captions)) + SPACING
+    sheet_width = columns * (width + SPACING) - SPACING
     sheet_height = head + rows * (above + height) + foot
-    places = {"left": 0, "right": 1, "wspace": GAP / width, "hspace": above / height}
+    places = {"left": 0, "right": 1, "wspace": SPACING / width, "hspace": above / height}
     places["top"] = 1 - (head + above) / sheet_height
     places["bottom"] = foot / sheet_height
     with style.context(STYLE):
@@ -125,7 +125,7 @@ def draw_max_box_acc(path: Path, scores: Scores, title: str) -> Path:
                 label = f"{height:.1f} %, {what} {threshold:.3g}"
                 look = {"color": colour, "markeredgecolor": "black", "markersize": 8}
                 axes.plot(threshold, height, marker, label=label, **look)
-        for name, label, line in BASELINES:
+        for name, label, line in BASELINE_LINES:
             height = scores.metrics[name]
             label = f"{height:.1f} %, {label}"
             axes.axhline(height, color="black", linewidth=1, linestyle=line, label=label)

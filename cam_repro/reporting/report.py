@@ -16,7 +16,7 @@ from markupsafe import Markup
 from cam_repro import UserError
 from cam_repro.config import Config, ProtocolConfig, written_protocols
 from cam_repro.data import Split, load_split
-from cam_repro.distributed import join_world
+from cam_repro.distributed import join_distributed
 from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.spec import Evaluation
 from cam_repro.files import write_text
@@ -63,7 +63,10 @@ CHARTS = {
 }
 CURVE_COLOURS = ("right", "wrong_both", "too_large", "several", "part", "wrong_class")  # of the CSS
 CLASSES_SHOWN = 40  # rows of a chart of classes, those of the highest errors
-BASELINES = {"a centred box": "baseline_centre_box", "the whole image": "baseline_whole_image"}
+BASELINE_METRICS = {
+    "a centred box": "baseline_centre_box",
+    "the whole image": "baseline_whole_image",
+}
 
 
 def make_report(config: Config) -> Path:
@@ -77,7 +80,7 @@ def make_report(config: Config) -> Path:
             "release's boxes are on it too, where there are results of protocol=release"
         )
     folder = Path(config.results) / config.data.name
-    with join_world(config.device, config.deterministic) as world:
+    with join_distributed(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         has_boxes = len(split.boxes) > 0
         results = chosen_results(config, folder, "localization" if has_boxes else "classification")
@@ -199,7 +202,7 @@ def _localization_charts(table2: Table) -> list[IntervalChart]:
             published[run.path] = row.published
     results = table2.results
     measured = results[0].metrics
-    baselines = {name: measured[metric] for name, metric in BASELINES.items()}
+    baselines = {name: measured[metric] for name, metric in BASELINE_METRICS.items()}
     errors = ("cls_top1_error", "loc_top1_error", "loc_top5_error")
     charts = [_chart(metric, results, published, {}) for metric in errors]
     return [*charts, _chart("gt_known_loc", results, published, baselines)]

@@ -60,7 +60,10 @@ MAX_BOX_ACC = (
     Column("V2, whole image ↑", "baseline_whole_image_v2"),
 )
 FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
-GUESSES = {"release_heuristics": " (heuristics)", "release": ""}  # protocol -> of Table 3's names
+TABLE3_ENDINGS = {
+    "release_heuristics": " (heuristics)",
+    "release": "",
+}  # protocol -> of Table 3's names
 WAY = ("network", "method", "protocol")
 
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."
@@ -68,7 +71,7 @@ GIVEN_CLASS = (
     "Box given class is P(box right | class right), top-1; the paper's is derived from its Tables "
     "1 and 2."
 )
-BASELINES = (
+BASELINES_NOTE = (
     "Centred box, whole image: the GT-known of boxes that ignore the picture, on the same images."
 )
 HEURISTICS = (
@@ -139,7 +142,7 @@ def localization_table(runs: Sequence[Result], protocol: str) -> Table:
         names=("network",),
         columns=(*LOCALIZATION, INPUT),
         rows=rows_of(_chosen(runs, "localization", [protocol]), names, published),
-        notes=(GIVEN_CLASS, BASELINES, BACKBONES),
+        notes=(GIVEN_CLASS, BASELINES_NOTE, BACKBONES),
     )
 
 
@@ -148,7 +151,7 @@ def table_of_test(runs: Sequence[Result], protocol: str) -> Table:
 
     def names(run: Result) -> tuple[str, ...]:
         title = paper.row_title(run.model, run.method)
-        return title + GUESSES[run.protocol["name"]], "weakly"
+        return title + TABLE3_ENDINGS[run.protocol["name"]], "weakly"
 
     published = {}
     for key, error in paper.TABLE3.items():
@@ -158,7 +161,7 @@ def table_of_test(runs: Sequence[Result], protocol: str) -> Table:
         title="Table 3: top-5 localization error (%)",
         names=("network", "supervision"),
         columns=(Column("loc top-5", "loc_top5_error", 1), INPUT),
-        rows=rows_of(_chosen(runs, "localization", GUESSES), names, published),
+        rows=rows_of(_chosen(runs, "localization", TABLE3_ENDINGS), names, published),
         notes=(HEURISTICS, TEST),
         paper="ILSVRC test",
     )
@@ -175,7 +178,7 @@ def protocols_table(runs: Sequence[Result], protocol: str) -> Table:
         names=WAY,
         columns=(*columns, INPUT),
         rows=rows_of(boxes, _way) if len(ways) > 1 else [],
-        notes=(BASELINES,),
+        notes=(BASELINES_NOTE,),
     )
 
 

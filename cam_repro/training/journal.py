@@ -19,7 +19,7 @@ from cam_repro.config import Config
 from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise, resize_map
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.files import is_there, read_bytes, write_text
 from cam_repro.localization.methods import predict
 from cam_repro.localization.overlay import overlay
@@ -37,7 +37,9 @@ class Journal:
     Rank 0 alone writes; in the others the same calls write nothing.
     """
 
-    def __init__(self, folder: Path, progress: Progress, batch_size: int, world: World) -> None:
+    def __init__(
+        self, folder: Path, progress: Progress, batch_size: int, world: DistributedContext
+    ) -> None:
         self.progress = progress
         self.batch_size = batch_size
         self.world = world
@@ -146,7 +148,7 @@ class Journal:
             self.board.flush()
 
 
-def describe(folder: Path, config: Config, world: World) -> None:
+def describe(folder: Path, config: Config, world: DistributedContext) -> None:
     """What is trained, as config.yaml, and where and with what, as environment.txt."""
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     commit, dirty = git_state()

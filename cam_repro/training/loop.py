@@ -19,7 +19,7 @@ from cam_repro.config import Config, RecipeConfig, run_folder
 from cam_repro.data import Split, load_split
 from cam_repro.data.loaders import Batch, Decoders, steps_per_epoch, training_batches
 from cam_repro.data.views import normalise
-from cam_repro.distributed import World, autocast, join_world
+from cam_repro.distributed import DistributedContext, autocast, join_distributed
 from cam_repro.networks import (
     CamNetwork,
     build_network,
@@ -58,7 +58,7 @@ class Run:
     config: Config
     recipe: RecipeConfig
     folder: Path
-    world: World
+    world: DistributedContext
     train_split: Split
     val_split: Split
     images: dict[str, Any]
@@ -114,7 +114,7 @@ def train(config: Config) -> Path:
     folder = run_folder(config)
     check_size(config.model, "recipe.sizes", config.recipe.sizes)
     with (
-        join_world(config.device, config.deterministic) as world,
+        join_distributed(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
         Preemption(world) as preemption,
     ):
@@ -163,7 +163,7 @@ def train(config: Config) -> Path:
     return folder
 
 
-def load_data(config: Config, world: World) -> tuple[Split, Split]:
+def load_data(config: Config, world: DistributedContext) -> tuple[Split, Split]:
     """The train and the val split, of the same images in all processes. Raises UserError."""
     if config.data.split != "val":
         raise UserError(
@@ -185,7 +185,7 @@ def load_data(config: Config, world: World) -> tuple[Split, Split]:
     return train_split, val_split
 
 
-def fit_recipe(config: Config, images: int, world: World) -> RecipeConfig:
+def fit_recipe(config: Config, images: int, world: DistributedContext) -> RecipeConfig:
     """The recipe with a batch that suits so many train images.
 
     Raises UserError where a process would have too few of them for batch norm.
@@ -197,7 +197,7 @@ def fit_recipe(config: Config, images: int, world: World) -> RecipeConfig:
 
 
 def starting_network(
-    config: Config, classes: int, world: World, resumes: bool
+    config: Config, classes: int, world: DistributedContext, resumes: bool
 ) -> tuple[CamNetwork, str]:
     """The network before its first step, and in words what it starts from.
 
@@ -232,7 +232,7 @@ def starting_network(
     return network.to(world.device, memory_format=torch.channels_last), f"starts from {source}"
 
 
-def data_parallel(network: nn.Module, recipe: RecipeConfig, world: World) -> nn.Module:
+def data_parallel(network: nn.Module, recipe: RecipeConfig, world: DistributedContext) -> nn.Module:
     """The network whose gradients are the mean over all processes."""
     if world.size == 1:
         return network
@@ -249,7 +249,7 @@ def resume(
     network: CamNetwork,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
-    world: World,
+    world: DistributedContext,
 ) -> str:
     """Put the run's checkpoint back in all processes; in words, where it goes on.
 
@@ -424,7 +424,7 @@ def train_step(
     batch: Batch,
     recipe: RecipeConfig,
     images: int,
-    world: World,
+    world: DistributedContext,
 ) -> torch.Tensor:
     """Forward, backward and update on a batch of the device.
 
@@ -454,7 +454,7 @@ def train_step(
     return torch.stack([loss.detach(), right, shown, corrupt])
 
 
-def train_metrics(progress: Progress, world: World) -> dict[str, float]:
+def train_metrics(progress: Progress, world: DistributedContext) -> dict[str, float]:
     """Of the epoch so far, over all processes, which must all call it."""
     loss, right, images, skipped = world.sum(progress.sums[EPOCH]).tolist()
     if not images:

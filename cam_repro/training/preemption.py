@@ -18,7 +18,7 @@ from multiprocessing import active_children
 import torch
 
 from cam_repro.cores import WRITE_STACKS
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 
 SAVE_EVERY = 600.0  # seconds of training that a SIGKILL or a power cut may cost
 STANDSTILL = 600.0  # seconds without the end of a step after which a process says where it is
@@ -38,7 +38,7 @@ class Preemption:
     own see to both, since the main one may wait in a library that no signal interrupts.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: DistributedContext) -> None:
         self.world = world
         self.asked = False
         self.undo = ExitStack()

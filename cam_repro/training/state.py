@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 
 EPOCH = 0  # the rows of Progress.sums
 SINCE_LOG = 1
@@ -48,7 +48,7 @@ class Progress:
         self.epoch += 1
         self.sums[EPOCH] = 0
 
-    def loss_since_log(self, world: World) -> float:
+    def loss_since_log(self, world: DistributedContext) -> float:
         """Mean over the images; all processes must call it.
 
         Raises UserError, in all of them, where it is not finite.
@@ -74,7 +74,10 @@ def not_finite(step: int) -> UserError:
 
 
 def snapshot(
-    network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, world: World
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    world: DistributedContext,
 ) -> dict[str, Any]:
     """The run's state, with what each process has of its own; all processes must call it.
 
@@ -102,7 +105,7 @@ def restore(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
-    world: World,
+    world: DistributedContext,
     seed: int,
 ) -> None:
     """Put a snapshot back. Raises whatever fits where it does not fit the run.

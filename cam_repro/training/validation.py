@@ -12,7 +12,7 @@ from cam_repro.config import Config
 from cam_repro.data.loaders import Batch, Decoders, evaluation_batches
 from cam_repro.data.split import Split
 from cam_repro.data.views import normalise
-from cam_repro.distributed import World, autocast
+from cam_repro.distributed import DistributedContext, autocast
 from cam_repro.localization.maps import top_classes
 from cam_repro.networks import CamNetwork
 from cam_repro.training.preemption import Preemption
@@ -24,7 +24,7 @@ def validate(
     split: Split,
     config: Config,
     size: int,
-    world: World,
+    world: DistributedContext,
     preemption: Preemption,
     decoders: Decoders | None = None,
 ) -> dict[str, float | None]:

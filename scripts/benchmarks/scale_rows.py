@@ -23,7 +23,7 @@ from benchmarks.timing import Row, by_turns, row, seconds
 from cam_repro.config import options_of
 from cam_repro.data import ilsvrc, load_split
 from cam_repro.data.shapes import make_shapes
-from cam_repro.distributed import join_world
+from cam_repro.distributed import join_distributed
 from cam_repro.evaluation.maps import predict_split
 from cam_repro.evaluation.metrics import METRICS
 from cam_repro.evaluation.rows import RowPool
@@ -124,7 +124,7 @@ def _evaluations(tree: Path, work: Path) -> list[Measured]:
     network = CamNetwork(trunk, nn.Identity(), nn.Linear(16, 10), "average", 0.0)
     torch.set_num_threads(1)
     measured = []
-    with join_world("cpu") as world:
+    with join_distributed("cpu") as world:
         split = load_split(config.data, "val", work / "cache", world)
         for images in (FEW, FEW, HALF, MANY):  # the first warms up
             part = split.subset(range(images))
@@ -159,7 +159,7 @@ def _index(work: Path) -> Iterator[Row]:
     config = configured(tree, work, "data.name=index")
 
     def load() -> None:
-        with join_world("cpu") as world:
+        with join_distributed("cpu") as world:
             load_split(config.data, "train", work / "cache-index", world)
 
     first = seconds(load)

@@ -8,7 +8,7 @@ from benchmarks.evaluation_rows import configured
 from benchmarks.timing import Row, row, seconds
 from cam_repro.data import load_split
 from cam_repro.data.loaders import Batch, Decoders, training_batches
-from cam_repro.distributed import join_world
+from cam_repro.distributed import join_distributed
 from cam_repro.training.loop import starting_network, train_step
 from cam_repro.training.solver import build_optimizer
 
@@ -25,7 +25,7 @@ def _row(work: Path, size: int, steps: int) -> Row:
     """Training's step on the batches of its loader, in mid-epoch, and on one batch in memory."""
     shapes = ("data=shapes", "data.generate.train=640", "data.generate.val=20")
     config = configured(work / "shapes", work, *shapes, "model=alexnet_gap")
-    with join_world("cpu") as world, Decoders() as decoders:
+    with join_distributed("cpu") as world, Decoders() as decoders:
         split = load_split(config.data, "train", work / "cache", world)
         network, _ = starting_network(config, len(split.wnids), world, resumes=False)
         optimizer = build_optimizer(network, config.recipe, fused=False)

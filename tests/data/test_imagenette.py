@@ -19,7 +19,7 @@ from cam_repro import UserError
 from cam_repro.config import CONFIGS, DataConfig, DownloadConfig
 from cam_repro.data import imagenette, load_split
 from cam_repro.data.imagenette import CLASSES, make_imagenette
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 
 XML = """<annotation><size><width>12</width><height>8</height></size>
 <object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox></object></annotation>
@@ -254,7 +254,7 @@ def test_the_script_makes_a_tree_that_the_reader_takes(
     assert {path.name for path in root.parent.iterdir()} == {"imagenette", "imagenette.lock"}
 
     made = DataConfig("imagenette", root=str(root))
-    alone = World(0, 1, torch.device("cpu"))
+    alone = DistributedContext(0, 1, torch.device("cpu"))
     train = load_split(made, "train", tmp_path, alone)
     val = load_split(made, "val", tmp_path, alone)
     assert np.bincount(train.labels).tolist() == np.bincount(val.labels).tolist() == [2] * 10

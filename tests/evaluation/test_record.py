@@ -16,7 +16,7 @@ from cam_repro import UserError, provenance
 from cam_repro.config import Config, DataConfig, ModelConfig, ProtocolConfig, written_protocols
 from cam_repro.data.split import Split
 from cam_repro.data.storage import Files
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.evaluation import record
 from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, MaxBoxAcc, thresholds_chosen
 from cam_repro.evaluation.record import file_name, protocol_name
@@ -69,7 +69,12 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     boxes = np.array([[0, 0, 9, 9], [0, 0, 2, 2], [0, 0, 9, 9]])
     split = Split(Files(tmp_path, files), labels, boxes, np.array([0, 1, 2, 3, 3]), words, words)
     return Evaluation(
-        config, trained, split, "d00d", World(0, 1, torch.device("cpu")), frozenset({3})
+        config,
+        trained,
+        split,
+        "d00d",
+        DistributedContext(0, 1, torch.device("cpu")),
+        frozenset({3}),
     )
 
 

@@ -22,7 +22,7 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data import open_split, views
 from cam_repro.data.loaders import epoch_order, training_batches
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.networks import build_network
 from cam_repro.training.loop import is_like_guessing, train, train_step
 from cam_repro.training.preemption import Preemption
@@ -232,7 +232,9 @@ def test_processes_that_find_different_images_are_refused(
     tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where each machine has a disk of its own."""
-    monkeypatch.setattr(World, "gather", lambda world, rows: [*rows, "of another machine"])
+    monkeypatch.setattr(
+        DistributedContext, "gather", lambda world, rows: [*rows, "of another machine"]
+    )
     with pytest.raises(UserError, match="the processes find different images in data.root="):
         train(config(tmp_path, tiny_shapes))
 

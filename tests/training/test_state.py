@@ -8,7 +8,7 @@ from conftest import ALONE
 from torch import nn
 
 from cam_repro import UserError
-from cam_repro.distributed import World
+from cam_repro.distributed import DistributedContext
 from cam_repro.training.state import Progress, restore, snapshot
 
 CPU = ALONE.device
@@ -27,7 +27,7 @@ def test_another_number_of_processes_draws_anew() -> None:
     goes_on, drawn, sums = torch.rand(4), [], torch.zeros(2, 4)
     for rank in (0, 1, 0):
         progress = Progress.none(CPU)
-        restore(state, *parts(), progress, World(rank, 2, CPU), seed=0)
+        restore(state, *parts(), progress, DistributedContext(rank, 2, CPU), seed=0)
         drawn.append(torch.rand(4))
         sums += progress.sums if len(drawn) < 3 else 0
     assert torch.equal(drawn[0], drawn[2])
