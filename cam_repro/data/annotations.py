@@ -40,9 +40,8 @@ CORNERS = {  # data.box_corners -> what is added to both coordinates of the firs
 }
 
 Known = dict[str, "Annotation | Path"]  # by an image's name without its suffix
-TrueBox = tuple[
-    float, float, float, float
-]  # x1, y1, x2, y2 inclusive, in pixels of the stored image
+# x1, y1, x2, y2, both corners inclusive, in pixels of the stored image.
+TrueBox = tuple[float, float, float, float]
 
 
 class Object(NamedTuple):

@@ -60,10 +60,8 @@ MAX_BOX_ACC = (
     Column("V2, whole image ↑", "baseline_whole_image_v2"),
 )
 FAILURES = tuple(Column(heading, f"share_{kind}") for kind, heading in KINDS.items())
-TABLE3_ENDINGS = {
-    "release_heuristics": " (heuristics)",
-    "release": "",
-}  # protocol -> of Table 3's names
+# A protocol -> how Table 3's names end.
+TABLE3_ENDINGS = {"release_heuristics": " (heuristics)", "release": ""}
 WAY = ("network", "method", "protocol")
 
 BACKBONES = "Backbones are torchvision's where it has them; the paper's were Caffe's, which differ."

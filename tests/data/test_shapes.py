@@ -116,7 +116,9 @@ def test_boxes_are_tight_around_what_is_opaque(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("words", synthetic.SKETCHES)
 def test_a_thing_is_as_long_as_asked(words: str) -> None:
     for seed, longer_side in enumerate((50, 90, 130)):
-        thing = synthetic.turned(synthetic.SKETCHES[words], longer_side, np.random.default_rng(seed))
+        thing = synthetic.turned(
+            synthetic.SKETCHES[words], longer_side, np.random.default_rng(seed)
+        )
         x1, y1, x2, y2 = synthetic.opaque_box(thing)
         assert longer_side - 2 <= max(x2 - x1, y2 - y1) <= longer_side
 
