@@ -56,7 +56,7 @@ class Listed:
     lists: list[Path] = field(default_factory=list)
 
     def splits(self) -> list[str]:
-        return list(self.files)
+        return [split for split in self.files if split != "all"]
 
     def watched(self, split: str) -> list[Path]:
         return self.lists

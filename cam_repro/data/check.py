@@ -38,6 +38,13 @@ ERRORS = (
 )
 ILSVRC_IMAGES = {"train": 1_281_167, "val": 50_000}
 ILSVRC_IMAGES_A_CLASS = {"train": range(732, 1301), "val": range(50, 51)}
+PUBLISHED_IMAGES = {  # a file of configs/data -> the images of all its splits together
+    "tinyimagenet": 109_993,  # without the 7 of train that stand in val too
+    "stanford40": 9_532,
+    "scene15": 4_485,
+    "caltech101": 8_677,
+    "cub": 11_788,
+}
 SHOWN = 3  # examples of each kind on the screen; the report has them all
 
 
@@ -77,6 +84,9 @@ def check(config: Config) -> None:
         classes = f"{split.images:,} images of {len(split.classes):,} classes"
         overview.append(f"  {name:5} {classes}{boxes}")
         findings += split.findings
+    published = PUBLISHED_IMAGES.get(data.name, images)
+    if images != published:
+        findings.append(("wrong count", f"{images:,} images, expected {published:,}"))
     findings = list(dict.fromkeys(findings))  # what was passed over is said of each split
     everything = [*overview, *_listing(findings, None), *_class_table(layout, splits)]
     path = Path(config.runs) / data.name / "check.txt"

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from cam_repro import UserError
-from cam_repro.config import DataConfig
+from cam_repro.config import Config, DataConfig
 from cam_repro.data import load_classes, open_split
+from cam_repro.data.check import check
 from cam_repro.data.masks import read_mask
 from cam_repro.data.split import Split
 from cam_repro.evaluation.metrics import ImageFacts, PxAP
@@ -244,3 +245,13 @@ def test_lists_of_boxes_are_read_as_boxes(openimages: DataConfig, tmp_path: Path
         [[1, 2, 30, 20]],
         [[0, 0, 9, 9]],
     ]
+
+
+def test_a_data_set_that_is_not_whole_is_an_error_of_the_check(tiny: Path, tmp_path: Path) -> None:
+    data = DataConfig(name="tinyimagenet", layout="tinyimagenet", root=str(tiny))
+    with pytest.raises(UserError, match="errors in the data at .*: 1, listed in"):
+        check(Config(data=data, runs=str(tmp_path)))
+    report = (tmp_path / "tinyimagenet/check.txt").read_text()
+    assert "1 wrong count\n          6 images, expected 109,993\n" in report
+    assert "train 3 images of 2 classes, 3 boxes\n" in report
+    check(Config(data=replace(data, name="a part of it"), runs=str(tmp_path)))
