@@ -75,6 +75,10 @@ def _kind(data: DataConfig) -> tuple[str, bool, bool]:
 def _settings(data: DataConfig) -> dict[str, Any]:
     """Dotted key → value of what tells one data set from others."""
     settings = {"name": data.name, "root": data.root, "layout": data.layout}
+    usual = {"split": DataConfig.split, "lists": None, "boxes": None, "box_corners": None}
+    for key, value in usual.items():
+        if getattr(data, key) != value:
+            settings[key] = getattr(data, key)
     if data.generate is not None:
         for key, value in asdict(data.generate).items():
             settings[f"generate.{key}"] = value

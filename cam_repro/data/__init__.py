@@ -43,7 +43,7 @@ LAYOUTS = {
     "wsol": benchmarks.wsol,
 }
 # To be raised whenever the cached index has other contents, or data is read by other rules.
-_INDEX_FORMAT = "6"
+_INDEX_FORMAT = "7"
 MASK_ARRAYS = ("files", "starts", "ignored")
 
 
@@ -99,8 +99,6 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         labels=arrays["labels"],
         boxes=arrays["boxes"],
         box_starts=arrays["box_starts"],
-        wnids=layout.wnids,
-        words=layout.words,
         hashes=cache / "index" / f"{key}-hashes.npz",
         masks=masks,
         **facts,
@@ -108,7 +106,7 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
 
 
 def _index(data: DataConfig, listing: Listing, sources: Sources) -> dict[str, np.ndarray]:
-    """All of a split but its classes, as arrays: images, labels, boxes, and other facts as JSON."""
+    """All of a split, as arrays: images, labels, boxes, and other facts as JSON."""
     annotations = Annotations(listing, sources)
     truths, left_out = assemble(listing, annotations, check_command(data))
     remarks = dict(listing.remarks)
@@ -119,6 +117,8 @@ def _index(data: DataConfig, listing: Listing, sources: Sources) -> dict[str, np
     facts = {
         "folder": os.fspath(listing.images.folder),
         "name": listing.name,
+        "wnids": listing.wnids,
+        "words": listing.words,
         "upright": listing.upright,
         "remarks": remarks,
         "left_out": left_out,
@@ -140,8 +140,8 @@ def find_layout(data: DataConfig) -> Layout:
 def find_sources(data: DataConfig, layout: Layout, split: str) -> Sources:
     """The annotations of a split: those of data.boxes=, else the layout's own.
 
-    data.boxes= replaces the boxes of the split that is evaluated. Beside it the layout's own
-    sources tell classes alone.
+    data.boxes= replaces the boxes of the split that is evaluated, data.split=. Beside it the
+    layout's own sources tell classes alone.
     """
     own = layout.sources(split)
     if data.boxes is None:
@@ -150,7 +150,7 @@ def find_sources(data: DataConfig, layout: Layout, split: str) -> Sources:
                 f"data.box_corners={data.box_corners} is about data.boxes=, which is not given"
             )
         return own
-    if split == "train":
+    if split != data.split:
         return own
     given = open_annotations(Path(data.boxes), data.box_corners)
     for_classes = [*own.boxes, *own.classes]
@@ -159,7 +159,7 @@ def find_sources(data: DataConfig, layout: Layout, split: str) -> Sources:
 
 def _signature(watched: list[Path], wnids: list[str], data: DataConfig) -> str:
     """Changes with the classes, and with any of the watched files: their names, sizes and dates."""
-    rules = [_INDEX_FORMAT, str(data.box_corners), *wnids]
+    rules = [_INDEX_FORMAT, data.layout, str(data.lists), str(data.box_corners), *wnids]
     digest = hashlib.sha256("\n".join(rules).encode())
     for path in sorted(map(os.fspath, watched)):
         found = None

@@ -39,6 +39,8 @@ CORNERS = {  # data.box_corners -> what is added to both coordinates of the firs
     "1-exclusive": (-1, -2),
 }
 
+# What a format keeps beside its boxes: sizes, and the names of classes.
+LISTS_BESIDE = ("image_sizes.txt", "class-descriptions-boxable.csv", "classes.txt")
 Known = dict[str, "Annotation | Path"]  # by an image's name without its suffix
 # x1, y1, x2, y2, both corners inclusive, in pixels of the stored image.
 TrueBox = tuple[float, float, float, float]
@@ -105,11 +107,16 @@ class Source:
 
     @property
     def files(self) -> list[Path]:
-        """The files that the annotations are read from."""
-        if self.path.is_file():
-            return [self.path]
-        inside = self.path.glob(self.pattern)
-        return [file for file in inside if file.suffix in (".xml", ".txt", ".mat")]
+        """The files that the annotations are read from, lists of classes and sizes among them."""
+        folder = self.path.parent if self.path.is_file() else self.path
+        files = [self.path]
+        if not self.path.is_file():
+            inside = self.path.glob(self.pattern)
+            files = [file for file in inside if file.suffix in (".xml", ".txt", ".mat")]
+        for place in (folder, folder.parent, folder.parent.parent):
+            files += [place / name for name in LISTS_BESIDE if (place / name).is_file()]
+            files += place.glob("*.y*ml")
+        return files
 
     def annotation(self, name: str) -> Annotation:
         """The annotation of an image in `known`. Raises UserError for a file that is none."""
@@ -303,8 +310,13 @@ def read_csv(path: Path) -> Known:
                 raise ValueError(f"{len(row)} values, the header has {len(header)}")
             said = dict(zip(header, row, strict=True))
             box = parse_box([said[column] for column in corner_columns])
-            name = said[class_column].strip() if class_column else None
-            _add(known, said[image_column].strip(), Object(box, name))
+            name = said[class_column].strip() if class_column else ""
+            _add(known, said[image_column].strip(), Object(box, name or None))
+    edges = [edge for found in known.values() for one in found.objects for edge in one.box]
+    if edges and max(edges) <= 1 and any(edge != int(edge) for edge in edges):
+        raise UserError(
+            f"{path} has edges from 0 to 1, as shares of the sides; write them in pixels"
+        )
     return known
 
 
@@ -365,21 +377,27 @@ def read_coco(path: Path) -> Known:
             x, y, width, height = parse_box(one["bbox"])
             left_out = "crowd" if one.get("iscrowd") else ""
             box = (x, y, x + width - 1, y + height - 1)
-            name = categories[one["category_id"]]
-            objects[one["image_id"]].append(Object(box, name, left_out))
+            number = one["category_id"]
+            if number not in categories:
+                raise ValueError(f"an annotation has category_id {number}, which no category has")
+            if one["image_id"] not in objects:
+                raise ValueError(
+                    f"an annotation has image_id {one['image_id']}, which no image has"
+                )
+            objects[one["image_id"]].append(Object(box, categories[number], left_out))
         known = {}
         for number, image in images.items():
             size = None
             if image.get("width") and image.get("height"):
                 size = int(image["width"]), int(image["height"])
             name = _bare(_without_suffix(image["file_name"]))
+            if name in known:
+                raise ValueError(f"two images are called {image['file_name']}")
             known[name] = Annotation(objects[number], size=size)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not COCO's JSON of boxes: {error}") from None
     except KeyError as error:
-        raise UserError(
-            f"{path} is not COCO's JSON of boxes: {error} is missing or names nothing"
-        ) from None
+        raise UserError(f"{path} is not COCO's JSON of boxes: {error} is missing") from None
     return known
 
 
@@ -394,14 +412,21 @@ def read_yolo(path: Path) -> Known:
     for file in sorted(path.rglob("*.txt")):
         if file.name.startswith(".") or file == names_file:
             continue
-        rows = csv.reader(read_text(file).splitlines(), delimiter=" ", skipinitialspace=True)
+        lines = [line.replace("\t", " ").strip() for line in read_text(file).splitlines()]
+        rows = csv.reader(lines, delimiter=" ", skipinitialspace=True)
         objects = []
         with _line_named(file, rows):
             for row in filter(None, rows):
-                number, *numbers = row[:5]
+                number, *numbers = row
+                if len(numbers) not in (4, 5):  # of detections the fifth is a confidence
+                    raise ValueError(
+                        f"{len(row)} values, expected class x y width height; polygons are no boxes"
+                    )
+                if not number.isdecimal():
+                    raise ValueError(f"{number!r} is no class number")
                 if names and not 0 <= int(number) < len(names):
                     raise ValueError(f"class {number} of {len(names)} in {names_file}")
-                x, y, width, height = parse_box(numbers)
+                x, y, width, height = parse_box(numbers[:4])
                 box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
                 objects.append(Object(box, names[int(number)] if names else None))
         name = _bare(os.fspath(file.relative_to(path).with_suffix("")))
@@ -422,7 +447,7 @@ def _yolo_names(folder: Path) -> tuple[list[str], Path | None]:
                 continue
             if names:
                 if not isinstance(names, list):
-                    names = [names[key] for key in sorted(names)]
+                    names = [names[key] for key in sorted(names, key=int)]
                 return list(map(str, names)), file
     return [], None
 
@@ -491,9 +516,7 @@ class _line_named:
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, ValueError | LookupError | TypeError | csv.Error):
             said = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise UserError(
-                f"{self.path}, line {self.rows.line_num}: {said}; fetch it again"
-            ) from None
+            raise UserError(f"{self.path}, line {self.rows.line_num}: {said}; mend it") from None
 
 
 def parse_box(numbers: list[Any]) -> TrueBox:

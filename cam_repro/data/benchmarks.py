@@ -26,7 +26,7 @@ from cam_repro.data.annotations import (
     read_wsol,
 )
 from cam_repro.data.folder import ClassFolders
-from cam_repro.data.ilsvrc_lists import imagenet_classes
+from cam_repro.data.ilsvrc_lists import words_of_ilsvrc
 from cam_repro.data.layout import Listing, Sources
 from cam_repro.data.masks import Masks
 from cam_repro.data.storage import Files
@@ -283,7 +283,7 @@ def cub200(data: DataConfig) -> Listed:
         words,
         files={"train": lambda: images("1"), "test": lambda: images("0")},
         boxes={"train": boxes, "test": boxes},
-        lists=[root / "images.txt", root / "train_test_split.txt"],
+        lists=sorted(root.glob("*.txt")),
     )
 
 
@@ -309,6 +309,8 @@ def wsol(data: DataConfig) -> Listed:
     name_of: dict[int, str] = {}
     for image, label in images_of["train"]:
         name_of.setdefault(label, image.split("/")[-2])
+    if sorted(name_of) != list(range(len(name_of))):
+        raise UserError(f"{label_lists[0]} has no image of some class below {max(name_of)}")
     wnids = [name_of[label] for label in sorted(name_of)]
 
     def listed_images(split: str) -> LabelledFiles:
@@ -320,7 +322,7 @@ def wsol(data: DataConfig) -> Listed:
         wnids,
         words_of_ilsvrc(wnids),
         files={split: partial(listed_images, split) for split in splits},
-        lists=label_lists,
+        lists=[*label_lists, *folder.glob("*/localization.txt")],
     )
     for split in splits:
         path = folder / split / "localization.txt"
@@ -354,12 +356,6 @@ def _masks(root: Path, path: Path, images: list[str]) -> Masks:
         starts.append(len(files))
     ignored_files = [os.fsencode(ignored[image]) for image in images]
     return Masks(root, np.array(files), np.array(starts), np.array(ignored_files))
-
-
-def words_of_ilsvrc(wnids: list[str]) -> list[str]:
-    """The words of ILSVRC's classes; other classes have their own names."""
-    words_of = dict(zip(*imagenet_classes(), strict=True))
-    return [words_of.get(wnid, wnid) for wnid in wnids]
 
 
 def rows_of(path: Path) -> list[list[str]]:

@@ -65,7 +65,8 @@ def check(config: Config) -> None:
     data = config.data
     layout = find_layout(data)
     start = time.perf_counter()
-    splits = {name: check_split(data, layout, name) for name in layout.splits()}
+    names = layout.splits() if data.boxes is None else [data.split]
+    splits = {name: check_split(data, layout, name) for name in names}
     seconds = time.perf_counter() - start
 
     images = sum(split.images for split in splits.values())

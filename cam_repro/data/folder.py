@@ -16,6 +16,7 @@ import numpy as np
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig
+from cam_repro.data.ilsvrc_lists import words_of_ilsvrc
 from cam_repro.data.images import SUFFIXES
 from cam_repro.data.layout import Listing, Sources
 from cam_repro.data.storage import Files
@@ -80,7 +81,8 @@ class ClassFolders:
 
     @property
     def words(self) -> list[str]:
-        return self.wnids
+        """Those of ILSVRC for folders that are named by its wnids; else the names themselves."""
+        return words_of_ilsvrc(self.wnids)
 
     def splits(self) -> list[str]:
         beside = [split for split in ("val", "test") if split in self.folders]
@@ -148,7 +150,7 @@ class ClassFolders:
             Files(found.folder, np.array(files)),
             np.array(labels, np.int64),
             wnids,
-            words=wnids,
+            words=words_of_ilsvrc(wnids),
             name=split,
             upright=True,
             remarks=remarks,

@@ -93,7 +93,7 @@ class Annotations:
                 with_class.append((file, annotation))
         if truth.label < 0 and with_class:
             _, first = with_class[0]
-            truth.label = self.label_of.get(first.class_name.lower(), -1)
+            truth.label = self._label(first.class_name)
             if truth.label < 0:
                 truth.unknown = first.class_name or "no name"
         truth.findings += self._other_classes(image, truth.label, with_class)
@@ -106,7 +106,7 @@ class Annotations:
         content = images.content(image)
         size = read_size(images.path(image), self.listing.upright, content)
         file, annotation = with_boxes[0]
-        truth.findings += size_findings(file, annotation.size, size)
+        truth.findings += size_findings(file, annotation.size, size, self.listing.upright)
         for one in in_pixels(annotation, size):
             if not self._is_of(one.name, truth.label):
                 continue
@@ -191,7 +191,12 @@ class Annotations:
 
     def _is_of(self, class_name: str | None, label: int) -> bool:
         """Whether a box is of the image's class; one without a class is."""
-        return class_name is None or self.label_of.get(class_name.lower()) == label
+        return class_name is None or self._label(class_name) == label
+
+    def _label(self, class_name: str) -> int:
+        """The class of a name as it is written, or else in any case; -1 where there is none."""
+        in_lower_case = self.label_of.get(class_name.lower(), -1)
+        return self.label_of.get(class_name, in_lower_case)
 
     def _other_classes(
         self, image: int, label: int, with_class: list[tuple[str, Annotation]]
@@ -206,6 +211,8 @@ class Annotations:
             if any(self._is_of(name, label) for name in told):
                 continue
             what = f"{self.listing.file(image)}: {file} says {annotation.class_name}"
+            if self._label(annotation.class_name) < 0:
+                what += f", which is none of the data's classes ({self.listing.wnids[0]}, …)"
             if by_folder:
                 yield "class of another folder", what
             else:
@@ -293,16 +300,18 @@ def refuse_contradictions(findings: list[Finding], images: int, folder: Path, co
 
 
 def size_findings(
-    name: str, said: tuple[int, int] | None, size: tuple[int, int]
+    name: str, said: tuple[int, int] | None, size: tuple[int, int], upright: bool = False
 ) -> Iterator[Finding]:
     """Where the annotation `name` tells another (width, height) than the image has.
 
-    Where width and height have only changed places, a program may have turned the image by its EXIF
-    tag; the boxes tell whether they fit the image as it is stored.
+    Where width and height of an image as it is stored have only changed places, a program may have
+    noted them turned by its EXIF tag, as in ILSVRC. An image that is read upright has the size that
+    boxes are drawn on: another is that of other boxes.
     """
     if said is None or said == size:
         return
-    kind = "annotation of the turned size" if said == size[::-1] else "annotation of another size"
+    is_turned = said == size[::-1] and not upright
+    kind = "annotation of the turned size" if is_turned else "annotation of another size"
     yield kind, "{}: says {}×{}, the image has {}×{}".format(name, *said, *size)
 
 
@@ -329,12 +338,19 @@ def stem_of(name: str) -> str:
 
 
 def _labels_by_name(wnids: list[str], words: list[str]) -> dict[str, int]:
-    """The class that a name in an annotation means: its wnid, or a word that no other class has."""
+    """The class that a name in an annotation means, its wnid or a word that no other class has.
+
+    Names are as they are written, and in lower case where that leaves them apart.
+    """
     labels = {}
     for name, having in labels_by_name(words).items():
         if len(having) == 1:
             labels[name] = having[0]
-    return labels | {wnid.lower(): label for label, wnid in enumerate(wnids)}
+    in_lower_case = Counter(wnid.lower() for wnid in wnids)
+    for label, wnid in enumerate(wnids):
+        if in_lower_case[wnid.lower()] == 1:
+            labels[wnid.lower()] = label
+    return labels | {wnid: label for label, wnid in enumerate(wnids)}
 
 
 def _keys_by_stem(source: Source) -> dict[str, list[str]]:

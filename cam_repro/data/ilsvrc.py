@@ -20,6 +20,7 @@ from cam_repro.data.annotations import Source, read_solution, read_xml_archive, 
 from cam_repro.data.ilsvrc_lists import (
     IMAGE_SETS,
     MAPPING,
+    VAL_NAME,
     imagenet_subset,
     in_listed_order,
     read_devkit,
@@ -67,6 +68,9 @@ def find(data: DataConfig) -> "Form":
         if form is not None:
             return form
     raise UserError(f"data.root={root} holds ILSVRC in none of its forms ({FORMS}): {advice}")
+
+
+OF_ANOTHER_TASK = "_t3.tar"  # image-net.org's ILSVRC2012_img_train_t3.tar, of dogs
 
 
 class Form:
@@ -251,6 +255,12 @@ class Archives(Form):
             second=np.array(second),
         )
         order = np.argsort(images.names, kind="stable")
+        ordered = images.names[order]
+        twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if len(twice):
+            one = images.path(order[twice[0]])
+            other = images.path(order[twice[0] + 1])
+            raise UserError(f"{len(twice)} images are there twice, first {one} and {other}")
         return self._listing(split, images.take(order), np.array(labels)[order])
 
 
@@ -299,9 +309,9 @@ def _archives(root: Path, pattern: str, kind: str) -> Form | None:
     for folder in (root, root / "data"):
         parts: dict[str, list[Path]] = {}
         for archive in sorted(folder.glob(pattern)):
-            is_hidden = archive.name.startswith(".")
+            is_other = archive.name.startswith(".") or archive.name.endswith(OF_ANOTHER_TASK)
             for split in IMAGE_SETS:
-                if split in archive.name.lower() and not is_hidden:
+                if split in archive.name.lower() and not is_other:
                     parts.setdefault(split, []).append(archive)
         if parts:
             _refuse_missing_shards(parts)
@@ -344,7 +354,10 @@ def _images_of_tar(tar: Path) -> Iterator[tuple[str, int, int, int]]:
             key, _, suffix = name.rpartition(".")
             if suffix == "cls":
                 file.seek(offset)
-                numbers[key] = int(file.read(length))
+                number = file.read(length).strip()
+                if not number.isdigit():
+                    raise UserError(f"{tar}: {name} holds {number[:40]!r}, expected a class number")
+                numbers[key] = int(number)
             elif f".{suffix.lower()}" in SUFFIXES:
                 images.append((key, name, offset, length))
     for key, name, offset, length in images:
@@ -386,7 +399,8 @@ def canonical(name: str) -> tuple[str, str]:
     doubled = NAME_WITH_CLASS.fullmatch(stem)
     if doubled:
         stem = doubled[1]
-    folder = f"{wnid}/" if wnid and stem.startswith(f"{wnid}_") else ""
+    in_class_folder = wnid and not stem.startswith(VAL_NAME.partition("{")[0])
+    folder = f"{wnid}/" if in_class_folder else ""
     return f"{folder}{stem}{dot}{suffix}", wnid
 
 

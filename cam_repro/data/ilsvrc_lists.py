@@ -147,3 +147,9 @@ def write_lists(root: Path, classes: Mapping[str, str], names: Mapping[str, Iter
         path = root / IMAGE_SETS[split]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines))
+
+
+def words_of_ilsvrc(wnids: list[str]) -> list[str]:
+    """The words of ILSVRC's classes; other classes have their own names."""
+    words_of = dict(zip(*imagenet_classes(), strict=True))
+    return [words_of.get(wnid, wnid) for wnid in wnids]

@@ -98,8 +98,12 @@ class Archived(Files):
         second = int(self.second[image])
         if archive.suffix == ".parquet":
             return _row_group(archive, first)[second].as_py()
-        path = os.fsencode(archive)
-        return patiently(path, lambda: os.pread(_descriptor(archive), second, first))
+
+        def read() -> bytes:
+            with archive.open("rb") as opened:
+                return os.pread(opened.fileno(), second, first)
+
+        return patiently(os.fsencode(archive), read)
 
     def size_and_time(self, image: int) -> tuple[int, int]:
         archive = self._archive(image)
@@ -129,12 +133,6 @@ def from_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> Files:
     archives = tuple(arrays["archives"].tolist())
     of_images = {name: arrays[name] for name in ("names", "archive", "first", "second")}
     return Archived(folder, archives=archives, **of_images)
-
-
-@lru_cache(maxsize=64)
-def _descriptor(archive: Path) -> int:
-    """The archive, opened once in each process."""
-    return os.open(archive, os.O_RDONLY)
 
 
 @lru_cache(maxsize=2)

@@ -47,7 +47,10 @@ class CropsOfBoxes:
 
     def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
         """Of an image (H,W,3) and its number -> (V,size,size,3)."""
-        x1, y1, x2, y2 = self.boxes[image]
+        height, width = pixels.shape[:2]
+        x1, y1, x2, y2 = np.rint(self.boxes[image]).astype(int)
+        x1 = min(x1, width - 1)  # a box may begin one pixel over the edge
+        y1 = min(y1, height - 1)
         inside = pixels[y1 : y2 + 1, x1 : x2 + 1]
         return VIEWS[self.view].take(inside, self.size, self.interpolation)
 

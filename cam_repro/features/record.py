@@ -46,6 +46,10 @@ def svm_path(evaluation: Evaluation, head: str, crop: str | None = None) -> Path
     settings = config.svm
     drawn = draws_name(settings.per_class, settings.test_per_class, settings.draws)
     parts = ["svm", head, protocol, settings.scaling, drawn]
+    if len(settings.c) == 1:
+        parts.append(f"c{settings.c[0]:g}")
+    if config.seed != 0:
+        parts.append(f"seed{config.seed}")
     if evaluation.split.name not in ("val", "all"):
         parts.append(evaluation.split.name)
     if crop is not None:

@@ -1,6 +1,7 @@
 """Boxes in every format that is read: the same boxes, to the digit, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from ilsvrc_forms import add_all
 from PIL import Image
 
 from cam_repro import UserError
-from cam_repro.config import DataConfig
+from cam_repro.config import Config, DataConfig
 from cam_repro.data import open_split
 from cam_repro.data.annotations import Annotation, Object, in_pixels, open_annotations
+from cam_repro.data.check import check
+from cam_repro.data.images import ORIENTATION
 from cam_repro.data.split import Split
 
 SIZES = {"cat/a": (40, 30), "cat/b": (50, 20), "dog/a": (33, 61)}  # two images are called a
@@ -247,6 +250,20 @@ def table(*lines: str):
     return write
 
 
+def twice_in_coco(root: Path) -> Path:
+    path = write_coco(root)
+    whole = json.loads(path.read_text())
+    whole["images"].append(whole["images"][0] | {"id": 1})
+    path.write_text(json.dumps(whole))
+    return path
+
+
+def polygons(root: Path) -> Path:
+    labels = write_yolo(root)
+    (labels / "cat/a.txt").write_text("0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6\n")
+    return labels
+
+
 BAD = {
     "not there": (lambda root: root / "nowhere", "nowhere is not there; give a file or folder"),
     "no known format": (
@@ -259,11 +276,11 @@ BAD = {
     ),
     "other categories": (
         changed(categories=[{"id": 90, "name": "cow"}, {"id": 17, "name": "pig"}]),
-        "cat/a.jpg: boxes.json says pig",
+        "cat/a.jpg: boxes.json says pig, which is none of the data's classes .cat, …",
     ),
     "a category without a name": (
         changed(categories=[]),
-        "boxes.json is not COCO's JSON.*17 is missing",
+        "boxes.json is not COCO's JSON.* has category_id 17, which no category has",
     ),
     "no COCO": (changed(images=5), "is not COCO's JSON of boxes"),
     "another header": (
@@ -282,6 +299,12 @@ BAD = {
         table(COLUMNS, "cat/a.jpg,1,2,41,20,cat"),
         "box 1 2 41 20, image 40×30 .box outside",
     ),
+    "shares in place of pixels": (
+        table(COLUMNS, "cat/a.jpg,0.1,0.1,0.9,0.9,cat"),
+        "has edges from 0 to 1, .*shares of the sides; write them in pixels",
+    ),
+    "an image twice": (twice_in_coco, "two images are called cat/a.jpg"),
+    "polygons in YOLO's form": (polygons, "line 1: 9 values, expected class x y width height"),
     "only a header": (table(COLUMNS), "holds no annotation of any image"),
     "no image of these": (table(COLUMNS, "cow.jpg,1,2,3,4,cat"), "names none of the 3 images"),
 }
@@ -316,3 +339,52 @@ def test_a_source_is_read_when_first_asked(tmp_path: Path) -> None:
     source = open_annotations(write_csv(tmp_path))
     source.path.write_text("image,x1,y1,x2,y2\nz.jpg,1,2,3,4\n")
     assert [*source.known] == ["z"]
+
+
+def test_boxes_are_those_of_the_split_that_is_evaluated(pets: Path, tmp_path: Path) -> None:
+    """Also of the training images, and of all; a training itself takes none."""
+    (pets / "val").rename(pets / "train")
+    boxes = write_csv(tmp_path)
+    boxes.write_text(boxes.read_text().replace("val/", ""))
+    data = DataConfig(name="pets", root=str(pets), layout="folder", boxes=str(boxes))
+    for split in ("all", "train"):
+        chosen = replace(data, split=split)
+        assert len(open_split(chosen, split, tmp_path / split).boxes) > 0
+        check(Config(data=chosen, runs=str(tmp_path)))
+        assert f"  {split:5} " in (tmp_path / "pets/check.txt").read_text()
+    assert len(open_split(data, "train", tmp_path).boxes) == 0
+
+
+def test_a_class_is_meant_by_its_own_spelling_where_two_differ_in_case(tmp_path: Path) -> None:
+    for name in ("Cat", "cat"):
+        (tmp_path / f"pets/val/{name}").mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / f"pets/val/{name}/{name}.jpg")
+    path = tmp_path / "boxes.csv"
+    path.write_text(f"{COLUMNS}\ncat.jpg,1,2,3,4,cat\nCat.jpg,5,6,7,8,Cat\n")
+    split = with_boxes(tmp_path / "pets", path)
+    assert boxes_of(split) == {"Cat/Cat": [(5, 6, 7, 8)], "cat/cat": [(1, 2, 3, 4)]}
+
+
+def test_folders_of_ilsvrcs_wnids_have_its_words(tmp_path: Path) -> None:
+    for wnid in ("n01440764", "n01443537"):
+        (tmp_path / f"pets/val/{wnid}").mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / f"pets/val/{wnid}/{wnid}.jpg")
+    path = tmp_path / "boxes.csv"
+    path.write_text(f"{COLUMNS}\nn01440764.jpg,1,2,3,4,Tench\n")
+    split = with_boxes(tmp_path / "pets", path)
+    boxes = {split.wnids[split.labels[image]]: split.true_boxes(image).tolist() for image in (0, 1)}
+    assert boxes == {"n01440764": [[1, 2, 3, 4]], "n01443537": []}
+    assert split.words[split.wnids.index("n01443537")].startswith("goldfish")
+
+
+def test_a_size_that_is_that_of_the_image_before_it_was_turned_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    for name in ("cat", "dog"):
+        (tmp_path / f"pets/val/{name}").mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / f"pets/val/{name}/{name}1.jpg", exif=exif)
+    path = tmp_path / "xml"
+    path.mkdir()
+    (path / "cat1.xml").write_text(voc("cat", [(1, 2, 9, 9)], (40, 30)))
+    with pytest.raises(UserError, match="cat1.xml: says 40×30, the image has 30×40"):
+        with_boxes(tmp_path / "pets", path)

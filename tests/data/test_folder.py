@@ -283,3 +283,12 @@ def test_own_images_go_the_whole_way_under_the_folders_name(root: Path, tmp_path
     assert "cls top-1" in table.read_text() and "cls top-5" not in table.read_text()
     config.image = str(write(tmp_path / "new", {"dog": 3}) / "dog")
     assert len(show_images(config)) == 3 == len([*(tmp_path / "out").iterdir()])
+
+
+def test_all_images_have_their_classes_where_training_lacks_one(tmp_path: Path) -> None:
+    write(tmp_path / "train", {"cat": 2, "dog": 2})
+    write(tmp_path / "test", {"ant": 1, "cat": 1})
+    split = split_of(tmp_path, "all")
+    assert split.wnids == ["ant", "cat", "dog"]
+    for image in range(len(split)):
+        assert split.path(image).parent.name == split.wnids[split.labels[image]]

@@ -185,3 +185,25 @@ def test_several_images_of_one_name_in_an_archive_keep_their_classes(tmp_path: P
     add_all(tmp_path / "my-val.tar", [(f"{wnid}/1.JPEG", content) for wnid in (GOLDFISH, TENCH)])
     found = opened(tmp_path)
     assert sorted(found.wnids[label] for label in found.labels) == [TENCH, GOLDFISH]
+
+
+def test_an_image_that_is_there_twice_and_a_class_that_is_no_number_are_refused(
+    tree: Path, tmp_path: Path
+) -> None:
+    root = FORMS["webdataset"](tree, tmp_path / "form")
+    first = root / "imagenet1k-validation-0000.tar"
+    (root / "imagenet1k-validation-0002.tar").write_bytes(first.read_bytes())
+    with pytest.raises(UserError, match="3 images are there twice, first .*0000.tar/.*0002.tar/"):
+        opened(root)
+    (root / "imagenet1k-validation-0002.tar").unlink()
+    add_all(first, [("a.jpg", b"x"), ("a.cls", b"tench")])
+    with pytest.raises(UserError, match="a.cls holds b'tench', expected a class number"):
+        opened(root)
+
+
+def test_image_net_orgs_tar_of_another_task_is_no_part_of_train(tree: Path, tmp_path: Path) -> None:
+    root = FORMS["image-net.org"](tree, tmp_path / "form")
+    before = len(opened(root, "train"))
+    train = root / "ILSVRC2012_img_train.tar"
+    (root / "ILSVRC2012_img_train_t3.tar").write_bytes(train.read_bytes())
+    assert len(opened(root, "train")) == before
