@@ -47,7 +47,7 @@ class MapBatch:
 def images_a_batch(batch_size: int, view: str, methods: Sequence[str]) -> int:
     """How many images of so many crops go through the network at once, at the same memory."""
     length = batch_size // VIEWS[view].crops
-    if any(METHODS[method].takes == "gradient of the pixels" for method in methods):
+    if any(METHODS[method].of_pixels for method in methods):
         length //= GRADIENTS_TAKE
     return max(1, length)
 

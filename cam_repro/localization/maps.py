@@ -1,4 +1,4 @@
-"""Class activation maps: where in the picture the evidence for a class lies (Zhou et al. 2016, §2)."""
+"""Class activation maps: where in an image the evidence for a class lies (Zhou et al. 2016, §2)."""
 
 import numpy as np
 import torch
@@ -12,13 +12,17 @@ def class_activation_maps(
     """M_c(x,y) = Σ_k w_k^c f_k(x,y), without bias, ReLU or normalisation (§2, eq. 2).
 
     maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier, classes (N,M) wanted of each
-    picture, or None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is
+    image, or None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is
     logit_c − bias_c.
     """
-    maps_nkp = maps.flatten(2)
     weight = weight.to(maps.dtype)
     chosen = weight if classes is None else weight[classes]  # (C,K) or (N,M,K)
-    return (chosen @ maps_nkp).unflatten(2, maps.shape[2:])
+    return weighted_sum(chosen, maps)
+
+
+def weighted_sum(weights: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Σ_k w_k f_k: weights (N,M,K), or (M,K) for every image, of maps (N,K,h,w) → (N,M,h,w)."""
+    return (weights @ maps.flatten(2)).unflatten(2, maps.shape[2:])
 
 
 def top_classes(logits: torch.Tensor, count: int = 5) -> torch.Tensor:
@@ -35,11 +39,14 @@ def merge_ten_crops(maps: torch.Tensor, crop: int = 224, *, average: bool = Fals
     Maps smaller than the crop are resized to it first. The sum of absolute values is not divided by
     how many crops see a pixel (10, 6, 4 or 2), unless `average`.
     """
-    if maps.shape[1] != 10 or max(maps.shape[-2:]) > crop:
-        raise ValueError(
-            f"expected maps (N,10,M,h,w) of at most {crop}×{crop} (the crop), got {tuple(maps.shape)}"
-        )
+    images, crops, classes, height, width = maps.shape
+    if crops != 10 or max(height, width) > crop:
+        expected = f"maps (N,10,M,h,w) of at most {crop}×{crop} (the crop)"
+        raise ValueError(f"expected {expected}, got {tuple(maps.shape)}")
     coverage = ten_crop_coverage(crop) if average else 1.0
-    of_each = maps.transpose(1, 2).flatten(0, 1).cpu().float().numpy()
-    merged = np.stack([sum_ten_crops(of_class, crop) / coverage for of_class in of_each])
-    return torch.from_numpy(merged).unflatten(0, (len(maps), maps.shape[2])).to(maps.device)
+    of_classes = maps.transpose(1, 2).flatten(0, 1)
+    merged = []
+    for of_class in of_classes.cpu().float().numpy():
+        merged.append(sum_ten_crops(of_class, crop) / coverage)
+    whole = torch.from_numpy(np.stack(merged)).to(maps.device)
+    return whole.unflatten(0, (images, classes))

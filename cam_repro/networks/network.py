@@ -52,7 +52,11 @@ class CamNetwork(nn.Module):
     def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,3,H,W) normalised images → logits (N,C), maps (N,K,h,w) after the last ReLU."""
         maps = self.head(self.trunk(images))
-        return self.classifier(self.dropout(POOLS[self.pool](maps))), maps
+        return self.classify(maps), maps
+
+    def classify(self, maps: torch.Tensor) -> torch.Tensor:
+        """What is behind the maps: maps (N,K,h,w) after the last ReLU → logits (N,C)."""
+        return self.classifier(self.dropout(POOLS[self.pool](maps)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N,3,H,W) normalised images → logits (N,C)."""
