@@ -6,7 +6,7 @@ from math import nan
 
 import torch
 
-from benchmarks.timing import Row, beside
+from benchmarks.timing import Row, beside, by_turns, row
 from cam_repro.localization.methods import predict
 from cam_repro.networks import CamNetwork, build_network
 
@@ -29,7 +29,36 @@ def rows() -> Iterator[Row]:
             wanted="≤ 1.05",
             rounds=21,
         )
+    yield from _one_pass_a_map(network, images)
     yield from _peers(network, images)
+
+
+def _one_pass_a_map(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
+    """Score-CAM and Ablation-CAM of one image beside as many forward passes as there are maps."""
+    _, maps = network.forward_with_maps(images[:1])
+    passes = maps.shape[1]
+    batch = images.repeat(2, 1, 1, 1)
+
+    def plain() -> None:
+        for part in torch.arange(passes).split(len(batch)):
+            _forward(network, batch[: len(part)])
+
+    works = [plain]
+    for method in ("scorecam", "ablationcam"):
+        works.append(lambda method=method: predict(network, images[:1], methods=[method]))
+    times = by_turns(works, rounds=1)
+    for column, name in ((1, "Score-CAM"), (2, "Ablation-CAM")):
+        of_method = [[each[column], each[0]] for each in times]
+        what = f"resnet18: {name} of an image, by its {passes} maps"
+        yield row(
+            part="maps",
+            what=what,
+            peer="plain forward",
+            times=of_method,
+            count=passes,
+            unit="images/s",
+            wanted="≥ 0.8",
+        )
 
 
 def _forward(network: CamNetwork, images: torch.Tensor) -> torch.Tensor:

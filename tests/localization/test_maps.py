@@ -18,7 +18,7 @@ def test_a_map_is_the_weighted_sum_of_the_last_maps() -> None:
     assert cams[0].tolist() == [[[1, 3], [0, 2]], [[2, -3], [0, 4]], [[0, 1.5], [0, 0]]]
 
 
-def test_asked_classes_come_in_the_asked_order_for_each_picture() -> None:
+def test_asked_classes_come_in_the_asked_order_for_each_image() -> None:
     maps = torch.cat([MAPS, 2 * MAPS])
     classes = torch.tensor([[2, 0], [1, 1]])
     cams, every = class_activation_maps(maps, WEIGHT, classes), class_activation_maps(maps, WEIGHT)
