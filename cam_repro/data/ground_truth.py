@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,14 @@ class Annotations:
         self.with_difficult = sources.with_difficult
         self.label_of = _labels_by_name(listing.wnids, listing.words)
         self.keys = [_keys_by_stem(source) for source in self.sources]
-        self.images_of = defaultdict(list)  # stem -> images
-        for image in range(len(listing.images)):
-            self.images_of[stem_of(self._name(image))].append(image)
+
+    @cached_property
+    def images_of(self) -> dict[str, list[int]]:
+        """The images of each stem; not asked for where there are no annotations."""
+        images_of = defaultdict(list)
+        for image in range(len(self.listing.images)):
+            images_of[stem_of(self._name(image))].append(image)
+        return images_of
 
     def of(self, image: int) -> list[tuple[str, Annotation]]:
         """Of each source: the file that annotates an image, and the annotation.
@@ -129,6 +135,8 @@ class Annotations:
     def shared(self) -> list[Finding]:
         """Images of one name in several folders, of which one annotation cannot tell all."""
         findings = []
+        if not self.sources:
+            return findings
         for stem, images in self.images_of.items():
             if len(images) == 1:
                 continue
