@@ -77,9 +77,12 @@ def show_images(config: Config) -> list[Path]:
                 continue
             found = classes_in(image, trained, config, asked, world.device)
             tqdm.write(str(path))
+            drawn = found[: config.top] if asked is None else found[-1:]
+            best = [one.label for one in found[:-1]]
+            if asked in best:  # it would be told twice, last as what was asked for
+                found = found[:-1]
             for one in found:
                 tqdm.write(line_of(one, image, own_size, trained))
-            drawn = found[: config.top] if asked is None else found[-1:]
             panels = []
             for one in drawn:
                 caption = f"{first_name(trained.words[one.label])}  {one.percent:.1f} %"

@@ -135,3 +135,12 @@ def test_boxes_of_a_large_image_are_in_its_own_pixels_to_the_last_one(
     (path,) = show_images(config(f"image={tmp_path / 'large.png'}", "protocol.threshold=1"))
     assert capsys.readouterr().out.count("box 0 0 124 99\n") == 5
     assert Image.open(path).width >= 64
+
+
+def test_a_class_that_is_asked_for_and_among_the_best_is_told_once(
+    config: Settings, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (drawn,) = show_images(config(f"image={photos / 'cat.jpg'}", "shown_class=tabby"))
+    out = capsys.readouterr().out
+    assert out.count("n5") == 1 and out.count("  box ") == 5  # the network has five classes
+    assert drawn.name.startswith("cat.tabby.")
