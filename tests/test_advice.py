@@ -274,3 +274,9 @@ def test_no_target_is_proposed_for_what_is_no_result(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said) as error:
             read_record(tmp_path / name)
         assert "eval-README" not in str(error.value)
+
+
+def test_a_proposed_command_has_the_split_and_the_boxes_that_were_chosen() -> None:
+    data = DataConfig(name="shapes", root="data/shapes", split="all", boxes="my boxes.json")
+    words = typed_data(data)
+    assert "data.split=all" in words and "'data.boxes=my boxes.json'" in words

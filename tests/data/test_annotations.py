@@ -388,3 +388,9 @@ def test_a_size_that_is_that_of_the_image_before_it_was_turned_is_refused(tmp_pa
     (path / "cat1.xml").write_text(voc("cat", [(1, 2, 9, 9)], (40, 30)))
     with pytest.raises(UserError, match="cat1.xml: says 40×30, the image has 30×40"):
         with_boxes(tmp_path / "pets", path)
+
+
+def test_an_empty_class_cell_is_a_box_without_a_class(pets: Path, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text(f"{COLUMNS}\ncat/b.jpg,1,2,3,4,cat\ncat/b.jpg,5,5,6,6,\n")
+    assert boxes_of(with_boxes(pets, path))["cat/b"] == [(1, 2, 3, 4), (5, 5, 6, 6)]

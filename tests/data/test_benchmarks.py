@@ -255,3 +255,26 @@ def test_a_data_set_that_is_not_whole_is_an_error_of_the_check(tiny: Path, tmp_p
     assert "1 wrong count\n          6 images, expected 109,993\n" in report
     assert "train 3 images of 2 classes, 3 boxes\n" in report
     check(Config(data=replace(data, name="a part of it"), runs=str(tmp_path)))
+
+
+def test_a_corrected_list_of_classes_or_masks_is_noticed(
+    openimages: DataConfig, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    assert len(open_split(openimages, "test", cache).masks.of(0).objects) == 2
+    lists = Path(openimages.lists) / "test"
+    lines = (lists / "localization.txt").read_text().splitlines()
+    write(lists / "localization.txt", *lines[1:])
+    assert len(open_split(openimages, "test", cache).masks.of(0).objects) == 1
+    labels = (lists / "class_labels.txt").read_text().splitlines()
+    write(lists / "class_labels.txt", labels[0].replace(",0", ",1"), labels[1])
+    assert open_split(openimages, "test", cache).labels.tolist() == [1, 1]
+
+
+def test_the_benchmarks_lists_without_a_training_image_of_a_class_are_refused(
+    openimages: DataConfig, tmp_path: Path
+) -> None:
+    lists = Path(openimages.lists) / "train/class_labels.txt"
+    write(lists, "train/01226z/image0.jpg,0", "train/0bt_c3/image1.jpg,2")
+    with pytest.raises(UserError, match="class_labels.txt has no image of some class below 2"):
+        open_split(openimages, "train", tmp_path / "cache")

@@ -77,3 +77,12 @@ def test_without_true_boxes_only_cams_are_measured(
     assert "crops by true boxes are left out" in capsys.readouterr().out
     (record,) = map(read_svm_record, svm_record_files(tmp_path / "results/shapes"))
     assert record["crop"] == "cam" and "box_right" not in record["metrics"]
+
+
+def test_a_crop_of_a_box_with_fractions_or_at_the_very_edge_has_pixels() -> None:
+    pixels = np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3)
+    boxes = np.array([[3.4, 2.0, 10.6, 9.5], [40, 5, 40, 9]])
+    crops = CropsOfBoxes(boxes, "squash", 16, "bilinear")
+    whole = CropsOfBoxes(np.array([[3, 2, 11, 10]]), "squash", 16, "bilinear")
+    assert np.array_equal(crops.take(pixels, 0), whole.take(pixels, 0))
+    assert crops.take(pixels, 1).shape == (1, 16, 16, 3)
