@@ -101,6 +101,7 @@ def open_split(data: DataConfig, split: str, cache: Path) -> Split:
         box_starts=arrays["box_starts"],
         hashes=cache / "index" / f"{key}-hashes.npz",
         masks=masks,
+        form=layout.found,
         **facts,
     )
 
@@ -173,11 +174,10 @@ def _signature(watched: list[Path], wnids: list[str], data: DataConfig) -> str:
 
 def _say_what_was_found(data: DataConfig, split: Split) -> None:
     """The form of the data, what was passed over, and which images are scaled to 8 bits; once."""
-    layout = find_layout(data)
     images = len(split)
-    if layout.found or data.boxes is not None:
+    if split.form or data.boxes is not None:
         boxes = len(split.boxes)
-        form = layout.found or split.folder
+        form = split.form or split.folder
         said = f"{split.name}: {form}; {images:,} images, {boxes:,} boxes"
         without = np.count_nonzero(np.diff(split.box_starts) == 0)
         if boxes and without:

@@ -35,6 +35,13 @@ class Masks:
     starts: np.ndarray
     ignored: np.ndarray
 
+    def take(self, images: list[int]) -> Masks:
+        """The masks of these images alone, in this order."""
+        parts = [self.files[self.starts[image] : self.starts[image + 1]] for image in images]
+        starts = np.cumsum([0, *map(len, parts)])
+        files = np.concatenate(parts) if parts else self.files[:0]
+        return Masks(self.folder, files, starts, self.ignored[images])
+
     def of(self, image: int) -> MaskFiles:
         start = self.starts[image]
         end = self.starts[image + 1]

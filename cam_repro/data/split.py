@@ -39,6 +39,7 @@ class Split:
     remarks: what was passed over or is odd in the folder, a kind → the files or classes.
     left_out: boxes that no prediction has to find, counted by reason.
     masks: of the objects, where the data set has them.
+    form: how the data lies on the disk, in words; empty where that is not worth a line.
     """
 
     images: Files
@@ -53,6 +54,7 @@ class Split:
     remarks: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     masks: Masks | None = None
+    form: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +97,7 @@ class Split:
             boxes=np.concatenate(boxes),
             box_starts=starts,
             hashes=None,
+            masks=None if self.masks is None else self.masks.take(images),
         )
 
     def answered_by(self, wnids: list[str], words: list[str]) -> Split:

@@ -278,3 +278,12 @@ def test_the_benchmarks_lists_without_a_training_image_of_a_class_are_refused(
     write(lists, "train/01226z/image0.jpg,0", "train/0bt_c3/image1.jpg,2")
     with pytest.raises(UserError, match="class_labels.txt has no image of some class below 2"):
         open_split(openimages, "train", tmp_path / "cache")
+
+
+def test_some_of_the_images_keep_their_own_masks(openimages: DataConfig, tmp_path: Path) -> None:
+    test = open_split(openimages, "test", tmp_path / "cache")
+    turned = test.subset([1, 0])
+    assert [turned.masks.of(image) for image in (0, 1)] == [
+        test.masks.of(image) for image in (1, 0)
+    ]
+    assert len(test.subset([1]).masks.starts) == 2
