@@ -65,6 +65,7 @@ class Backbone:
     extension: what a new head has before its one configured convolution: the units of a 3×3
     convolution, or POOL5.
     input_size: pixels a side of the images that the whole network was made for.
+    left_out: what the names of the layers begin with that its authors' files have besides.
     """
 
     build: Callable[[], nn.Module]
@@ -75,6 +76,7 @@ class Backbone:
     pixels: Pixels | None = None
     extension: tuple[int | str, ...] = ()
     input_size: int = 224
+    left_out: tuple[str, ...] = ()
 
 
 def after(surgery: str, native: str) -> Callable[[nn.Module, bool], Cut]:
@@ -168,6 +170,21 @@ GOOGLENET = torchvision(
     build={"aux_logits": False, "init_weights": False},
     pixels=HALF_RANGE,
 )
+
+
+def _inception_v3() -> nn.Module:
+    from cam_repro.networks.inception import inception_v3  # it imports torchvision
+
+    return inception_v3()
+
+
+INCEPTION_V3 = replace(
+    torchvision("inception_v3", surgery="Mixed_6e", native="Mixed_7a"),
+    build=_inception_v3,
+    pixels=HALF_RANGE,
+    input_size=299,
+    left_out=("AuxLogits.", "Mixed_7b.", "Mixed_7c."),
+)
 NIN = Backbone(caffe.nin, after(surgery="cccp6_relu", native="cccp8-1024_relu"))
 BACKBONES = {
     "alexnet": ALEXNET,
@@ -177,6 +194,9 @@ BACKBONES = {
     "resnet18": torchvision("resnet18", surgery="layer3", native="layer4"),
     "resnet50": torchvision("resnet50", surgery="layer3", native="layer4"),
     "squeezenet1_0": torchvision("squeezenet1_0", surgery="features.12", native="classifier.2"),
+    "squeezenet1_1": torchvision("squeezenet1_1", surgery="features.12", native="classifier.2"),
+    "mobilenet_v2": torchvision("mobilenet_v2", surgery="features.13", native="features.18"),
+    "inception_v3": INCEPTION_V3,
     "nin": NIN,
     # The paper's own, in Caffe
     "nin_caffe": replace(NIN, pixels=CAFFE_MEAN_IMAGE),

@@ -226,7 +226,8 @@ def load_backbone(whole: nn.Module, weights: Weights, config: ModelConfig) -> in
     for key in different - found.keys():
         if key.endswith("num_batches_tracked"):  # files older than batch norm's counters have none
             missing.discard(key)
-    ignored = {key for key in found if key.startswith((*AUXILIARY, f"{last}."))}
+    left_out = (*AUXILIARY, *backbone(name).left_out, f"{last}.")
+    ignored = {key for key in found if key.startswith(left_out)}
     if not config.native:
         ignored |= _after(kept, list(found))
     wrong = missing | (different - wanted.keys() - ignored)

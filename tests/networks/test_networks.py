@@ -61,7 +61,7 @@ def test_every_trunk_takes_a_new_head_max_pooling_or_stays_whole(
         network = build_network(
             model_config("alexnet_gap", backbone=trunk, **change), num_classes=3
         ).eval()
-        logits, maps = network.forward_with_maps(torch.zeros(2, 3, 96, 96))
+        logits, maps = network.forward_with_maps(torch.zeros(2, 3, 112, 112))
     assert logits.shape == (2, 3) and maps.ndim == 4 and maps.shape[2] > 1
     assert (network.pool == "max") == (change == {"pool": "max"})
 

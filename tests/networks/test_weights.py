@@ -31,6 +31,8 @@ WHOLE: dict[str, Callable[[], nn.Module]] = {
     ),
     "resnet18": lambda: models.resnet18(weights=None),
     "squeezenet": lambda: models.squeezenet1_0(weights=None),
+    "squeezenet1_1": lambda: models.squeezenet1_1(weights=None),
+    "mobilenet_v2": lambda: models.mobilenet_v2(weights=None),
 }
 
 
