@@ -30,6 +30,7 @@ from cam_repro.networks import (
 from cam_repro.networks.sizes import check_batch_norm, check_size
 from cam_repro.provenance import git_state
 from cam_repro.training import checkpoint
+from cam_repro.training.folded_norms import unfold_batch_norm
 from cam_repro.training.journal import Journal, describe
 from cam_repro.training.preemption import Preempted, Preemption
 from cam_repro.training.solver import (
@@ -126,6 +127,8 @@ def train(config: Config) -> Path:
             # Rank 0's answer: the others may not see its folder
             resumes = world.broadcast(checkpoint.exists(folder))
             network, start = starting_network(config, len(train_split.wnids), world, resumes)
+            if not resumes:
+                unfold_batch_norm(network, train_split, config, recipe, decoders, world)
             optimizer = build_optimizer(network, recipe, fused=on_gpu)
             progress = Progress.none(world.device)
             if resumes:
