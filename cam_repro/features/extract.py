@@ -43,6 +43,7 @@ def make_features(config: Config) -> None:
             path = features_path(evaluation)
             arrays = load_arrays(path)
             done = "nothing has changed since"
+            refuse_other_weights(evaluation, _about(arrays))
             if _about(arrays) != identity_of(evaluation):
                 features = extract(evaluation)
                 if evaluation.world.is_main:
@@ -166,6 +167,7 @@ def read_features(evaluation: Evaluation) -> np.ndarray:
     if not arrays:
         raise UserError(f"{path} is not there, or damaged; first: {command}")
     kept = _about(arrays)
+    refuse_other_weights(evaluation, kept)
     wanted = identity_of(evaluation)
     for key, asked in wanted.items():
         here = kept.get(key)
@@ -174,6 +176,24 @@ def read_features(evaluation: Evaluation) -> np.ndarray:
             raise UserError(f"{path} has features of other {key} ({against}); type {command}")
     check_finite(evaluation, arrays["features"])
     return arrays["features"]
+
+
+def refuse_other_weights(evaluation: Evaluation, kept: dict[str, Any]) -> None:
+    """UserError where kept features of this name are of other weights than those that were typed.
+
+    kept: of what they are. A run's own features follow its checkpoint, and are replaced.
+    """
+    typed_weights = evaluation.config.weights
+    if not kept or typed_weights is None:
+        return
+    now = evaluation.trained.weights.sha256
+    if kept.get("weights") != now:
+        before = f"sha256 {str(kept.get('weights'))[:12]} against {now[:12]}"
+        raise UserError(
+            f"{features_path(evaluation)} has features of other weights than "
+            f"{typed('weights', typed_weights)} ({before}); give these a name of their own "
+            f"with name=, as name={evaluation.trained.name}_2, or remove the file"
+        )
 
 
 def check_finite(evaluation: Evaluation, features: np.ndarray) -> None:

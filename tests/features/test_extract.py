@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_checkpoint
 from random_networks import configured, random_network
 from torch import nn
 from torchvision.models import resnet18, squeezenet1_0
 
 from cam_repro import UserError
+from cam_repro.config import model_config
 from cam_repro.data.loaders import evaluation_batches
 from cam_repro.data.split import load_arrays
 from cam_repro.data.views import normalise
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.features import extract
 from cam_repro.features.extract import features_path, make_features, open_networks, read_features
+from cam_repro.features.record import read_svm_record, svm_record_files
+from cam_repro.features.svm import measure_svms
 from cam_repro.networks import build_network
 from cam_repro.networks.network import last_layer
 
@@ -113,6 +117,35 @@ def test_features_of_another_network_view_or_data_are_refused(
     (evaluations,) = open_networks(config)
     with pytest.raises(UserError, match="has features of other weights"):
         read_features(evaluations[0])
+
+
+def test_networks_of_other_data_and_one_name_are_kept_apart_by_name(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
+    """As a network fine-tuned on Imagenette, whose features serve Scene-15."""
+    model = model_config("squeezenet_gap", units=16, input_size=48)
+    words = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        path = tmp_path / f"runs/pets/one/{seed}.pt"
+        write_checkpoint(path, model, build_network(model, 3), ["n1", "n2", "n3"])
+        words.append(["model=squeezenet_gap", f"weights={path}", "svm.c=[0.1]"])
+    make_features(configured(tmp_path, tiny_shapes, *words[0]))
+    kept = tmp_path / "runs/shapes/squeezenet_gap/features-squash-val.npz"
+    before = kept.read_bytes()
+    other = configured(tmp_path, tiny_shapes, *words[1])
+    for work in (make_features, measure_svms):
+        with pytest.raises(UserError, match=r"train.npz has .* other weights .*1.pt .*name="):
+            work(other)
+    assert kept.read_bytes() == before
+
+    other.name = "second"
+    make_features(other)
+    measure_svms(other)
+    path, *_ = svm_record_files(tmp_path / "results/shapes")
+    record = read_svm_record(path)
+    assert path.parent.name == record["name"] == "second"
+    assert record["model"] == "squeezenet_gap"
 
 
 def test_features_that_are_not_finite_are_refused(tiny_shapes: Path, tmp_path: Path) -> None:
