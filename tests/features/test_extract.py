@@ -16,7 +16,7 @@ from torchvision.models import resnet18, squeezenet1_0
 from cam_repro import UserError
 from cam_repro.config import model_config
 from cam_repro.data.loaders import evaluation_batches
-from cam_repro.data.split import load_arrays
+from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.data.views import normalise
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.features import extract
@@ -31,7 +31,15 @@ WNIDS = [f"n9000000{number}" for number in range(10)]
 
 @pytest.mark.parametrize(
     ("name", "length"),
-    [("squeezenet_gap", 1024), ("squeezenet", 7), ("googlenet_gmp", 1024), ("alexnet", 4096)],
+    [
+        ("squeezenet_gap", 1024),
+        ("squeezenet", 7),
+        ("googlenet_gmp", 1024),
+        ("alexnet", 4096),
+        ("googlenet_caffe", 1024),
+        ("googlenet_cam_caffe", 1024),
+        ("mobilenet_v2", 1280),
+    ],
 )
 def test_the_last_layer_makes_the_logits_of_the_features(name: str, length: int) -> None:
     network = build_network(name, 7).eval()
@@ -154,6 +162,19 @@ def test_features_that_are_not_finite_are_refused(tiny_shapes: Path, tmp_path: P
     evaluations[1].trained.network.head[0].weight.data.fill_(float("inf"))
     with pytest.raises(UserError, match="NaN or infinite of 20 of 20 images"):
         extract.extract(evaluations[1])
+
+
+def test_kept_features_that_are_not_finite_are_refused(tiny_shapes: Path, tmp_path: Path) -> None:
+    random_network(tmp_path, tiny_shapes)
+    config = configured(tmp_path, tiny_shapes, "name=one")
+    make_features(config)
+    (evaluations,) = open_networks(config)
+    path = features_path(evaluations[0])
+    arrays = load_arrays(path)
+    arrays["features"][2, 3] = np.nan
+    save_arrays(path, **arrays)
+    with pytest.raises(UserError, match="NaN or infinite of 1 of 60 images"):
+        measure_svms(config)
 
 
 def test_a_network_without_a_classifier_has_features_and_one_without_its_maps_has_none(
