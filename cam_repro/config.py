@@ -322,6 +322,13 @@ class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
 
 
 @dataclass
+class CellsOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
+):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
+
+
+@dataclass
 class SvmOptions(
     RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
 ):
@@ -470,6 +477,7 @@ COMMANDS = {
     "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
     "features": Command(FeaturesOptions),
     "svm": Command(SvmOptions),
+    "cells": Command(CellsOptions),
 }
 
 
