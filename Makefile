@@ -37,7 +37,7 @@ ifneq ($(filter help setup test lint,$(MAKECMDGOALS)),)
   endif
 endif
 
-SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights features svm
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights features svm cells
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -72,6 +72,7 @@ cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class
 export: ## the trained weights of model= as safetensors, to publish
 features: ## what model= gives its classifier (the pooled maps; AlexNet's fc7) of every image, kept in runs/<data>/<model>/
 svm: ## linear classifiers on kept features: accuracy over draws, svm.per_class=100; maps and boxes by their weights
+cells: ## where the cells of a network's maps look, by its layers and by gradients on images, and boxes moved there
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 
 $(SCRIPTS): $(READY)

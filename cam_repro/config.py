@@ -68,6 +68,8 @@ class ModelConfig:
     backbone: str = MISSING  # a key of networks.trunks.BACKBONES
     # Keep the backbone whole, with its own classifier: no surgery, no added convolution.
     native: bool = False
+    # Maps twice as dense, of the same weights: the last stride of 2 becomes a dilation of 2.
+    atrous: bool = False
     units: int = number(1024, 1, 65536)  # of the added 3×3 convolution
     groups: int = number(1, 1, 65536)  # 1: the paper's text; 2: the authors' release
     pool: str = choice("average", "max")  # GAP | GMP
@@ -320,6 +322,13 @@ class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
 
 
 @dataclass
+class CellsOptions(
+    RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
+):
+    protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
+
+
+@dataclass
 class SvmOptions(
     RunOptions, SplitOptions, DeviceOptions, ResultsOption, SeedOption, BatchSizeOption
 ):
@@ -468,6 +477,7 @@ COMMANDS = {
     "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
     "features": Command(FeaturesOptions),
     "svm": Command(SvmOptions),
+    "cells": Command(CellsOptions),
 }
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from cam_repro import UserError
 from cam_repro.config import ModelConfig
+from cam_repro.networks.atrous import make_atrous
 from cam_repro.networks.pixels import ToPixels
 from cam_repro.networks.trunks import POOL5, Cut, backbone
 
@@ -142,8 +143,22 @@ def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetw
     for name, layer in cut.trunk.items():
         trunk.add_module(name, layer)
     if config.native:
-        return _as_it_is(config, trunk, cut, num_classes)
+        network = _as_it_is(config, trunk, cut, num_classes)
+    else:
+        network = _with_new_head(config, trunk, num_classes)
+    if config.atrous:
+        if network.cam_obstacle:
+            raise UserError(
+                f"model.atrous=true does not fit {config.backbone} as it is: "
+                "its fully connected layers take maps of one size"
+            )
+        make_atrous(nn.Sequential(network.trunk, network.head), chosen.input_size)
+    return network
 
+
+def _with_new_head(config: ModelConfig, trunk: nn.Sequential, num_classes: int) -> CamNetwork:
+    """The trunk, §3's head and a new classifier of its pooled maps."""
+    chosen = backbone(config.backbone)
     with torch.no_grad():  # a copy without numbers says how many maps there are
         image = torch.zeros(1, 3, chosen.input_size, chosen.input_size, device="meta")
         maps = deepcopy(trunk).to("meta").eval()(image)

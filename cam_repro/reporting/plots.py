@@ -45,6 +45,8 @@ TRAINING_CURVES = (  # heading, and the metrics that are drawn, each with its li
         {"val_top1_error": "-", "train_top1_error": ":"},
     ),
     ("top-5 error (%), val", {"val_top5_error": "-"}),
+    ("GT-known (%), val", {"val_gt_known_loc": "-"}),
+    ("box (% of the image), val", {"val_box_area": "-"}),
 )
 MAX_BOX_ACC_CURVES = (
     ("v1", "tab:blue", "V1: largest contour, IoU ≥ 0.5"),
@@ -158,8 +160,9 @@ def draw_px_ap(path: Path, scores: Scores, title: str) -> Path:
 def draw_curves(config: Config) -> Path:
     """Draw the configured run, or every one of the data set, into `results/<data>/curves.png`.
 
-    The top-5 error is left out where no network has five classes. Raises UserError where no epoch
-    is over, or a line of metrics.jsonl cannot be read.
+    What no training has measured is left out: the top-5 error where no network has five classes,
+    localization without boxes. Raises UserError where no epoch is over, or a line of metrics.jsonl
+    cannot be read.
     """
     runs = Path(config.runs) / config.data.name
     found = sorted(path.parent for path in runs.glob("*/metrics.jsonl"))
@@ -176,7 +179,10 @@ def draw_curves(config: Config) -> Path:
             for place, (name, of_run) in enumerate(epochs.items()):
                 numbers = [epoch["epoch"] for epoch in of_run]
                 for metric, line in lines.items():
-                    values = [epoch[metric] for epoch in of_run]
+                    # A value that was not measured is a gap
+                    values = [
+                        math.nan if epoch[metric] is None else epoch[metric] for epoch in of_run
+                    ]
                     label = name if line == "-" else None
                     axes.plot(numbers, values, line, color=f"C{place}", label=label, marker=".")
             axes.set_title(heading, fontsize=9)
@@ -201,7 +207,7 @@ def _is_measured(
 
 
 def _epochs(path: Path) -> list[dict[str, float | None]]:
-    """The epochs of a training; the top-5 error of fewer than five classes is None."""
+    """The epochs of a training; what was not measured is None."""
     keys = ["epoch"]
     for _, metrics in TRAINING_CURVES:
         keys += metrics
@@ -211,7 +217,9 @@ def _epochs(path: Path) -> list[dict[str, float | None]]:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             epoch = json.loads(line)
-            epochs.append({key: epoch[key] for key in keys})
+            # Trainings of before localization was looked at have no such metrics
+            values = {key: epoch.get(key) for key in keys}
+            epochs.append(values | {"epoch": epoch["epoch"], "train_loss": epoch["train_loss"]})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read as a training's metrics ({error}); mend or remove it"

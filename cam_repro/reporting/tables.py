@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cam_repro import UserError
+from cam_repro.evaluation.cells import MOVED, read_cells
 from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
 from cam_repro.provenance import unfinished
@@ -95,6 +96,25 @@ WHY = (
     "of those of the right class, several: half of each of two true boxes is covered; too small: "
     "half of the box lies on the object, of which less than half is covered; too large: half of "
     "the object is covered, by less than half of the box; else elsewhere."
+)
+CELLS_HEADINGS = (
+    "network",
+    "maps",
+    "drawn every",
+    "connected to: down, right",
+    "every",
+    "gradients: down, right",
+    "every ",
+)
+CELLS_NOTES = (
+    "In pixels of the network's input: where the middle cell looks, from where it is drawn, and "
+    "how far it is from one cell to the next.",
+    "Connected to: the middle of the pixels that the layers link it to, by their paddings and "
+    "strides. Gradients: the centroid of the squared gradient of all maps at the middle, mean and "
+    "standard error over images; the edges of the image cut a wide gradient off, so that its "
+    "stride is smaller than the cells'.",
+    "GT-known (%) of the true class's boxes, as drawn and moved to what the cells are connected "
+    "to, by half and by all of it; in brackets the paired difference and its 95 % interval.",
 )
 CLAIM_HEADINGS = ["claim", "§", "network", "recipe", "error", "paper", "here"]
 CLAIM_HEADINGS += ["difference", "95 % interval", "verdict"]
@@ -307,6 +327,7 @@ def write_tables(
         texts[f"{table.stem}.md"] = markdown(table) if table.rows else ""
         texts[f"{table.stem}.csv"] = csv_of(table) if table.rows else ""
     texts |= _texts_of_claims(runs, f"The paper's claims on {data} {runs[0].split}")
+    texts["cells.md"] = _text_of_cells(folder)
     written = []
     for name, text in texts.items():
         if text:
@@ -350,3 +371,47 @@ def _claims_cells(claims: Sequence[dict[str, Any]]) -> list[list[str]]:
         line += [" → ".join(theirs), here, f"{claim['difference']:+.1f}", interval]
         cells.append([*line, claim["verdict"]])
     return cells
+
+
+def _text_of_cells(folder: Path) -> str:
+    """cells.md, of what `make cells` has measured; empty where that is nothing."""
+    records = [read_cells(path) for path in sorted(folder.glob("*/cells.json"))]
+    if not records:
+        return ""
+    lines = [[*CELLS_HEADINGS, *(f"GT-known, {name}" for name in ("drawn", *MOVED))]]
+    for record in records:
+        known = record.get("gt_known_loc", {})
+        numbers = [_one_digit(known.get("drawn"))]
+        for name in MOVED:
+            number = _one_digit(known.get(name))
+            if known:
+                difference, low, high = known[f"{name}_difference"]
+                number += f" ({difference:+.1f}, {low:+.1f} … {high:+.1f})"
+            numbers.append(number)
+        cells = [paper.row_title(record["model"]), "×".join(map(str, record["maps"]))]
+        if record["name"] != record["model"]:
+            cells[0] += f" ({record['name']})"
+        cells.append(f"{record['drawn']['stride'][0]:.1f}")
+        for kind in ("connected", "seen"):
+            cells += _where(record, kind)
+        lines.append([*cells, *numbers])
+    title = f"# Where the cells of the maps look, on {records[0]['data']} {records[0]['split']}"
+    return "\n".join([title, "", *aligned(lines), "", *bullets([*CELLS_NOTES, GENERATED]), ""])
+
+
+def _where(record: dict[str, Any], kind: str) -> list[str]:
+    """The place of the middle less where it is drawn, as down and right, and the stride."""
+    found = record.get(kind)
+    if found is None:
+        return [DASH, DASH]
+    places = []
+    for axis in range(2):
+        moved = found["middle"][axis] - record["drawn"]["middle"][axis]
+        error = f" ± {found['middle_error'][axis]:.1f}" if "middle_error" in found else ""
+        places.append(f"{moved:+.1f}{error}")
+    stride = f"{sum(found['stride']) / 2:.1f}"
+    return [", ".join(places), stride]
+
+
+def _one_digit(value: float | None) -> str:
+    return DASH if value is None else f"{value:.1f}"

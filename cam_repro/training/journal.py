@@ -95,8 +95,8 @@ class Journal:
     def end_epoch(self, record: dict[str, float | int | None], curves: dict[str, float]) -> None:
         """Write the epoch's line of metrics.jsonl and its curves, and print a line.
 
-        curves: those of its last steps. What is None in the record, the top-5 error of fewer than
-        five classes, has no curve.
+        curves: those of its last steps. What is None in the record, as the top-5 error of fewer
+        than five classes, has no curve.
         """
         if self.board:
             with self.metrics.open("a") as file:
@@ -111,6 +111,8 @@ class Journal:
         val_error = f"top-1 {record['val_top1_error']:.1f} %"
         if record["val_top5_error"] is not None:
             val_error += f" top-5 {record['val_top5_error']:.1f} %"
+        if record["val_gt_known_loc"] is not None:
+            val_error += f"  GT-known {record['val_gt_known_loc']:.1f} %"
         self.world.say(
             f"{self.title}  loss {record['train_loss']:.3f}  "
             f"train error {record['train_top1_error']:.1f} %  val error {val_error}  "

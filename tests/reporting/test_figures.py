@@ -123,6 +123,9 @@ def test_curves_are_those_of_one_run_or_of_all(settings: Settings, tmp_path: Pat
         540,
     )  # two panels of the three
     assert Image.open(draw_curves(settings(*where))).size == (1500, 540)
+    localized = EPOCH.replace("}", ', "val_gt_known_loc": 50, "val_box_area": 30}')
+    (tmp_path / "tree/b/metrics.jsonl").write_text(localized % 1)
+    assert Image.open(draw_curves(settings(*where))).size == (2400, 540)  # and these two
     (tmp_path / "tree/b/metrics.jsonl").write_text('{"epoch": 1')
     with pytest.raises(UserError, match=r"b/metrics.jsonl cannot be read as a training's metrics"):
         draw_curves(settings(*where))

@@ -60,6 +60,7 @@ def test_an_epochs_line_and_curves_have_a_top_5_error_where_there_is_one(
     log = Journal(tmp_path, progress(), 8, ALONE)
     log.title = "epoch 1/1"
     record = {"epoch": 1, "train_loss": 1.0, "train_top1_error": 60.0, "images_per_second": 9.0}
+    record["val_gt_known_loc"] = None
     log.end_epoch(record | {"val_top1_error": 50.0, "val_top5_error": top5}, {"loss": 1.0})
     log.flush()
     assert said in capsys.readouterr().out

@@ -22,8 +22,13 @@ from cam_repro import UserError
 from cam_repro.config import Config, DataConfig, RecipeConfig, model_config
 from cam_repro.data import open_split, views
 from cam_repro.data.loaders import epoch_order, training_batches
+from cam_repro.data.views import resize_map
 from cam_repro.distributed import DistributedContext
+from cam_repro.evaluation.maps import predict_split
+from cam_repro.localization.boxes import paper_box
+from cam_repro.localization.iou import area, best_iou
 from cam_repro.networks import build_network
+from cam_repro.training import validation
 from cam_repro.training.loop import is_like_guessing, train, train_step
 from cam_repro.training.preemption import Preemption
 from cam_repro.training.solver import build_optimizer
@@ -308,6 +313,35 @@ def test_fewer_than_five_classes_have_no_top_5_error(
     few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
     found = validate(network, few, settings, 64, ALONE, Preemption(ALONE))
     assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
+
+
+def test_a_validation_draws_the_boxes_that_an_evaluation_draws(
+    tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, tiny_shapes)
+    split = open_split(settings.data, "val", tmp_path)
+    monkeypatch.setattr(validation, "BOXED", len(split) // 2)
+    torch.manual_seed(0)
+    network = build_network(settings.model, len(split.wnids))
+    right = []
+    areas = []
+    for batch in predict_split(network, split, "squash", 64, ["cam"], ALONE, workers=0):
+        for place, image in enumerate(batch.images.tolist()):
+            if image % 2:
+                continue
+            width, height = split.size(image)
+            box = paper_box(resize_map(batch.maps["cam"][place, 0, -1], width, height))
+            right.append(best_iou([box], split.true_boxes(image))[0] >= 0.5)
+            areas.append(area(box) / (width * height))
+
+    found = validate(network, split, settings, 64, ALONE, Preemption(ALONE))
+
+    assert found["val_gt_known_loc"] == pytest.approx(100 * np.mean(right))
+    assert found["val_box_area"] == pytest.approx(100 * np.mean(areas))
+    network.pool = "none"  # as of AlexNet as it is
+    network.classifier.register_forward_pre_hook(lambda _, maps: maps[0].mean((2, 3)))
+    found = validate(network, split, settings, 64, ALONE, Preemption(ALONE))
+    assert found["val_gt_known_loc"] is None and found["val_box_area"] is None
 
 
 def test_an_error_far_below_a_guess_is_no_sign_that_nothing_is_learnt() -> None:
