@@ -315,8 +315,9 @@ class LocalizationOptions(ClassificationOptions, MethodOption, BlacklistOption):
 
 
 @dataclass
-class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
+class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, SeedOption, BatchSizeOption):
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
+    svm: SvmConfig = part(SvmConfig, "per_class", "test_per_class", "draws")
 
 
 @dataclass

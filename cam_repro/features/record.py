@@ -137,6 +137,10 @@ def print_svm_record(record: dict[str, Any], where: Path) -> None:
         over_draws = "" if deviation is None else f" ± {deviation:.2f} over draws"
         interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
         print(f"  {metric:24} {said}{over_draws}{interval}")
+    if "gain" in record:
+        gain, low, high = record["gain"]
+        interval = f"95 % interval {low:+.2f} … {high:+.2f}, paired over images"
+        print(f"  gain over full images {gain:+7.2f}     {interval}")
     print(f"  {where}", flush=True)
 
 
