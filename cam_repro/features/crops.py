@@ -30,7 +30,7 @@ from cam_repro.features.heads import LinearClassifier, scaled, train_head
 from cam_repro.features.maps import head_box, maps_of_heads
 from cam_repro.features.record import write_svm_record
 from cam_repro.localization.errors import BASELINES, centred_boxes
-from cam_repro.localization.intervals import Shares, bootstrap, differences, percentages
+from cam_repro.localization.intervals import Shares, bootstrap, difference_over_draws, percentages
 from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, area, best_iou
 
 SVM = "liblinear"  # a key of heads.HEADS: the paper's
@@ -133,10 +133,8 @@ def gain_over(right: np.ndarray, right_of_full: np.ndarray, images: np.ndarray) 
 
     right (N,): of all images of the split; right_of_full (n,).
     """
-    counted = np.ones(len(images))
-    full: Shares = {"accuracy": (right_of_full, counted)}
-    crops: Shares = {"accuracy": (right[images], counted)}
-    return list(differences([full], [crops])["accuracy"])
+    full = right_of_full.astype(np.int8)
+    return list(difference_over_draws(full[None], right[None, images]))
 
 
 def box_shares(evaluation: Evaluation, images: np.ndarray, boxes: np.ndarray) -> Shares:
