@@ -205,6 +205,8 @@ class SvmConfig:
     map_images: int | None = number(None, 0, 10**7)
     crops: bool = False  # of the first draw too: only what is inside of boxes (Table 4)
     crop_class: str = choice("answer", "truth")  # whose map crops a training image
+    # Boxes of objects of any name in the images, in any format of data.boxes=, for Fig. 9.
+    objects: str | None = word(PATH, None)
     tolerance: float = number(1e-5, 1e-15, 1.0)  # of the solver; LIBLINEAR's 0.01 is too loose
 
 

@@ -47,12 +47,17 @@ class CropsOfBoxes:
 
     def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
         """Of an image (H,W,3) and its number -> (V,size,size,3)."""
-        height, width = pixels.shape[:2]
-        x1, y1, x2, y2 = np.rint(self.boxes[image]).astype(int)
-        x1 = min(x1, width - 1)  # a box may begin one pixel over the edge
-        y1 = min(y1, height - 1)
-        inside = pixels[y1 : y2 + 1, x1 : x2 + 1]
+        inside = inside_of(pixels, self.boxes[image])
         return VIEWS[self.view].take(inside, self.size, self.interpolation)
+
+
+def inside_of(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """What of an image (H,W,3) is inside of a box, both of its corners with it."""
+    height, width = pixels.shape[:2]
+    x1, y1, x2, y2 = np.rint(box).astype(int)
+    x1 = min(x1, width - 1)  # a box may begin one pixel over the edge
+    y1 = min(y1, height - 1)
+    return pixels[y1 : y2 + 1, x1 : x2 + 1]
 
 
 def measure_crops(

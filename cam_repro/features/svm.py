@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from cam_repro import UserError
 from cam_repro.config import Config, SvmConfig
 from cam_repro.cores import available_cores, prepare_worker, worker_context
+from cam_repro.data.annotations import Object
 from cam_repro.evaluation.spec import Evaluation
 from cam_repro.features.crops import SVM, measure_crops
 from cam_repro.features.draws import Draw, check_grid, images_of_draws, make_draws, score_draws
@@ -25,6 +27,7 @@ from cam_repro.features.extract import layer_of, open_networks
 from cam_repro.features.heads import HEADS, LinearClassifier, scaled, train_head
 from cam_repro.features.kept import KeptFeatures, read_features
 from cam_repro.features.maps import check_protocol, drawn_images, measure_maps
+from cam_repro.features.objects import annotated_objects
 from cam_repro.features.record import write_svm_record
 
 Trained = dict[str, list[LinearClassifier]]  # head → its classifier of each draw
@@ -35,7 +38,8 @@ class SvmOfFirstDraw:
     """The paper's SVM of a network, as the figures show it.
 
     images: the first draw's test images (n,), numbers in the split of `test`; answers (n,): the
-    class that the SVM gives each; crop_boxes (n,4): what was classified anew with svm.crops=true.
+    class that the SVM gives each; crop_boxes (n,4): what was classified anew with svm.crops=true;
+    objects: of the file svm.objects=, by the image's number, empty without it.
     """
 
     test: Evaluation
@@ -43,6 +47,7 @@ class SvmOfFirstDraw:
     classifier: LinearClassifier
     answers: np.ndarray
     crop_boxes: np.ndarray | None
+    objects: dict[int, list[Object]]
 
 
 def measure_svms(config: Config) -> Iterator[SvmOfFirstDraw]:
@@ -61,6 +66,10 @@ def measure_svms(config: Config) -> Iterator[SvmOfFirstDraw]:
             raise UserError(f"svm.crops=true needs class activation maps: {obstacle}")
         draws = make_draws(train.split, test.split, config.svm, config.seed)
         check_grid(train.split, config.svm)
+        objects = {}
+        if config.svm.objects is not None:
+            objects_file = Path(config.svm.objects)
+            objects = annotated_objects(objects_file, test.split, draws[0].test.tolist())
         images = images_of_draws(draws, one_split=test is train)
         train_features = read_features(train, images[0])
         test_features = train_features
@@ -101,7 +110,7 @@ def measure_svms(config: Config) -> Iterator[SvmOfFirstDraw]:
             crop_boxes = measure_crops(
                 train, test, draw, classifier, training_answers, test_answers
             )
-        yield SvmOfFirstDraw(test, draw.test, classifier, test_answers, crop_boxes)
+        yield SvmOfFirstDraw(test, draw.test, classifier, test_answers, crop_boxes, objects)
 
 
 def _of_first_draw(
