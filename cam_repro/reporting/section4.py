@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cam_repro.features.record import draws_name, read_svm_record, svm_record_files
 from cam_repro.files import write_text
@@ -93,8 +93,8 @@ HEADS_NOTES = (
     "The weights of a head take the place of w in the class activation map, whose mean is the "
     "decision less the intercept. LIBLINEAR penalises the intercept, of a feature of the size "
     "intercept_scaling: where that is small the weights carry part of it, and more of the map is "
-    "negative. Softmax does not penalise it. Of a map that is mostly negative 20 % of the maximum "
-    "keeps little, and its box becomes a part of the object: compare GT-known between the heads.",
+    "negative. Softmax does not penalise it. Of such a map 20 % of the maximum keeps less, and its "
+    "box is smaller: GT-known says what that does.",
     "GT-known: the true class's box has IoU ≥ 0.5; centred box, whole image: of boxes that ignore "
     "the image, on the same images.",
 )
@@ -137,8 +137,6 @@ def write_section4(results: Path, data: str) -> list[Path]:
         for path in svm_record_files(folder):
             by_path[path] = read_svm_record(path)
     everywhere = list(by_path.values())
-    here = [record for record in everywhere if record["data"] == data]
-    cropped = [record for record in here if "crop" in record]
     whole = [record for record in everywhere if "crop" not in record]
     of_table5 = [record for record in whole if _column_of(record)]
     if of_table5:
@@ -146,13 +144,38 @@ def write_section4(results: Path, data: str) -> list[Path]:
     if everywhere:
         judged = {claim: judged_by(claim, by_path) for claim in CLAIMS}
         written += _write_claims(results / "claims-section4", judged)
-    of_heads = [record for record in whole if record["data"] == data]
-    if of_heads:
-        written += _write(results / data / "svm", _heads_lines(of_heads, data), of_heads)
-    if cropped:
-        both = [record for record in here if record["head"] == "liblinear"]
-        written += _write(results / data / "table4", _table4_lines(both, data), both)
+    here = [record for record in everywhere if record["data"] == data]
+    for table in tables_of_data(here, data):
+        lines = _page(f"# {table.title}", table.cells, table.notes)
+        written += _write(results / data / table.stem, lines, table.records)
     return written
+
+
+class DataTable(NamedTuple):
+    """A table of one data set's records; the first of the cells are its headings."""
+
+    stem: str
+    title: str
+    cells: list[list[str]]
+    notes: Sequence[str]
+    records: list[dict[str, Any]]
+
+
+def tables_of_data(records: Sequence[dict[str, Any]], data: str) -> list[DataTable]:
+    """The heads of a data set, and Table 4 where crops were measured; none without records."""
+    tables = []
+    whole = [record for record in records if "crop" not in record]
+    if whole:
+        title = f"Linear classifiers on the features of {data}"
+        tables.append(DataTable("svm", title, _heads_cells(whole), HEADS_NOTES, whole))
+    if len(whole) < len(records):
+        of_svm = [record for record in records if record["head"] == "liblinear"]
+        notes = [*TABLE4_NOTES]
+        if data in NOTES_OF_DATA:
+            notes.append(NOTES_OF_DATA[data])
+        title = f"Table 4: accuracy (%) of the SVM on {data}, of full images and of crops"
+        tables.append(DataTable("table4", title, _table4_cells(of_svm), notes, of_svm))
+    return tables
 
 
 def _write(stem: Path, lines: list[str], records: Sequence[dict[str, Any]]) -> list[Path]:
@@ -192,7 +215,7 @@ def _table5_cell(record: dict[str, Any]) -> str:
     return f"{_measured(record, 'accuracy')} (C {_chosen_c(record)}, {_draws(record)})"
 
 
-def _heads_lines(records: Sequence[dict[str, Any]], data: str) -> list[str]:
+def _heads_cells(records: Sequence[dict[str, Any]]) -> list[list[str]]:
     found = []
     for name in METRICS:
         if any(name in record["metrics"] for record in records):
@@ -202,10 +225,10 @@ def _heads_lines(records: Sequence[dict[str, Any]], data: str) -> list[str]:
     for record in sorted(records, key=_names):
         numbers = [_measured(record, name) for name in found]
         cells.append([*_names(record), _draws(record), _chosen_c(record), *numbers])
-    return _page(f"# Linear classifiers on the features of {data}", cells, HEADS_NOTES)
+    return cells
 
 
-def _table4_lines(records: Sequence[dict[str, Any]], data: str) -> list[str]:
+def _table4_cells(records: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The paper's row, then one of each network, scaling and draw, and of each way of cropping."""
     cells = [[*TABLE4_HEADINGS, *TABLE4_METRICS.values()]]
     of_paper = ["paper: gap from GoogLeNet-GAP", "SVM", "LIBLINEAR, ?", "?", "official", "?", "?"]
@@ -219,11 +242,7 @@ def _table4_lines(records: Sequence[dict[str, Any]], data: str) -> list[str]:
             full_record = _beside(records, record, None)
             true_record = _beside(records, record, "true_boxes")
             cells.append(_table4_row(record, full_record, true_record))
-    title = f"# Table 4: accuracy (%) of the SVM on {data}, of full images and of crops"
-    notes = [*TABLE4_NOTES]
-    if data in NOTES_OF_DATA:
-        notes.append(NOTES_OF_DATA[data])
-    return _page(title, cells, notes)
+    return cells
 
 
 def _beside(

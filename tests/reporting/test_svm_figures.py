@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cam_repro.data.split import load_arrays
 from cam_repro.features.kept import make_features
 from cam_repro.reporting import svm_figures
 from cam_repro.reporting.plots import Cell
+from cam_repro.reporting.report import make_report
 from cam_repro.reporting.results import first_name
 
 
@@ -66,3 +68,8 @@ def test_make_svm_draws_crops_the_maps_of_classes_and_both_lists_of_objects(
     rows = (folder / "figure9.csv").read_text().splitlines()
     assert rows[0] == "class,images,name,annotated,overlapping"
     assert len(rows) == 5 and all(",100.0," in row for row in rows[1:])
+
+    text = make_report(config).read_text()
+    sources = re.findall(r'alt="Figure (\d), one"', text)
+    assert sources == ["7", "8", "9"] and text.count("data:image/webp") == 3
+    assert "Table 4: accuracy" in text and 'id="gallery"' not in text and "<script" not in text
