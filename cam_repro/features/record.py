@@ -144,6 +144,11 @@ def print_svm_record(record: dict[str, Any], where: Path) -> None:
     print(f"  {where}", flush=True)
 
 
+def chosen_c(record: dict[str, Any]) -> str:
+    """Every C that was chosen in a draw, as `0.01/0.1`."""
+    return "/".join(f"{c:g}" for c in sorted(set(record["c"])))
+
+
 def said_c(record: dict[str, Any]) -> str:
     """The chosen values of C, and whether one lies at the edge of the grid."""
     found = []

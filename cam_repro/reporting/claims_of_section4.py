@@ -18,16 +18,21 @@ import numpy as np
 
 from cam_repro import UserError
 from cam_repro.data.split import load_arrays
-from cam_repro.features.record import draws_name
+from cam_repro.features.record import chosen_c, draws_name
+from cam_repro.files import write_text
 from cam_repro.localization.intervals import difference_over_draws
-from cam_repro.reporting.paper import FAMILIES, verdict
+from cam_repro.reporting import paper
+from cam_repro.reporting.layout import DASH, GENERATED, aligned, bullets, csv_text
 
 Records = Mapping[Path, dict[str, Any]]
 SVM = "liblinear"
 # The paper's fc7 is AlexNet's: of Caffe's beside Caffe's networks, else of torchvision's.
 FC7 = {"Caffe's GoogLeNet": "caffenet"}
 # What two records that are compared have in common, beside the test images and the seed.
-ALIKE = ("data", "split", "scaling", "per_class", "test_per_class", "draws", "train_data")
+ALIKE = (
+    "data", "split", "train_data", "per_class", "test_per_class", "draws", "scaling", "grid",
+    "tolerance",
+)  # fmt: skip
 
 
 class FeatureClaim(NamedTuple):
@@ -72,7 +77,8 @@ class Judged(NamedTuple):
     data: str
     one: str
     two: str
-    images: str  # how they were drawn
+    draws: str  # how many images, how often
+    c: str  # of the first → of the second, or of the crops alone
     scaling: str
     accuracy_one: float
     accuracy_two: float
@@ -92,7 +98,7 @@ def judged_by(claim: Claim, records: Records) -> list[Judged]:
 def judged_features(claim: FeatureClaim, records: Records) -> list[Judged]:
     """The claim by every two records that are of one family, and of the same draws and images."""
     judged = []
-    for family, networks in FAMILIES.items():
+    for family, networks in paper.FAMILIES.items():
         if "googlenet_gap" not in networks:
             continue
         name_of = {
@@ -111,7 +117,8 @@ def judged_features(claim: FeatureClaim, records: Records) -> list[Judged]:
                 if right_one is None or right_two is None:
                     continue
                 names = (_named(one), _named(two))
-                judged.append(_judged(claim, one, names, right_one, right_two))
+                c = f"{chosen_c(one)} → {chosen_c(two)}"
+                judged.append(_judged(claim, one, names, right_one, right_two, c))
     return judged
 
 
@@ -129,7 +136,7 @@ def judged_crops(claim: CropClaim, records: Records) -> list[Judged]:
         names = (f"{_named(record)}: full", "crop")
         if record["crop"] == "cam_of_true_class":
             names = (names[0], "crop (training images by the true class)")
-        judged.append(_judged(claim, record, names, full, right))
+        judged.append(_judged(claim, record, names, full, right, chosen_c(record)))
     return judged
 
 
@@ -139,6 +146,7 @@ def _judged(
     names: tuple[str, str],
     right_one: np.ndarray,
     right_two: np.ndarray,
+    c: str,
 ) -> Judged:
     difference, low, high = difference_over_draws(right_one, right_two)
     draws = len(right_two)
@@ -147,13 +155,14 @@ def _judged(
         record["data"],
         *names,
         draws_name(record["per_class"], record["test_per_class"], draws),
+        c,
         record["scaling"],
         100 * float(right_one[right_one >= 0].mean()),
         100 * float(right_two[right_two >= 0].mean()),
         difference,
         low,
         high,
-        verdict(low, high, claim.range),
+        paper.verdict(low, high, claim.range),
     )
 
 
@@ -188,3 +197,90 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _named(record: dict[str, Any]) -> str:
     return record.get("name", record["model"])
+
+
+# The claims as a table.
+
+CLAIM_HEADINGS = [
+    "claim", "data", "features", "draws", "C", "scaling", "paper", "here", "difference",
+    "95 % interval", "verdict",
+]  # fmt: skip
+CLAIM_NOTES = (
+    "Accuracy of the SVM in %, of the first features → of the second; the paper's are of the same "
+    "data set in Table 5, and of CUB-200-2011 for crops.",
+    "Difference: second − first, in points, with its 95 % interval over images and, where there "
+    "are several, over draws: both are redrawn together for the two.",
+    "Holds: the interval lies where the claim wants it; contradicted: wholly elsewhere; else "
+    "undecided. One network of each kind speaks of these two, not of all that could be trained.",
+)
+ROWS_OF_TABLE5 = {
+    "fc7": "fc7 from AlexNet",
+    "original": "ave pool from GoogLeNet",
+    "gap": "gap from GoogLeNet-GAP",
+}
+# What to type where a claim has no records.
+MEASURE = {
+    "fc7": "model=alexnet weights=DEFAULT",
+    "original": "model=googlenet weights=DEFAULT",
+    "gap": "model=googlenet_gap weights=FILE",
+    "crops": "make svm model=efficientnet_lite0 weights=DEFAULT data=stanford40 svm.crops=true",
+}
+
+
+def write_claims(stem: Path, records: Records) -> list[Path]:
+    """A row for each claim and what it was held against, or one that says what to type.
+
+    stem: of the Markdown, and of a CSV where anything could be judged.
+    """
+    cells = [CLAIM_HEADINGS]
+    lines = []
+    for claim in CLAIMS:
+        judged = judged_by(claim, records)
+        for one in judged:
+            here = f"{one.accuracy_one:.1f} → {one.accuracy_two:.1f}"
+            interval = f"{one.low:+.1f} … {one.high:+.1f}"
+            row = [claim.says, one.data, f"{one.one} → {one.two}", one.draws, one.c]
+            row.append(one.scaling)
+            row += [_papers(claim, one.data), here, f"{one.difference:+.1f}", interval]
+            cells.append([*row, one.verdict])
+            lines.append(one._asdict() | {"claim": claim.says})
+        if not judged:
+            before = [
+                claim.says,
+                DASH,
+                DASH,
+                DASH,
+                DASH,
+                DASH,
+                _papers(claim, ""),
+                DASH,
+                DASH,
+                DASH,
+            ]
+            cells.append([*before, f"not measured: {_to_measure(claim)}"])
+    text = ["# The paper's claims of section 4", "", *aligned(cells), ""]
+    text += bullets([*CLAIM_NOTES, GENERATED])
+    written = [write_text(stem.with_suffix(".md"), "\n".join(text) + "\n")]
+    if lines:
+        written.append(write_text(stem.with_suffix(".csv"), csv_text(lines)))
+    return written
+
+
+def _papers(claim: Claim, data: str) -> str:
+    """The paper's two numbers, as `63.0 → 67.8`; of features, in the data set's column."""
+    if isinstance(claim, CropClaim):
+        return f"{paper.TABLE4['full']:.1f} → {paper.TABLE4['crop']:.1f}"
+    column = paper.column_of(data)
+    if not column:
+        return DASH
+    place = list(paper.DATA_SETS).index(column)
+    one = paper.TABLE5[ROWS_OF_TABLE5[claim.one]][place]
+    two = paper.TABLE5[ROWS_OF_TABLE5[claim.two]][place]
+    return f"{one:.1f} → {two:.1f}"
+
+
+def _to_measure(claim: Claim) -> str:
+    if isinstance(claim, CropClaim):
+        return f"`{MEASURE['crops']}`"
+    both = f"`{MEASURE[claim.one]}` and with `{MEASURE[claim.two]}`"
+    return f"`make features` and `make svm`, with {both}"

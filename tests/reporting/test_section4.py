@@ -13,7 +13,8 @@ from conftest import composed, under
 
 from cam_repro import UserError
 from cam_repro.data.split import save_arrays
-from cam_repro.reporting.section4 import TABLE5, write_section4
+from cam_repro.reporting.paper import TABLE5
+from cam_repro.reporting.section4 import write_section4
 
 
 def write_record(results: Path, data: str, head: str = "liblinear", **changes: Any) -> Path:
@@ -128,14 +129,14 @@ def test_claims_are_judged_by_what_was_right_on_the_same_images(tmp_path: Path) 
     kept(crop, [[1] * 95 + [0] * 5], right_of_full=[1] * 90 + [0] * 10)
     write_section4(tmp_path, "scene15")
     _, _, as_good, fc7, improve, by_five = cells(tmp_path / "claims-section4.md")
-    assert as_good[1:8] == [
-        "scene15", "efficientnet_lite0 → efficientnet_lite0_gap", "100x2", "none", "88.0 → 88.3",
-        "75.0 → 56.2", "-18.8",
+    assert as_good[1:9] == [
+        "scene15", "efficientnet_lite0 → efficientnet_lite0_gap", "100x2",
+        "0.01/0.1 → 0.01/0.1", "none", "88.0 → 88.3", "75.0 → 56.2", "-18.8",
     ]  # fmt: skip
-    assert as_good[9] == "undecided"  # one of the two draws shows no difference
-    assert fc7[1:3] == ["–", "–"] and fc7[9].startswith("not measured: `make features`")
-    assert improve[5:8] == ["63.0 → 67.8", "90.0 → 95.0", "+5.0"] and improve[9] == "holds"
-    assert by_five[9] == "undecided"
+    assert as_good[10] == "undecided"  # one of the two draws shows no difference
+    assert fc7[1:3] == ["–", "–"] and fc7[10].startswith("not measured: `make features`")
+    assert improve[6:9] == ["63.0 → 67.8", "90.0 → 95.0", "+5.0"] and improve[10] == "holds"
+    assert by_five[10] == "undecided"
 
 
 def test_claims_of_records_without_their_arrays_are_refused_or_not_measured(
@@ -149,7 +150,7 @@ def test_claims_of_records_without_their_arrays_are_refused_or_not_measured(
     for path in (original, gap):  # as they were before draws were kept apart
         save_arrays(path.with_suffix(".npz"), right=np.ones(9), tested=np.ones(9))
     write_section4(tmp_path, "scene15")
-    assert cells(tmp_path / "claims-section4.md")[2][9].startswith("not measured")
+    assert cells(tmp_path / "claims-section4.md")[2][10].startswith("not measured")
 
 
 def test_make_tables_writes_them_where_there_is_no_other_result(tmp_path: Path, capsys) -> None:
