@@ -239,30 +239,24 @@ def write_claims(stem: Path, records: Records) -> list[Path]:
         for one in judged:
             here = f"{one.accuracy_one:.1f} → {one.accuracy_two:.1f}"
             interval = f"{one.low:+.1f} … {one.high:+.1f}"
-            row = [claim.says, one.data, f"{one.one} → {one.two}", one.draws, one.c]
-            row.append(one.scaling)
+            row = [claim.says, one.data, f"{one.one} → {one.two}", one.draws, one.c, one.scaling]
             row += [_papers(claim, one.data), here, f"{one.difference:+.1f}", interval]
             cells.append([*row, one.verdict])
             lines.append(one._asdict() | {"claim": claim.says})
         if not judged:
-            before = [
-                claim.says,
-                DASH,
-                DASH,
-                DASH,
-                DASH,
-                DASH,
-                _papers(claim, ""),
-                DASH,
-                DASH,
-                DASH,
-            ]
-            cells.append([*before, f"not measured: {_to_measure(claim)}"])
+            row_of = dict.fromkeys(CLAIM_HEADINGS, DASH)
+            row_of["claim"] = claim.says
+            row_of["paper"] = _papers(claim, "")
+            row_of["verdict"] = f"not measured: {_to_measure(claim)}"
+            cells.append([*row_of.values()])
     text = ["# The paper's claims of section 4", "", *aligned(cells), ""]
     text += bullets([*CLAIM_NOTES, GENERATED])
     written = [write_text(stem.with_suffix(".md"), "\n".join(text) + "\n")]
+    numbers = stem.with_suffix(".csv")
     if lines:
-        written.append(write_text(stem.with_suffix(".csv"), csv_text(lines)))
+        written.append(write_text(numbers, csv_text(lines)))
+    else:
+        numbers.unlink(missing_ok=True)
     return written
 
 
