@@ -149,8 +149,9 @@ def _mapped(svm: SvmOfFirstDraw, image: int, heatmap: np.ndarray) -> Image.Image
 
 
 def _listed(shares: Sequence[ObjectShares], by: str) -> Image.Image:
-    """The objects with the largest shares, a line each, as an image."""
-    largest = sorted(shares, key=lambda one: -getattr(one, by))[:OBJECTS]
+    """The objects with the largest shares above 0, a line each, as an image."""
+    above_zero = [one for one in shares if getattr(one, by) > 0]
+    largest = sorted(above_zero, key=lambda one: -getattr(one, by))[:OBJECTS]
     image = Image.new("RGB", (SIDE, SIDE), "white")
     draw = ImageDraw.Draw(image)
     # The font of the captions, which comes with matplotlib.
