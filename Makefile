@@ -71,7 +71,7 @@ compare: ## two results on the same images, a=….json b=….json: the differenc
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 export: ## the trained weights of model= as safetensors, to publish
 features: ## what model= gives its classifier (the pooled maps; AlexNet's fc7) of every image, kept in runs/<data>/<model>/
-svm: ## linear classifiers on kept features: accuracy over draws, svm.per_class=100; maps and boxes by their weights
+svm: ## linear classifiers on kept features: accuracy over draws, svm.per_class=100; maps, boxes and figures 7 to 9 by their weights
 cells: ## where the cells of a network's maps look, by its layers and by gradients on images, and boxes moved there
 weights: ## fetch the published weights of model= beforehand, for machines without internet
 

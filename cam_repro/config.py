@@ -207,6 +207,8 @@ class SvmConfig:
     map_images: int | None = number(None, 0, 10**7)
     crops: bool = False  # of the first draw too: only what is inside of boxes (Table 4)
     crop_class: str = choice("answer", "truth")  # whose map crops a training image
+    # Boxes of objects of any name in the images, in any format of data.boxes=, for Fig. 9.
+    objects: str | None = word(PATH, None)
     tolerance: float = number(1e-5, 1e-15, 1.0)  # of the solver; LIBLINEAR's 0.01 is too loose
 
 
@@ -317,8 +319,9 @@ class LocalizationOptions(ClassificationOptions, MethodOption, BlacklistOption):
 
 
 @dataclass
-class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, BatchSizeOption):
+class FeaturesOptions(RunOptions, SplitOptions, DeviceOptions, SeedOption, BatchSizeOption):
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW)
+    svm: SvmConfig = part(SvmConfig, "per_class", "test_per_class", "draws")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The paper's figures 3, 4, 5, 6 and 12 of one's own networks, as PNGs at print size."""
+"""The paper's figures 3, 4, 5, 6 and 13 of one's own networks, as PNGs at print size."""
 
 from cam_repro.command import command
 

@@ -27,10 +27,10 @@ from cam_repro.features.extract import (
     pooled,
 )
 from cam_repro.features.heads import LinearClassifier, scaled, train_head
-from cam_repro.features.maps import maps_of_images
+from cam_repro.features.maps import head_box, maps_of_heads
 from cam_repro.features.record import write_svm_record
 from cam_repro.localization.errors import BASELINES, centred_boxes
-from cam_repro.localization.intervals import Shares, bootstrap, percentages
+from cam_repro.localization.intervals import Shares, bootstrap, difference_over_draws, percentages
 from cam_repro.localization.iou import IOU_OF_A_RIGHT_BOX, area, best_iou
 
 SVM = "liblinear"  # a key of heads.HEADS: the paper's
@@ -47,12 +47,17 @@ class CropsOfBoxes:
 
     def take(self, pixels: np.ndarray, image: int) -> np.ndarray:
         """Of an image (H,W,3) and its number -> (V,size,size,3)."""
-        height, width = pixels.shape[:2]
-        x1, y1, x2, y2 = np.rint(self.boxes[image]).astype(int)
-        x1 = min(x1, width - 1)  # a box may begin one pixel over the edge
-        y1 = min(y1, height - 1)
-        inside = pixels[y1 : y2 + 1, x1 : x2 + 1]
+        inside = inside_of(pixels, self.boxes[image])
         return VIEWS[self.view].take(inside, self.size, self.interpolation)
+
+
+def inside_of(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """What of an image (H,W,3) is inside of a box, both of its corners with it."""
+    height, width = pixels.shape[:2]
+    x1, y1, x2, y2 = np.rint(box).astype(int)
+    x1 = min(x1, width - 1)  # a box may begin one pixel over the edge
+    y1 = min(y1, height - 1)
+    return pixels[y1 : y2 + 1, x1 : x2 + 1]
 
 
 def measure_crops(
@@ -62,11 +67,11 @@ def measure_crops(
     classifier: LinearClassifier,
     training_answers: np.ndarray,
     test_answers: np.ndarray,
-) -> None:
+) -> np.ndarray:
     """Train and measure the SVM anew on CAM's boxes and on the true ones; a record of each.
 
     classifier: the SVM of the draw's full images, and its answers (n,) to both kinds of them.
-    Without true boxes of every image that part is left out.
+    Without true boxes of every image that part is left out. Returns CAM's boxes of the test images.
     """
     settings = train.config.svm
     kind = "cam"
@@ -74,17 +79,19 @@ def measure_crops(
     if settings.crop_class == "truth":
         kind = "cam_of_true_class"
         classes = train.split.labels[draw.train]
+    right_of_full = test_answers == test.split.labels[draw.test]
     began = time.perf_counter()
     inside = head_boxes(train, draw.train, classifier, classes)
-    inside_of_test = head_boxes(test, draw.test, classifier, test_answers)
-    _measure_inside(train, test, draw, kind, inside, inside_of_test, began)
+    cam_boxes = head_boxes(test, draw.test, classifier, test_answers)
+    _measure_inside(train, test, draw, kind, inside, cam_boxes, right_of_full, began)
     began = time.perf_counter()
     if without_boxes(train, draw.train) or without_boxes(test, draw.test):
         print("crops by true boxes are left out: not every image has one", flush=True)
-        return
+        return cam_boxes
     inside = largest_true_boxes(train, draw.train)
-    inside_of_test = largest_true_boxes(test, draw.test)
-    _measure_inside(train, test, draw, "true_boxes", inside, inside_of_test, began)
+    true_boxes = largest_true_boxes(test, draw.test)
+    _measure_inside(train, test, draw, "true_boxes", inside, true_boxes, right_of_full, began)
+    return cam_boxes
 
 
 def _measure_inside(
@@ -94,9 +101,13 @@ def _measure_inside(
     crop: str,
     train_boxes: np.ndarray,
     test_boxes: np.ndarray,
+    right_of_full: np.ndarray,
     began: float,
 ) -> None:
-    """The SVM on the features of what is inside of boxes (n,4), and its record."""
+    """The SVM on the features of what is inside of boxes (n,4), and its record.
+
+    right_of_full (n,): whether the SVM on full images is right on each test image.
+    """
     settings = train.config.svm
     features = scaled(features_inside(train, draw.train, train_boxes), settings.scaling)
     labels = train.split.labels[draw.train]
@@ -110,12 +121,25 @@ def _measure_inside(
     measured["features"] = f"{features.shape[1]:,}, {layer_of(test)}"
     measured["train_data"] = train.fingerprint
     measured["crop"] = crop
+    measured["gain"] = gain_over(per_image["right"], right_of_full, draw.test)
+    per_image["right_of_full"] = np.zeros(len(test.split), np.int32)
+    per_image["right_of_full"][draw.test] = right_of_full
     shares = box_shares(test, draw.test, test_boxes)
     if shares:
         measured["metrics"] |= percentages(shares)
         measured["confidence"] |= bootstrap(shares)
     seconds = time.perf_counter() - began
     write_svm_record(test, SVM, measured, per_image, seconds)
+
+
+def gain_over(right: np.ndarray, right_of_full: np.ndarray, images: np.ndarray) -> list[float]:
+    """Accuracy less that of full images on the same images (n,), in points: its value, and the ends
+    of its 95 % interval, paired over images.
+
+    right (N,): of all images of the split; right_of_full (n,).
+    """
+    full = right_of_full.astype(np.int8)
+    return list(difference_over_draws(full[None], right[None, images]))
 
 
 def box_shares(evaluation: Evaluation, images: np.ndarray, boxes: np.ndarray) -> Shares:
@@ -144,8 +168,12 @@ def head_boxes(
     evaluation: Evaluation, images: np.ndarray, classifier: LinearClassifier, classes: np.ndarray
 ) -> np.ndarray:
     """The boxes (n,4) of the maps of these classes (n,) of images (n,), numbers in the split."""
-    found = maps_of_images(evaluation, images, {SVM: classifier}, {SVM: classes}, with_boxes=True)
-    return np.array([of_image[SVM].boxes[0] for _, of_image in found])
+    found = []
+    for size, of_heads in maps_of_heads(
+        evaluation, images, {SVM: classifier}, {SVM: classes[:, None]}
+    ):
+        found.append(head_box(evaluation, of_heads[SVM][:, 0], size))
+    return np.array(found)
 
 
 def without_boxes(evaluation: Evaluation, images: np.ndarray) -> int:

@@ -47,6 +47,16 @@ def make_draws(train: Split, test: Split, settings: SvmConfig, seed: int) -> lis
     return draws
 
 
+def images_of_draws(draws: Sequence[Draw], *, one_split: bool) -> list[np.ndarray]:
+    """The sorted numbers of the images that some draw takes, of each split.
+
+    one_split: training and test images are of the same one.
+    """
+    of_training = np.unique(np.concatenate([draw.train for draw in draws]))
+    of_test = np.unique(np.concatenate([draw.test for draw in draws]))
+    return [np.union1d(of_training, of_test)] if one_split else [of_training, of_test]
+
+
 def _of_each_class(
     labels: np.ndarray, candidates: np.ndarray, count: int | None, rng: np.random.Generator
 ) -> np.ndarray:
@@ -61,9 +71,6 @@ def _of_each_class(
 
 
 def _check(train: Split, test: Split, settings: SvmConfig) -> None:
-    grid = settings.c
-    if not grid or grid != sorted(set(grid)):
-        raise UserError(f"svm.c={shown(grid)} must be one value, or several that rise")
     if train.wnids != test.wnids:
         unlike = next(pair for pair in zip_longest(train.wnids, test.wnids) if len(set(pair)) > 1)
         differ = f"{unlike[0]} against {unlike[1]}"
@@ -80,6 +87,13 @@ def _check(train: Split, test: Split, settings: SvmConfig) -> None:
     _check_counts(train, per_class, settings.test_per_class or 1 if test is train else 0)
     if test is not train and settings.test_per_class:
         _check_counts(test, 0, settings.test_per_class)
+
+
+def check_grid(train: Split, settings: SvmConfig) -> None:
+    """UserError for values of C out of order, or more folds than a class has training images."""
+    grid = settings.c
+    if not grid or grid != sorted(set(grid)):
+        raise UserError(f"svm.c={shown(grid)} must be one value, or several that rise")
     smallest = settings.per_class or min(np.bincount(train.labels))
     if len(grid) > 1 and smallest < settings.folds:
         raise UserError(
@@ -108,17 +122,20 @@ def score_draws(
     """Accuracies of the answers to the test images of each draw, of labels (N,), for a record.
 
     Over all test images, and as the mean of the classes' accuracies; each with its deviation over
-    draws, and over images with a bootstrap interval. Beside it (N,) arrays: in how many draws an
-    image was tested, and in how many its answer was right.
+    draws, and over images with a bootstrap interval. Beside it arrays: in how many draws an image
+    was tested, and in how many its answer was right, (N,); and `right_of_draws` (D,N): in each draw
+    1 where the answer was right, 0 where it was wrong, -1 where the image was not tested.
     """
     tested = np.zeros(len(labels), np.int32)
     right = np.zeros(len(labels), np.int32)
+    right_of_draws = np.full((len(draws), len(labels)), -1, np.int8)
     found: dict[str, list[float]] = {"accuracy": [], "class_accuracy": []}
-    for draw, of_draw in zip(draws, answers, strict=True):
+    for number, (draw, of_draw) in enumerate(zip(draws, answers, strict=True)):
         truth = labels[draw.test]
         is_right = of_draw == truth
         tested[draw.test] += 1
         right[draw.test] += is_right
+        right_of_draws[number, draw.test] = is_right
         of_classes = [is_right[truth == label].mean() for label in np.unique(truth)]
         found["accuracy"].append(100 * float(is_right.mean()))
         found["class_accuracy"].append(100 * float(np.mean(of_classes)))
@@ -134,4 +151,4 @@ def score_draws(
         "confidence": bootstrap({"accuracy": (right, tested)}),
         "each_draw": {name: [round(one, 4) for one in of] for name, of in found.items()},
     }
-    return measured, {"right": right, "tested": tested}
+    return measured, {"right": right, "tested": tested, "right_of_draws": right_of_draws}

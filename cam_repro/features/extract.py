@@ -1,14 +1,7 @@
-"""What a network gives its classifier, of every image of a data set, kept on disk.
-
-`make features` writes `features-<view>-<split>.npz` into the folder of the network's run:
-`features` (N,F), `files` (N,), `labels` (N,), `wnids` (C,), and in `about` of what they are:
-features of other weights, images, or another view are refused where they are read.
-"""
+"""What a network gives its classifier of images: the pooled maps, or AlexNet's and VGG16's fc7."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +11,9 @@ import torch
 from tqdm import tqdm
 
 from cam_repro import UserError
-from cam_repro.advice import typed, typed_data
-from cam_repro.config import Config, check_choice, run_folder
+from cam_repro.config import Config, check_choice
 from cam_repro.data import load_split
 from cam_repro.data.loaders import evaluation_batches
-from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import float32, join_distributed
 from cam_repro.evaluation.cache import CODE_OF_THE_MAPS, BatchFile
@@ -33,29 +24,6 @@ from cam_repro.networks import CamNetwork
 from cam_repro.provenance import code_of, device_name, versions
 
 CODE_OF_THE_FEATURES = (*CODE_OF_THE_MAPS, "features/extract.py")
-
-
-def make_features(config: Config) -> None:
-    """Keep the features of the configured network, or of every trained one, of each split."""
-    for evaluations in open_networks(config):
-        for evaluation in evaluations:
-            began = time.perf_counter()
-            path = features_path(evaluation)
-            arrays = load_arrays(path)
-            done = "nothing has changed since"
-            refuse_other_weights(evaluation, _about(arrays))
-            if _about(arrays) != identity_of(evaluation):
-                features = extract(evaluation)
-                if evaluation.world.is_main:
-                    _write(path, evaluation, features)
-                evaluation.world.barrier()
-                arrays = load_arrays(path)
-                done = f"{time.perf_counter() - began:.0f} s"
-            images, length = arrays["features"].shape
-            name = evaluation.trained.name
-            of_what = f"{name} on {config.data.name} {evaluation.split.name}"
-            said = f"{images:,} images, {length:,} features each ({layer_of(evaluation)})"
-            evaluation.world.say(f"{of_what}: {said}\n  {path} ({done})")
 
 
 def open_networks(config: Config) -> Iterator[list[Evaluation]]:
@@ -149,53 +117,6 @@ def pooled(network: CamNetwork, pixels: torch.Tensor, crops: int) -> torch.Tenso
     return of_crops.unflatten(0, (-1, crops)).mean(1)
 
 
-def read_features(evaluation: Evaluation) -> np.ndarray:
-    """The kept features (N,F). Raises UserError where there are none, or those of other data."""
-    config = evaluation.config
-    path = features_path(evaluation)
-    name = evaluation.trained.name
-    words = ["make features", f"model={evaluation.trained.model.name}", typed_data(config.data)]
-    if name != evaluation.trained.model.name:
-        words.append(typed("name", name))
-    if config.weights:
-        words.append(typed("weights", config.weights))
-    if config.protocol.view != "squash":
-        words.append(f"protocol.view={config.protocol.view}")
-    command = " ".join(words)
-
-    arrays = load_arrays(path)
-    if not arrays:
-        raise UserError(f"{path} is not there, or damaged; first: {command}")
-    kept = _about(arrays)
-    refuse_other_weights(evaluation, kept)
-    wanted = identity_of(evaluation)
-    for key, asked in wanted.items():
-        here = kept.get(key)
-        if here != asked:
-            against = f"{str(here)[:40]} against {str(asked)[:40]}"
-            raise UserError(f"{path} has features of other {key} ({against}); type {command}")
-    check_finite(evaluation, arrays["features"])
-    return arrays["features"]
-
-
-def refuse_other_weights(evaluation: Evaluation, kept: dict[str, Any]) -> None:
-    """UserError where kept features of this name are of other weights than those that were typed.
-
-    kept: of what they are. A run's own features follow its checkpoint, and are replaced.
-    """
-    typed_weights = evaluation.config.weights
-    if not kept or typed_weights is None:
-        return
-    now = evaluation.trained.weights.sha256
-    if kept.get("weights") != now:
-        before = f"sha256 {str(kept.get('weights'))[:12]} against {now[:12]}"
-        raise UserError(
-            f"{features_path(evaluation)} has features of other weights than "
-            f"{typed('weights', typed_weights)} ({before}); give these a name of their own "
-            f"with name=, as name={evaluation.trained.name}_2, or remove the file"
-        )
-
-
 def check_finite(evaluation: Evaluation, features: np.ndarray) -> None:
     """UserError where a feature (N,F) is NaN or infinite, naming an image."""
     odd = np.flatnonzero(~np.isfinite(features).all(axis=1))
@@ -204,13 +125,6 @@ def check_finite(evaluation: Evaluation, features: np.ndarray) -> None:
         of_all = f"{len(odd):,} of {len(features):,} images"
         found = f"{evaluation.trained.name} gives features that are NaN or infinite of {of_all}"
         raise UserError(f"{found} ({first}, …); choose other weights=")
-
-
-def features_path(evaluation: Evaluation) -> Path:
-    """`runs/<data>/<model>/features-<view>-<split>.npz`."""
-    config = evaluation.config
-    folder = run_folder(config, evaluation.trained.name)
-    return folder / f"features-{config.protocol.view}-{evaluation.split.name}.npz"
 
 
 def identity_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -231,29 +145,13 @@ def _work_of(evaluation: Evaluation) -> dict[str, Any]:
     config = evaluation.config
     world = evaluation.world
     return identity_of(evaluation) | {
+        "listing": evaluation.split.listing(),
         "batch": config.eval_batch_size,
         "deterministic": config.deterministic,
         "share": [world.rank, world.size],
         "versions": versions(),
         "device": device_name(str(world.device)),
     }
-
-
-def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Of what kept features are; empty where there are none."""
-    return json.loads(str(arrays["about"])) if "about" in arrays else {}
-
-
-def _write(path: Path, evaluation: Evaluation, features: np.ndarray) -> None:
-    split = evaluation.split
-    save_arrays(
-        path,
-        features=features,
-        files=split.files,
-        labels=split.labels,
-        wnids=np.array(split.wnids),
-        about=np.array(json.dumps(identity_of(evaluation))),
-    )
 
 
 def layer_of(evaluation: Evaluation) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,17 +38,6 @@ METRICS = (
 )
 
 
-class ImageMaps(NamedTuple):
-    """Of one image and one head: the true class's map, and boxes where they were asked for.
-
-    negative: the share of the map's places, of all crops, that are below 0; boxes: of the class
-    that the head answers, and of the true one.
-    """
-
-    negative: float
-    boxes: tuple[Box, Box] | None
-
-
 def check_protocol(protocol: ProtocolConfig) -> None:
     """UserError where a protocol draws no single box of a map."""
     if protocol.metric != "localization" or protocol.name == "all":
@@ -69,25 +58,32 @@ def measure_maps(
     both baselines on the same images.
     """
     split = evaluation.split.subset(images.tolist())
-    of_heads: dict[str, list[ImageMaps]] = defaultdict(list)
-    sizes = []
     has_boxes = len(split.boxes) > 0
-    found_of_images = maps_of_images(evaluation, images, classifiers, answers, with_boxes=has_boxes)
-    for size, of_image in found_of_images:
+    classes = {}
+    for head, answered in answers.items():
+        classes[head] = np.stack([answered, split.labels], axis=1)
+    sizes = []
+    negative_shares: dict[str, list[float]] = defaultdict(list)
+    boxes_of: dict[str, list[tuple[Box, Box]]] = defaultdict(list)  # of the answer, and the truth
+    for size, of_heads in maps_of_heads(evaluation, images, classifiers, classes):
         sizes.append(size)
-        for head, found in of_image.items():
-            of_heads[head].append(found)
+        for head, maps_vmhw in of_heads.items():
+            negative_shares[head].append(float((maps_vmhw[:, 1] < 0).mean()))
+            if has_boxes:
+                answered = head_box(evaluation, maps_vmhw[:, 0], size)
+                true = head_box(evaluation, maps_vmhw[:, 1], size)
+                boxes_of[head].append((answered, true))
 
     measured = {}
-    for head, found in of_heads.items():
-        negative = np.array([of_image.negative for of_image in found])
+    for head, found in negative_shares.items():
+        negative = np.array(found)
         shares: Shares = {"negative_share": (negative, np.ones(len(negative)))}
         metrics = percentages(shares)
         confidence = bootstrap(shares)
         arrays = {"map_images": images, "negative": negative}
         parts: dict[str, Any] = {"map_images": len(images)}
         if has_boxes:
-            boxes = np.array([of_image.boxes for of_image in found])
+            boxes = np.array(boxes_of[head])
             correctness = score_images(
                 answers[head][:, None],
                 boxes[:, :1],
@@ -108,15 +104,18 @@ def measure_maps(
     return measured
 
 
-def maps_of_images(
+def maps_of_heads(
     evaluation: Evaluation,
     images: np.ndarray,
     classifiers: dict[str, LinearClassifier],
-    answers: dict[str, np.ndarray],
-    *,
-    with_boxes: bool,
-) -> Iterator[tuple[tuple[int, int], dict[str, ImageMaps]]]:
-    """One image after the other: its (width, height), and what each head's maps of it are."""
+    classes: dict[str, np.ndarray],
+) -> Iterator[tuple[tuple[int, int], dict[str, np.ndarray]]]:
+    """One image after the other: its (width, height), and each head's maps (V,M,h,w) of V crops.
+
+    images (n,): numbers in the split; classes: of each head the M classes of each image, (n,M). Of
+    features that were scaled to length 1 the maps are these divided by that length, which moves
+    neither a sign nor a box.
+    """
     config = evaluation.config
     view = VIEWS[config.protocol.view]
     device = evaluation.world.device
@@ -140,44 +139,26 @@ def maps_of_images(
                 _, maps = evaluation.trained.network.forward_with_maps(normalise(batch.pixels))
             of_heads = {}
             for head, weight in weights.items():
-                answered = torch.from_numpy(answers[head][batch.images]).to(device)
-                classes = torch.stack([answered, batch.labels], dim=1)
-                of_crops = classes.repeat_interleave(view.crops, dim=0)
+                asked = torch.from_numpy(classes[head][batch.images]).to(device)
+                of_crops = asked.repeat_interleave(view.crops, dim=0)
                 found = class_activation_maps(maps, weight, of_crops)
-                of_images = found.unflatten(0, (-1, view.crops))
-                of_heads[head] = of_images.cpu().numpy()
+                of_heads[head] = found.unflatten(0, (-1, view.crops)).cpu().numpy()
             for place, (width, height) in enumerate(batch.sizes.tolist()):
-                of_image = {}
-                for head, found in of_heads.items():
-                    of_image[head] = _image_maps(
-                        evaluation, found[place], (width, height), with_boxes
-                    )
                 bar.update()
-                yield (width, height), of_image
+                yield (width, height), {head: found[place] for head, found in of_heads.items()}
 
 
-def _image_maps(
-    evaluation: Evaluation, maps_vmhw: np.ndarray, size: tuple[int, int], with_boxes: bool
-) -> ImageMaps:
-    """Of the maps of V crops, of the answered class and of the true one.
-
-    Of features that were scaled to length 1 the maps are these divided by that length, which moves
-    neither a sign nor a box.
-    """
-    negative = float((maps_vmhw[:, 1] < 0).mean())
-    if not with_boxes:
-        return ImageMaps(negative, None)
-    answered = head_box(evaluation, maps_vmhw[:, 0], size)
-    true = head_box(evaluation, maps_vmhw[:, 1], size)
-    return ImageMaps(negative, (answered, true))
+def heatmap_of(evaluation: Evaluation, maps_vhw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A class's maps of V crops → (H,W), over the image of this (width, height)."""
+    protocol = evaluation.config.protocol
+    place = VIEWS[protocol.view].place
+    return place(maps_vhw, size, input_size(evaluation), protocol.resize)
 
 
 def head_box(evaluation: Evaluation, maps_vhw: np.ndarray, size: tuple[int, int]) -> Box:
     """The protocol's box of a class's maps of V crops, in pixels of the image of this size."""
-    protocol = evaluation.config.protocol
-    place = VIEWS[protocol.view].place
-    heatmap = place(maps_vhw, size, input_size(evaluation), protocol.resize)
-    return loose_and_tight(heatmap, protocol)[LOOSE]
+    heatmap = heatmap_of(evaluation, maps_vhw, size)
+    return loose_and_tight(heatmap, evaluation.config.protocol)[LOOSE]
 
 
 def drawn_images(test: np.ndarray, count: int | None, seed: int) -> np.ndarray:

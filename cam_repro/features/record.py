@@ -137,7 +137,16 @@ def print_svm_record(record: dict[str, Any], where: Path) -> None:
         over_draws = "" if deviation is None else f" ± {deviation:.2f} over draws"
         interval = "" if low is None else f"   95 % interval {low:.2f} … {high:.2f}"
         print(f"  {metric:24} {said}{over_draws}{interval}")
+    if "gain" in record:
+        gain, low, high = record["gain"]
+        interval = f"95 % interval {low:+.2f} … {high:+.2f}, paired over images"
+        print(f"  gain over full images {gain:+7.2f}     {interval}")
     print(f"  {where}", flush=True)
+
+
+def chosen_c(record: dict[str, Any]) -> str:
+    """Every C that was chosen in a draw, as `0.01/0.1`."""
+    return "/".join(f"{c:g}" for c in sorted(set(record["c"])))
 
 
 def said_c(record: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 A heatmap lies over its image; the predicted box is red and the true boxes are green. The figures
 are maps of a class (Fig. 3), of the five best classes (Fig. 4), of several networks and methods
-(Fig. 5), boxes beside backprop's (Fig. 6) and a class's units (Fig. 12), of one's own networks. In
+(Fig. 5), boxes beside backprop's (Fig. 6) and a class's units (Fig. 13), of one's own networks. In
 them every map and box is the configured protocol's, made as its evaluation makes them: the crops of
 its view, placed on the image by that view, and boxed by its rule.
 """
@@ -86,9 +86,9 @@ def draw_result(evaluation: Evaluation, result: Result) -> Path:
 
 
 def make_figures(config: Config) -> list[Path]:
-    """Write figures 3, 4, 6 and 12 of each network into its folder of results/; figure 5 is of all.
+    """Write figures 3, 4, 6 and 13 of each network into its folder of results/; figure 5 is of all.
 
-    Fig. 4 and 5 show the first of report.images='s images, Fig. 6 the first five; Fig. 3 and 12 the
+    Fig. 4 and 5 show the first of report.images='s images, Fig. 6 the first five; Fig. 3 and 13 the
     class shown_class=, or that image's. Data without boxes has no Fig. 6. Raises UserError where no
     network has class activation maps, or the protocol draws no single box.
     """
@@ -171,7 +171,7 @@ def _figures(evaluation: Evaluation, images: list[int]) -> dict[int, tuple[str, 
     else:
         reason = f"data={config.data.name} has no true boxes to draw beside CAM's"
         print(f"figure 6 is left out: {reason}")
-    figures[12] = f"The units that speak most for {word}", _fig12(evaluation, label)
+    figures[13] = f"The units that speak most for {word}", _fig13(evaluation, label)
     return figures
 
 
@@ -235,7 +235,7 @@ def _fig6(evaluation: Evaluation, images: list[int]) -> list[Cell]:
     return [*rows["cam"], *rest, *rows["backprop"], *rest]
 
 
-def _fig12(evaluation: Evaluation, label: int) -> list[Cell]:
+def _fig13(evaluation: Evaluation, label: int) -> list[Cell]:
     """A row for each of a class's five strongest units: the images that excite it most."""
     split = evaluation.split
     crops = VIEWS[evaluation.config.protocol.view].crops

@@ -218,7 +218,7 @@ def stored_image(split: Split, image: int) -> dict[str, Any]:
         "width": width,
         "height": height,
         "boxes": split.true_boxes(image).tolist(),
-        "src": "data:image/jpeg;base64," + _encoded(small, "JPEG", IMAGE_QUALITY),
+        "src": "data:image/jpeg;base64," + encoded(small, "JPEG", IMAGE_QUALITY),
     }
 
 
@@ -329,7 +329,7 @@ def _heat_and_boxes(
     else:
         heatmap = place(maps, size, protocol.size, protocol.resize)
         boxes = np.array(loose_and_tight(heatmap, protocol))
-    return _encoded(grey, "WEBP", HEAT_QUALITY), boxes
+    return encoded(grey, "WEBP", HEAT_QUALITY), boxes
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -350,7 +350,7 @@ def _kinds_of_guess(
     return "".join(places[kind_of_guess(box, class_right, true_boxes)] for box in boxes)
 
 
-def _encoded(image: Image.Image, form: str, quality: int) -> str:
+def encoded(image: Image.Image, form: str, quality: int) -> str:
     """An image file in base64."""
     file = io.BytesIO()
     image.save(file, form, quality=quality)

@@ -83,6 +83,36 @@ TABLE3 = {
     """)
 }
 
+# Table 5's columns, each with the names that the data set goes by here.
+DATA_SETS = {
+    "SUN397": ("sun397",),
+    "MIT Indoor67": ("indoor67", "mit_indoor67"),
+    "Scene15": ("scene15",),
+    "SUN Attribute": ("sun_attribute",),
+    "Caltech101": ("caltech101",),
+    "Caltech256": ("caltech256",),
+    "Action40": ("action40", "stanford40"),
+    "Event8": ("event8",),
+}
+# Accuracy (%) of a linear SVM on the features of a layer, in the order of the columns. That AlexNet
+# has the same number twice is the paper's.
+TABLE5 = {
+    "fc7 from AlexNet": (42.61, 56.79, 84.23, 84.23, 87.22, 67.23, 54.92, 94.42),
+    "ave pool from GoogLeNet": (51.68, 66.63, 88.02, 92.85, 92.05, 78.99, 72.03, 95.42),
+    "gap from GoogLeNet-GAP": (51.31, 66.61, 88.30, 92.21, 91.98, 78.07, 70.62, 95.00),
+}
+# Table 4, CUB-200-2011, GoogLeNet-GAP: accuracy (%), and Fig. 7's share of boxes with IoU ≥ 0.5.
+TABLE4 = {"full": 63.0, "crop": 67.8, "true_boxes": 70.5, "box_right": 41.0}
+
+
+def column_of(data: str) -> str:
+    """Of Table 5; empty for a data set that it does not have."""
+    for column, names in DATA_SETS.items():
+        if data.lower() in names:
+            return column
+    return ""
+
+
 # Caffe's own networks, and the network of the paper whose rows are theirs.
 CAFFE = {
     "vgg16_cam_caffe": "vgg_gap",

@@ -1,10 +1,12 @@
 """One page to look at: images with maps, boxes and a threshold to move, why guesses fail, errors.
 
-Of data without boxes it shows which classes are taken for which. The page is one file that fetches
-nothing. Its script draws and counts, but measures nothing: every box and heatmap is in the file.
+Of data without boxes it shows which classes are taken for which; of data with nothing but
+classifiers on features, these. Beside that it has the figures that were drawn. The page is one file
+that fetches nothing. Its script draws and counts, but measures nothing: every box and heatmap is in
+the file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from cam_repro import UserError
 from cam_repro.config import Config, ProtocolConfig, written_protocols
 from cam_repro.data import Split, load_split
 from cam_repro.distributed import join_distributed
-from cam_repro.evaluation.record import protocol_name
+from cam_repro.evaluation.record import protocol_name, record_files
 from cam_repro.evaluation.spec import Evaluation
+from cam_repro.features.record import read_svm_record, svm_record_files
 from cam_repro.files import write_text
 from cam_repro.localization.failures import KINDS
 from cam_repro.localization.methods import METHODS, unsupported_reason
@@ -32,6 +36,7 @@ from cam_repro.reporting.gallery import (
     asked_methods,
     chosen_results,
     counted,
+    encoded,
     opened_networks,
     refuse_other_data,
     spread_images,
@@ -47,6 +52,7 @@ from cam_repro.reporting.results import (
     confusion_matrix,
     read_answers,
 )
+from cam_repro.reporting.section4 import tables_of_data
 from cam_repro.reporting.tables import tables_of
 
 PAGE = Path(__file__).parent / "page"
@@ -80,6 +86,11 @@ def make_report(config: Config) -> Path:
             "release's boxes are on it too, where there are results of protocol=release"
         )
     folder = Path(config.results) / config.data.name
+    if svm_record_files(folder) and not record_files(folder):
+        text, count = features_page(config, folder)
+        path = write_text(folder / "report.html", text)
+        print(f"{count}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+        return path
     with join_distributed(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         has_boxes = len(split.boxes) > 0
@@ -89,7 +100,7 @@ def make_report(config: Config) -> Path:
         networks = opened_networks(config, results, split, fingerprint, world)
         if has_boxes:
             gallery = localization_gallery(config, split, networks)
-            text = localization_page(results, gallery)
+            text = localization_page(folder, results, gallery)
         else:
             text, gallery = classification_page(config, split, results, networks)
     path = write_text(folder / "report.html", text)
@@ -132,8 +143,8 @@ def _protocols(paper: Result, release: Result | None = None) -> dict[str, Protoc
     return protocols
 
 
-def localization_page(results: Sequence[Result], gallery: Gallery) -> str:
-    """The page of results of boxes, as `chosen_results` gives them."""
+def localization_page(folder: Path, results: Sequence[Result], gallery: Gallery) -> str:
+    """The page of results of boxes, as `chosen_results` gives them; folder: `results/<data>`."""
     results = counted(results)
     tables = {table.stem: table for table in tables_of(results)}
     failures = tables["failures"]
@@ -143,6 +154,7 @@ def localization_page(results: Sequence[Result], gallery: Gallery) -> str:
         shares.append((_named(run), of_kinds))
     return _page(
         "localization",
+        folder,
         results,
         gallery,
         said=f"{len(gallery.images)} images of the split, the same for every network.",
@@ -258,6 +270,7 @@ def classification_page(
     gallery = Gallery([stored_image(split, image) for image in images], runs, ANSWERS)
     page = _page(
         "classification",
+        Path(config.results) / config.data.name,
         results,
         gallery,
         said=said,
@@ -312,11 +325,55 @@ def class_errors(answers: Answers) -> IntervalChart:
     return IntervalChart(title, rows[:CLASSES_SHOWN], {})
 
 
-# What both pages have.
+# The page of data on which only classifiers on features were measured.
+
+
+def features_page(config: Config, folder: Path) -> tuple[str, str]:
+    """The page of make svm's records and figures, and what is on it in words."""
+    records = [read_svm_record(path) for path in svm_record_files(folder)]
+    origin = [["file", "images", "weights (sha256)", "data", "commit", "date"]]
+    for path, record in zip(svm_record_files(folder), records, strict=True):
+        source = record["provenance"]
+        line = [f"{path.parent.name}/{path.name}", f"{record['images']:,}", source["weights"][:10]]
+        origin.append([*line, source["data"], source["commit"][:10], source.get("date", "")])
+    figures = stored_figures(folder, {record.get("name", record["model"]) for record in records})
+    text = PAGES.get_template("features.html").render(
+        kind="features",
+        style=Markup((PAGE / "report.css").read_text("utf-8")),
+        name=config.data.name,
+        subtitle=f"Linear classifiers on pooled features: {len(records)} results.",
+        section4=tables_of_data(records, config.data.name),
+        figures=figures,
+        origin=origin,
+    )
+    return text, f"{len(records)} classifiers, {len(figures)} figures"
+
+
+def stored_figures(folder: Path, networks: Collection[str]) -> list[dict[str, str]]:
+    """The figures of these networks that make figures and make svm left, as WebPs.
+
+    They are those by the paper's protocol. folder: `results/<data>`, which has Fig. 5 itself.
+    """
+    figures = []
+    for path in (*folder.glob("figure*.png"), *folder.glob("*/figure*.png")):
+        number = path.stem.removeprefix("figure")
+        network = "all networks" if path.parent == folder else path.parent.name
+        if number.isdecimal() and (path.parent == folder or network in networks):
+            figures.append((network, int(number), path))
+    stored = []
+    for network, number, path in sorted(figures):
+        with Image.open(path) as image:
+            source = "data:image/webp;base64," + encoded(image.convert("RGB"), "WEBP", 85)
+        stored.append({"said": f"Figure {number}, {network}", "src": source})
+    return stored
+
+
+# What all pages have.
 
 
 def _page(
     kind: str,
+    folder: Path,
     results: Sequence[Result],
     gallery: Gallery,
     *,
@@ -325,7 +382,8 @@ def _page(
 ) -> str:
     """The page by the template of its kind, which escapes whatever stands in a result.
 
-    said: what the images are; sections: what the template of this kind shows.
+    folder: `results/<data>`; said: what the images are; sections: what the template of this kind
+    shows.
     """
     first = next(result for result in results if result.kind == kind)
     measured = f"{first.images:,} {first.split} images, commit {first.provenance['commit'][:10]}"
@@ -347,6 +405,10 @@ def _page(
         kinds=gallery.kinds,
         step=STEP,
         largest=LARGEST_SIDE,
+        section4=tables_of_data(
+            [read_svm_record(path) for path in svm_record_files(folder)], first.data
+        ),
+        figures=stored_figures(folder, {result.name for result in results}),
         origin=_origin(results),
         **sections,
     )

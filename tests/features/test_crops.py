@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from random_networks import configured, random_network
 
+from cam_repro.data.split import load_arrays
 from cam_repro.features.crops import (
     CropsOfBoxes,
     features_inside,
+    gain_over,
     largest_true_boxes,
     measure_crops,
 )
@@ -60,6 +63,24 @@ def test_the_svm_is_trained_anew_inside_of_cams_boxes_and_of_the_true_ones(
     anew = train_head("liblinear", inside[:14], labels[:14], config.svm, 0)
     right = anew.decisions(inside[14:]).argmax(axis=1) == labels[14:]
     assert true_boxes["metrics"]["accuracy"] == round(100 * right.mean(), 4)
+
+    right_of_full = seen[14:] == labels[14:]
+    gain, low, high = true_boxes["gain"]
+    assert gain == pytest.approx(100 * (right.mean() - right_of_full.mean()))
+    assert low <= gain <= high
+    (_, path) = svm_record_files(tmp_path / "results/shapes")
+    kept = load_arrays(path.with_suffix(".npz"))
+    assert kept["right_of_full"][14:].tolist() == right_of_full.tolist()
+
+
+def test_a_gain_is_paired_so_that_images_that_both_get_right_leave_no_doubt() -> None:
+    right = np.zeros(12, np.int32)
+    right[2:] = 1
+    images = np.arange(2, 12)
+    assert gain_over(right, np.ones(10, bool), images) == [0, 0, 0]
+    half = np.arange(10) < 5
+    gain, low, high = gain_over(right, half, images)
+    assert gain == 50 and 10 <= low < 50 < high <= 90
 
 
 def test_without_true_boxes_only_cams_are_measured(

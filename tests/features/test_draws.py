@@ -11,7 +11,7 @@ from cam_repro import UserError
 from cam_repro.config import SvmConfig
 from cam_repro.data import Split
 from cam_repro.data.storage import Files
-from cam_repro.features.draws import make_draws
+from cam_repro.features.draws import check_grid, make_draws
 
 
 def split_of(*counts: int, name: str = "all", wnids: str = "abcdefgh") -> Split:
@@ -64,6 +64,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(settings: dict, message: st
     split = split_of(9, 7, 12)
     with pytest.raises(UserError, match=message):
         make_draws(split, split, SvmConfig(**settings), seed=0)
+        check_grid(split, SvmConfig(**settings))
 
 
 def test_one_class_and_a_class_without_training_images_are_refused() -> None:

@@ -20,7 +20,9 @@ from cam_repro.data.split import load_arrays, save_arrays
 from cam_repro.data.views import normalise
 from cam_repro.evaluation.trained import load_trained
 from cam_repro.features import extract
-from cam_repro.features.extract import features_path, make_features, open_networks, read_features
+from cam_repro.features import kept as kept_features
+from cam_repro.features.extract import open_networks
+from cam_repro.features.kept import features_path, make_features, read_features
 from cam_repro.features.record import read_svm_record, svm_record_files
 from cam_repro.features.svm import measure_svms
 from cam_repro.networks import build_network
@@ -61,7 +63,7 @@ def test_features_are_kept_for_training_and_for_test_and_are_not_made_twice(
     assert "one on shapes val: 20 images, 16 features each (pooled maps)" in capsys.readouterr().out
     (evaluations,) = open_networks(config)
     train, val = evaluations
-    assert read_features(train).shape == (60, 16)
+    assert read_features(train, np.arange(60)).features.shape == (60, 16)
     kept = load_arrays(features_path(val))
     assert kept["files"].tolist() == val.split.files.tolist()
     assert kept["labels"].tolist() == val.split.labels.tolist()
@@ -70,11 +72,37 @@ def test_features_are_kept_for_training_and_for_test_and_are_not_made_twice(
     (batch,) = evaluation_batches(val.split.subset([3]), 48, 1, view="ten_crop", workers=0)
     with torch.inference_mode():
         of_crops = network.features(normalise(batch.pixels))
-    assert np.allclose(read_features(val)[3], of_crops.mean(0), atol=1e-5)
+    third = read_features(val, np.arange(20)).of(np.array([3]))
+    assert np.allclose(third, of_crops.mean(0), atol=1e-5)
 
-    monkeypatch.setattr(extract, "extract", None)
+    monkeypatch.setattr(kept_features, "extract", None)
     make_features(config)
     assert capsys.readouterr().out.count("nothing has changed since") == 2
+
+
+def test_of_few_drawn_images_no_others_features_are_made(
+    tiny_shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_network(tmp_path, tiny_shapes)
+    few = ["svm.per_class=3", "svm.test_per_class=1", "svm.draws=1", "svm.c=[0.1]"]
+    config = configured(tmp_path, tiny_shapes, "name=one", *few)
+    make_features(config)
+    said = capsys.readouterr().out
+    assert "train: 30 of 60 images" in said and "val: 10 of 20 images" in said
+    list(measure_svms(config))
+    (record,) = (tmp_path / "results").rglob("svm-softmax-*-3+1x1-*.json")
+    of_the_few = read_svm_record(record)
+
+    more = configured(tmp_path, tiny_shapes, "name=one", *few[:2], "svm.draws=4", "seed=1")
+    with pytest.raises(UserError, match=r"lacks \d+ of the \d+ .* drawn .*svm.draws=4 seed=1"):
+        list(measure_svms(more))
+    with pytest.raises(UserError, match="lacks 30 of the 60 images"):
+        list(measure_svms(configured(tmp_path, tiny_shapes, "name=one")))
+    make_features(configured(tmp_path, tiny_shapes, "name=one"))
+    make_features(config)
+    assert capsys.readouterr().out.count("nothing has changed since") == 2
+    list(measure_svms(config))
+    assert read_svm_record(record)["each_draw"] == of_the_few["each_draw"]
 
 
 def test_an_extraction_that_was_cut_off_goes_on(
@@ -110,7 +138,7 @@ def test_features_of_another_network_view_or_data_are_refused(
     config = configured(tmp_path, tiny_shapes, "name=one")
     (evaluations,) = open_networks(config)
     with pytest.raises(UserError, match=r"is not there.*make features model=squeezenet_gap .*name"):
-        read_features(evaluations[0])
+        read_features(evaluations[0], np.arange(60))
     make_features(config)
     for changes, what in (
         ({"fingerprint": "ffff"}, r"other images \(\w+ against ffff\); type make features"),
@@ -120,11 +148,11 @@ def test_features_of_another_network_view_or_data_are_refused(
         ),
     ):
         with pytest.raises(UserError, match=what):
-            read_features(replace(evaluations[0], **changes))
+            read_features(replace(evaluations[0], **changes), np.arange(60))
     random_network(tmp_path, tiny_shapes, seed=1)
     (evaluations,) = open_networks(config)
     with pytest.raises(UserError, match="has features of other weights"):
-        read_features(evaluations[0])
+        read_features(evaluations[0], np.arange(60))
 
 
 def test_networks_of_other_data_and_one_name_are_kept_apart_by_name(
@@ -144,12 +172,12 @@ def test_networks_of_other_data_and_one_name_are_kept_apart_by_name(
     other = configured(tmp_path, tiny_shapes, *words[1])
     for work in (make_features, measure_svms):
         with pytest.raises(UserError, match=r"train.npz has .* other weights .*1.pt .*name="):
-            work(other)
+            list(work(other) or [])
     assert kept.read_bytes() == before
 
     other.name = "second"
     make_features(other)
-    measure_svms(other)
+    list(measure_svms(other))
     path, *_ = svm_record_files(tmp_path / "results/shapes")
     record = read_svm_record(path)
     assert path.parent.name == record["name"] == "second"
@@ -174,7 +202,7 @@ def test_kept_features_that_are_not_finite_are_refused(tiny_shapes: Path, tmp_pa
     arrays["features"][2, 3] = np.nan
     save_arrays(path, **arrays)
     with pytest.raises(UserError, match="NaN or infinite of 1 of 60 images"):
-        measure_svms(config)
+        list(measure_svms(config))
 
 
 def test_a_network_without_a_classifier_has_features_and_one_without_its_maps_has_none(

@@ -79,6 +79,7 @@ def test_draws_are_counted_by_image_and_their_deviation_is_over_draws() -> None:
     measured, per_image = score_draws(labels, draws, answers)
     assert per_image["tested"].tolist() == [1, 1, 2, 0, 2]
     assert per_image["right"].tolist() == [1, 1, 1, 0, 1]
+    assert per_image["right_of_draws"].tolist() == [[-1, 1, 0, -1, 1], [1, -1, 1, -1, 0]]
     assert measured["metrics"] == {"accuracy": 66.6667, "class_accuracy": 62.5}
     assert measured["deviation"] == {"accuracy": 0.0, "class_accuracy": 17.6777}
     assert measured["each_draw"]["class_accuracy"] == [75.0, 50.0]
@@ -112,7 +113,7 @@ def test_a_records_name_says_what_was_drawn(options: list[str], name: str) -> No
 def test_a_protocol_without_boxes_is_refused(tmp_path: Path, tiny_shapes: Path) -> None:
     config = composed([*under(tmp_path), f"data.root={tiny_shapes}", "protocol=wsol", "name=one"])
     with pytest.raises(UserError, match="protocol=wsol draws no single box"):
-        measure_svms(config)
+        next(measure_svms(config))
 
 
 def test_a_record_that_is_damaged_or_of_another_place_is_refused(tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ def test_the_figures_show_what_their_captions_say(
     monkeypatch.setattr(figures, "write_sheet", noted)
     config = settings(f"results={tmp_path}", "report.images=3", "shown_class=n90000001")
     paths = make_figures(config)
-    names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 12)]
+    names = [f"{network}/figure{number}" for network in ("one", "two") for number in (3, 4, 6, 13)]
     assert paths == [*drawn] == [tmp_path / f"tree/{name}.png" for name in (*names, "figure5")]
     assert {Image.open(path).width for path in paths} == {1049}  # 7 inches at 150 dots
-    third, fourth, sixth, twelfth, *_, fifth = drawn.values()
-    captions = [[caption for caption, _ in cells] for cells in (third, fourth, twelfth, fifth)]
+    third, fourth, sixth, thirteenth, *_, fifth = drawn.values()
+    captions = [[caption for caption, _ in cells] for cells in (third, fourth, thirteenth, fifth)]
     scores = [float(caption.split()[-1]) for caption in captions[1]]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True) and scores[0] > 0.9
     assert len(captions[0]) == 10
@@ -99,7 +99,7 @@ def test_a_folder_without_boxes_has_every_figure_but_the_sixth(
 ) -> None:
     paths = make_figures(pets(f"results={tmp_path}"))
     names = [str(path.relative_to(tmp_path / "pets")) for path in paths]
-    assert names == [*(f"own/figure{number}.png" for number in (3, 4, 12)), "figure5.png"]
+    assert names == [*(f"own/figure{number}.png" for number in (3, 4, 13)), "figure5.png"]
     assert "figure 6 is left out: data=pets has no true boxes" in capsys.readouterr().out
 
 

@@ -340,7 +340,7 @@ def test_the_paper_stands_on_the_charts_of_all_of_ilsvrc_val_alone(
 ) -> None:
     for data, rings in (("ilsvrc", ["51.1%", "67.19%", "52.16%"]), ("shapes", [])):
         write("alexnet_gap", "cam", data=data, images=50_000)
-        text = report.localization_page(read_results(tmp_path / data), NOTHING)
+        text = report.localization_page(tmp_path / data, read_results(tmp_path / data), NOTHING)
         assert re.findall(r'class="paper" cx="(.*?)"', text) == rings
         assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "33.6%", "63.4%"]
         assert '<line class="interval" x1="57.0%" x2="59.0%"' in text
@@ -354,7 +354,7 @@ def test_what_fewer_than_five_classes_leave_undefined_has_no_point_on_the_charts
     tmp_path: Path, write: Writer
 ) -> None:
     write("alexnet_gap", "cam", metrics={"cls_top5_error": None, "loc_top5_error": None})
-    text = report.localization_page(read_results(tmp_path / "shapes"), NOTHING)
+    text = report.localization_page(tmp_path / "shapes", read_results(tmp_path / "shapes"), NOTHING)
     assert re.findall(r'class="point" cx="(.*?)"', text) == ["41.2%", "58.0%", "63.4%"]
 
 

@@ -7,11 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import composed, under
 
 from cam_repro import UserError
-from cam_repro.reporting.section4 import TABLE5, write_section4
+from cam_repro.data.split import save_arrays
+from cam_repro.reporting.paper import TABLE5
+from cam_repro.reporting.section4 import write_section4
 
 
 def write_record(results: Path, data: str, head: str = "liblinear", **changes: Any) -> Path:
@@ -35,6 +38,14 @@ def write_record(results: Path, data: str, head: str = "liblinear", **changes: A
     return path
 
 
+def kept(path: Path, right_of_draws: list[list[int]], **more: list[int]) -> None:
+    """What a record's .npz has of each draw and image."""
+    arrays = {name: np.array(values, np.int32) for name, values in more.items()}
+    save_arrays(
+        path.with_suffix(".npz"), right_of_draws=np.array(right_of_draws, np.int8), **arrays
+    )
+
+
 def cells(path: Path) -> list[list[str]]:
     lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -46,16 +57,16 @@ def test_table_5_has_the_papers_rows_and_a_cell_for_each_record(tmp_path: Path) 
     write_record(tmp_path, "shapes")
     write_section4(tmp_path, "scene15")
     header, _, *rows = cells(tmp_path / "table5.md")
-    assert header[3:] == [
+    assert header[4:] == [
         "SUN397", "MIT Indoor67", "Scene15", "SUN Attribute", "Caltech101", "Caltech256",
         "Action40", "Event8",
     ]  # fmt: skip
     *papers, ours = rows
     assert [row[0].removeprefix("paper: ") for row in papers] == list(TABLE5)
-    assert papers[0][3:] == ["42.61", "56.79", "84.23", "84.23", "87.22", "67.23", "54.92", "94.42"]
-    assert ours[:3] == ["efficientnet_lite0: pooled maps, squash", "SVM", "none"]
-    assert ours[5] == "91.2 ± 0.3 (C 0.01/0.1, 100x2)" and ours[9] == "91.2 (C 1, official)"
-    assert {*ours[3:5], *ours[6:9], ours[10]} == {"–"}
+    assert papers[0][4:] == ["42.61", "56.79", "84.23", "84.23", "87.22", "67.23", "54.92", "94.42"]
+    assert ours[:3] == ["efficientnet_lite0: pooled maps, squash", "SVM", "LIBLINEAR, 1e-05"]
+    assert ours[6] == "91.2 ± 0.3 (C 0.01/0.1, 100x2)" and ours[10] == "91.2 (C 1, official)"
+    assert {*ours[4:6], *ours[7:10], ours[11]} == {"–"}
 
 
 def test_two_results_of_other_draws_have_a_row_each(tmp_path: Path) -> None:
@@ -63,7 +74,7 @@ def test_two_results_of_other_draws_have_a_row_each(tmp_path: Path) -> None:
     write_record(tmp_path, "scene15", per_class=15)
     write_section4(tmp_path, "scene15")
     rows = cells(tmp_path / "table5.md")[5:]
-    assert [row[5].partition(", ")[2] for row in rows] == ["100x2)", "15x2)"]
+    assert [row[6].partition(", ")[2] for row in rows] == ["100x2)", "15x2)"]
 
 
 def test_the_heads_of_a_data_set_stand_beside_both_baselines(tmp_path: Path) -> None:
@@ -71,30 +82,75 @@ def test_the_heads_of_a_data_set_stand_beside_both_baselines(tmp_path: Path) -> 
     write_record(tmp_path, "shapes", metrics={"accuracy": 80.0, "negative_share": 35.0} | boxes)
     write_record(tmp_path, "shapes", "softmax", intercept_scaling=None, metrics={"accuracy": 81.0})
     written = write_section4(tmp_path, "shapes")
-    assert [path.name for path in written] == ["svm.md", "svm.csv"]
+    assert [path.name for path in written] == ["claims-section4.md", "svm.md", "svm.csv"]
     header, _, svm, softmax = cells(tmp_path / "shapes/svm.md")
     assert svm[1:] == [
-        "SVM", "none", "100x2", "0.01/0.1", "80.0 ± 0.3", "35.0", "40.0", "51.6", "37.2",
+        "SVM", "LIBLINEAR, 1e-05", "none", "100x2", "0.01/0.1", "80.0 ± 0.3", "35.0", "40.0",
+        "51.6", "37.2",
     ]  # fmt: skip
-    assert softmax[1] == "softmax" and softmax[6:] == ["–", "–", "–", "–"]
+    assert softmax[1] == "softmax" and softmax[7:] == ["–", "–", "–", "–"]
     assert header[-2:] == ["centred box ↑", "whole image ↑"]
 
 
-def test_table_4_has_full_images_crops_and_true_boxes_of_the_first_draw(tmp_path: Path) -> None:
-    write_record(tmp_path, "scene15")
-    write_record(tmp_path, "scene15", "softmax")
+def test_table_4_has_a_row_of_full_images_crops_and_true_boxes_of_the_first_draw(
+    tmp_path: Path,
+) -> None:
+    write_record(tmp_path, "stanford40")
+    write_record(tmp_path, "stanford40", "softmax")
     boxes = {"accuracy": 93.0, "box_right": 41.5, "baseline_centre_box": 50.0}
-    write_record(tmp_path, "scene15", metrics=boxes, deviation={}, crop="cam")
-    write_section4(tmp_path, "scene15")
-    rows = cells(tmp_path / "scene15/table4.md")[2:]
-    assert [row[4:7] for row in rows] == [
-        ["full image", "63.0", "–"],
-        ["crop", "67.8", "41.0"],
-        ["true boxes", "70.5", "–"],
-        ["full image", "91.8", "–"],
-        ["crop", "93.5", "41.5"],
-    ]
+    first = {"deviation": {}, "draws": 1, "c": [0.1]}
+    crop = {"crop": "cam", "gain": [1.7, -0.3, 3.6]}
+    crops = write_record(tmp_path, "stanford40", metrics=boxes, **crop, **first)
+    kept(crops, [[1, 0]], right_of_full=[0, 0])
+    write_section4(tmp_path, "stanford40")
+    header, _, papers, ours = cells(tmp_path / "stanford40/table4.md")
+    assert header[7:12] == ["full image", "crop", "gain", "true boxes", "gain"]
+    assert papers[7:] == ["63.0", "67.8", "+4.8", "70.5", "+7.5", "41.0", "–", "–"]
+    assert ours[4:] == [
+        "100x1", "0.01, 0.1, –", "the answer's", "91.8", "93.5", "+1.7 (-0.3 … +3.6)", "–", "–",
+        "41.5", "50.0", "–",
+    ]  # fmt: skip
+    assert "The true boxes are persons'" in (tmp_path / "stanford40/table4.md").read_text()
     assert len(cells(tmp_path / "table5.md")) == 2 + 3 + 2  # no crops among them
+
+
+def test_claims_are_judged_by_what_was_right_on_the_same_images(tmp_path: Path) -> None:
+    origin = {"weights": "77aa", "commit": "0123", "data": "aa", "settings": {"seed": 0}}
+    original = write_record(tmp_path, "scene15", provenance=origin)
+    gap = write_record(tmp_path, "scene15", model="efficientnet_lite0_gap", provenance=origin)
+    other = origin | {"settings": {"seed": 1}}
+    write_record(tmp_path, "scene15", model="alexnet", provenance=other)  # of other draws
+    right = [[1] * 60 + [0] * 20 + [-1] * 20, [-1] * 20 + [1] * 60 + [0] * 20]
+    kept(original, right)
+    kept(gap, [[0] * 30 + draw[30:] if draw[0] == 1 else draw for draw in right])
+    crop = write_record(
+        tmp_path, "scene15", crop="cam", gain=[5, 4, 6], c=[1.0], draws=1, provenance=origin
+    )
+    kept(crop, [[1] * 95 + [0] * 5], right_of_full=[1] * 90 + [0] * 10)
+    write_section4(tmp_path, "scene15")
+    _, _, as_good, fc7, improve, by_five = cells(tmp_path / "claims-section4.md")
+    assert as_good[1:9] == [
+        "scene15", "efficientnet_lite0 → efficientnet_lite0_gap", "100x2",
+        "0.01/0.1 → 0.01/0.1", "none", "88.0 → 88.3", "75.0 → 56.2", "-18.8",
+    ]  # fmt: skip
+    assert as_good[10] == "undecided"  # one of the two draws shows no difference
+    assert fc7[1:3] == ["–", "–"] and fc7[10].startswith("not measured: `make features`")
+    assert improve[6:9] == ["63.0 → 67.8", "90.0 → 95.0", "+5.0"] and improve[10] == "holds"
+    assert by_five[10] == "undecided"
+
+
+def test_claims_of_records_without_their_arrays_are_refused_or_not_measured(
+    tmp_path: Path,
+) -> None:
+    origin = {"weights": "77aa", "commit": "0123", "data": "aa", "settings": {"seed": 0}}
+    original = write_record(tmp_path, "scene15", provenance=origin)
+    gap = write_record(tmp_path, "scene15", model="efficientnet_lite0_gap", provenance=origin)
+    with pytest.raises(UserError, match=r"none-100-whole.npz is not there, or damaged"):
+        write_section4(tmp_path, "scene15")
+    for path in (original, gap):  # as they were before draws were kept apart
+        save_arrays(path.with_suffix(".npz"), right=np.ones(9), tested=np.ones(9))
+    write_section4(tmp_path, "scene15")
+    assert cells(tmp_path / "claims-section4.md")[2][10].startswith("not measured")
 
 
 def test_make_tables_writes_them_where_there_is_no_other_result(tmp_path: Path, capsys) -> None:
