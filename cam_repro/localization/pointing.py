@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 
 from cam_repro.localization.boxes import checked_heatmap
 
+ROUNDING = 1e-6  # of the largest value: enlarging a constant map in float32 leaves it so uneven
+
 
 def pointing_game(heatmap: np.ndarray, boxes: ArrayLike, tolerance: float = 0) -> float:
     """Whether the map's maximum lies in any box, 1 or 0 (Zhang et al., ECCV 2016, §4.1).
@@ -18,7 +20,8 @@ def pointing_game(heatmap: np.ndarray, boxes: ArrayLike, tolerance: float = 0) -
     the image. ValueError where there is no box.
     """
     heatmap = checked_heatmap(heatmap)
-    y, x = np.nonzero(heatmap == heatmap.max())
+    least = heatmap.max() - ROUNDING * np.abs(heatmap).max()
+    y, x = np.nonzero(heatmap >= least)
     inside = np.zeros(len(x), bool)
     for x1, y1, x2, y2 in _checked_boxes(boxes):
         left_or_right = np.maximum(np.maximum(x1 - x, x - x2), 0)

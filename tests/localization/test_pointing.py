@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cam_repro.data.views import resize_map
 from cam_repro.localization.pointing import energy_inside, pointing_game
 
 MAP = np.array([[0.0, 1.0, 2.0, 0.0], [0.0, 3.0, 9.0, 0.0], [-4.0, 0.0, 1.0, 0.0]])
@@ -30,7 +31,14 @@ def test_of_equal_maxima_the_share_inside_counts_and_of_a_constant_map_the_boxes
     assert pointing_game(np.full((4, 5), 7.0), [[1, 1, 2, 3]]) == pytest.approx(6 / 20)
 
 
-@given(st.lists(st.integers(-50, 50), min_size=12, max_size=12), st.floats(0.1, 3))
+def test_a_constant_map_is_still_constant_when_it_is_enlarged() -> None:
+    for level in (1.0, 0.3, -7.0):
+        enlarged = resize_map(np.full((224, 224), level, np.float32), 227, 331)
+        found = pointing_game(enlarged, [[10, 20, 59, 119]])
+        assert found == pytest.approx(50 * 100 / (227 * 331))
+
+
+@given(st.lists(st.integers(-9, 9), min_size=12, max_size=12), st.floats(0.1, 3))
 def test_the_pointing_game_is_the_same_of_any_rising_function_of_the_map(
     values: list[int], power: float
 ) -> None:
