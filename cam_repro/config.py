@@ -161,8 +161,11 @@ class ProtocolConfig:
 
     name: str = word(NAME)
     view: str = "squash"  # what the network sees of an image: a key of the views
-    # The devkit's errors | MaxBoxAcc, which tries every threshold | PxAP, its like for masks.
-    metric: str = choice("localization", "max_box_acc", "px_ap")
+    # The devkit's errors | MaxBoxAcc, which tries every threshold | PxAP, its like for masks | the
+    # pointing game | insertion, deletion, average drop, ROAD | cascading randomisation.
+    metric: str = choice(
+        "localization", "max_box_acc", "px_ap", "pointing", "faithfulness", "randomisation"
+    )
     boxes: str = "paper"  # paper: one box a map | release: a loose and a tight one
     threshold: float | None = number(None, 0.0, 1.0)  # paper: of the map's maximum
     thresholds: list[int] | None = number(None, 0, 254)  # release: of 255, rising
@@ -172,6 +175,14 @@ class ProtocolConfig:
     jpeg: bool = False
     # max_box_acc: a record of another split, whose best thresholds are taken.
     thresholds_from: str | None = file()
+    tolerance: float | None = number(None, 0.0, 10000.0)  # pointing: pixels from a box
+    # Faithfulness: parts in which pixels come or go. Randomisation: numbers of random layers.
+    steps: int | None = number(None, 2, 10**5)
+    # Faithfulness: what stands in place of pixels; mean: ImageNet's mean colour.
+    insertion_from: str | None = choice_or_none("blur", "mean", "black")
+    deletion_to: str | None = choice_or_none("blur", "mean", "black")
+    percentiles: list[int] | None = number(None, 1, 99)  # ROAD: percent of the pixels, rising
+    images: int | None = number(None, 1, 10**7)  # of the split, drawn by a fixed seed; none: all
     resize: str = choice("bicubic", "bilinear")  # of the map, to the original pixels
     # Pixels a side of what the network sees; none: the network's own.
     size: int | None = number(None, 1, 2048)
@@ -276,7 +287,8 @@ class BatchSizeOption:
 
 @dataclass
 class MethodOption:
-    method: str | None = None  # none: cam; with protocol=all every method the network allows
+    # None: cam; with protocol=all several. all: every method that the network can serve.
+    method: str | None = None
 
 
 @dataclass
@@ -546,6 +558,18 @@ def check_typed_model(config: Config, trained: ModelConfig, source: str) -> None
             )
 
 
+# Protocol metrics that need many forward passes an image: protocol=all leaves them out.
+COSTLY = ("faithfulness", "randomisation")
+# Settings of ProtocolConfig -> the metrics that have them, and cannot do without.
+OF_METRICS = {
+    "tolerance": ("pointing",),
+    "steps": COSTLY,
+    "insertion_from": ("faithfulness",),
+    "deletion_to": ("faithfulness",),
+    "percentiles": ("faithfulness",),
+}
+
+
 @cache
 def written_protocols() -> dict[str, ProtocolConfig]:
     """Every protocol of configs/protocol but `all`, by name."""
@@ -558,11 +582,15 @@ def written_protocols() -> dict[str, ProtocolConfig]:
 
 
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
-    """The protocol, or for `all` every other one with the `size` and `interpolation` of `all`."""
+    """The protocol, or for `all` every other one with the `size` and `interpolation` of `all`.
+
+    Those of the costly metrics are not among them.
+    """
     if protocol.name != "all":
         return [protocol]
     shown_by = {"size": protocol.size, "interpolation": protocol.interpolation}
-    return [replace(written, **shown_by) for written in written_protocols().values()]
+    every = written_protocols().values()
+    return [replace(written, **shown_by) for written in every if written.metric not in COSTLY]
 
 
 def validated(raw: DictConfig) -> Config:
@@ -718,9 +746,19 @@ def _check_protocol(protocol: ProtocolConfig) -> None:
             )
         if boxes == rule and value is None:
             raise UserError(f"protocol.boxes={boxes} needs protocol.{key}=")
-    levels = protocol.thresholds
-    if levels is not None and not (levels and _rises(levels)):
-        raise UserError(f"protocol.thresholds={shown(levels)} must be one or more and rise")
+    for key, metrics in OF_METRICS.items():
+        value = getattr(protocol, key)
+        if value is not None and protocol.metric not in metrics:
+            raise UserError(
+                f"protocol.{key}={shown(value)} is of protocol.metric={' or '.join(metrics)}, "
+                f"not {protocol.metric}"
+            )
+        if value is None and protocol.metric in metrics:
+            raise UserError(f"protocol.metric={protocol.metric} needs protocol.{key}=")
+    for key in ("thresholds", "percentiles"):
+        levels = getattr(protocol, key)
+        if levels is not None and not (levels and _rises(levels)):
+            raise UserError(f"protocol.{key}={shown(levels)} must be one or more and rise")
     if protocol.thresholds_from is not None and protocol.metric != "max_box_acc":
         raise UserError(
             f"protocol.thresholds_from= is of protocol.metric=max_box_acc, not {protocol.metric}: "

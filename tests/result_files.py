@@ -31,6 +31,16 @@ METRICS = {
         "baseline_whole_image_v2": 9.1,
         "baseline_centre_box_v2": 24.3,
     },
+    "pointing": {"pointing_game": 80.0, "energy_inside": 50.0},
+    "faithfulness": {
+        "insertion": 60.0,
+        "deletion": 10.0,
+        "average_drop": 20.0,
+        "average_drop_matched": 12.0,
+        "increase": 30.0,
+        "increase_matched": 40.0,
+        "road": -2.0,
+    },
 }
 PROTOCOL = {"name": "paper", "view": "squash", "boxes": "paper", "threshold": 0.2}
 RELEASE = {
@@ -42,6 +52,8 @@ RELEASE = {
 }
 HEURISTICS = RELEASE | {"name": "release_heuristics", "guesses": "heuristics"}
 MAX_BOX_ACC = {"name": "wsol", "view": "squash", "metric": "max_box_acc"}
+POINTING = {"name": "pointing", "view": "squash", "metric": "pointing"}
+FAITHFULNESS = {"name": "faithfulness", "view": "squash", "metric": "faithfulness", "steps": 32}
 THRESHOLDS = {
     "v1": 0.345,
     "v2_iou30": 0.4,

@@ -35,7 +35,7 @@ from cam_repro.localization.methods import METHODS
 from cam_repro.networks import build_network
 from cam_repro.training.loop import train
 
-PROTOCOLS = {"paper", "release", "release_tight", "release_heuristics", "wsol"}
+PROTOCOLS = {"paper", "pointing", "release", "release_tight", "release_heuristics", "wsol"}
 
 
 @pytest.fixture(scope="session")

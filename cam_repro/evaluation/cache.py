@@ -2,7 +2,7 @@
 
 The small maps of a method are cached whole, so that another box rule scores the split without the
 network. Maps as large as the image (backprop's) would take a terabyte of ILSVRC's val images: of
-these the rows are cached.
+these the rows are cached, as are those of metrics that ask the network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ CODE_OF_THE_MAPS = (
     "networks/inception.py", "networks/timm_backbones.py", "networks/weights.py",
     "localization/maps.py", "localization/methods.py", "evaluation/maps.py", "distributed.py",
 )  # fmt: skip
-CODE_OF_THE_ROWS = (*CODE_OF_THE_MAPS, "localization", "evaluation/metrics.py")
+CODE_OF_THE_ROWS = (
+    *CODE_OF_THE_MAPS,
+    "localization",
+    "evaluation/metrics.py",
+    "evaluation/explanations.py",
+)
 LENGTH = 8  # bytes before each batch that say how many it has
 
 
@@ -121,7 +126,8 @@ class EvaluationCache:
     """The files of one network on one split by one view; use it in a `with` block.
 
     identity: all that the maps depend on but the method and the code; wanted: which metrics are
-    asked of which methods' maps, [] for the classes alone; fresh: begin anew.
+    asked of which methods' maps, [] for the classes alone; asks_network: whether they ask the
+    network for more than maps; fresh: begin anew.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class EvaluationCache:
         identity: dict[str, Any],
         wanted: Sequence[MethodAndMetric],
         *,
+        asks_network: bool = False,
         fresh: bool = False,
     ) -> None:
         self.fresh = fresh
@@ -143,7 +150,7 @@ class EvaluationCache:
         if not wanted:
             self.maps[None] = BatchFile(folder, "classes", of_maps)
         for method, of_method in self.wanted_of.items():
-            if METHODS[method].has_small_maps:
+            if METHODS[method].has_small_maps and not asks_network:
                 self.maps[method] = BatchFile(folder, method, of_maps | {"method": method})
             else:
                 metrics = [repr(metric) for _, metric in of_method]

@@ -12,13 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cam_repro.evaluation.cache import EvaluationCache
-from cam_repro.evaluation.maps import MapBatch, images_a_batch, predict_split
-from cam_repro.evaluation.metrics import Scores
+from cam_repro.evaluation.maps import MapBatch, images_a_batch, predict_split, predictions
+from cam_repro.evaluation.metric import Scores
 from cam_repro.evaluation.record import refuse_other_data, write_record
-from cam_repro.evaluation.rows import MethodAndMetric, RowPool, in_order
+from cam_repro.evaluation.rows import MethodAndMetric, RowBatch, RowPool, in_order, rows_of_network
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec, Seen
 from cam_repro.provenance import device_name, versions
 
+FEW_IMAGES = 4  # at once, of which each has a batch of changed copies or more
 EXAMPLES = 12  # images, spread over the split, whose maps are kept for a figure
 
 
@@ -51,20 +52,29 @@ def evaluate(evaluation: Evaluation, specs: Sequence[EvaluationSpec]) -> list[Re
         refuse_other_data(evaluation)
     example_images = np.linspace(0, len(split) - 1, min(EXAMPLES, len(split)), dtype=int)
     results: list[Result] = []
-    for seen in dict.fromkeys(spec.seen for spec in specs):
+    for seen, asks_network in dict.fromkeys((spec.seen, spec.asks_network) for spec in specs):
         began = time.perf_counter()
-        together = [spec for spec in specs if spec.seen == seen]
+        together = []
+        for spec in specs:
+            if (spec.seen, spec.asks_network) == (seen, asks_network):
+                together.append(spec)
         wanted = _wanted(together)
-        cache = _cache(evaluation, seen, wanted)
+        cache = _cache(evaluation, seen, wanted, asks_network)
         bar = _progress_bar(evaluation, seen, wanted)
         examples: list[tuple[str, int, np.ndarray]] = []
 
-        with cache, bar, RowPool(split, wanted, cache.add_rows, bar) as pool:
+        of_maps = [] if asks_network else wanted
+        with cache, bar, RowPool(split, of_maps, cache.add_rows, bar) as pool:
             for rows in cache.cached_rows():
                 pool.take(rows)
-            for batch in _maps(evaluation, seen, cache):
-                examples += _examples_in(batch, example_images)
-                pool.submit(batch)
+            if asks_network:
+                for rows in _rows_of_network(evaluation, seen, cache, wanted):
+                    cache.add_rows(rows)
+                    pool.take(rows)
+            else:
+                for batch in _maps(evaluation, seen, cache):
+                    examples += _examples_in(batch, example_images)
+                    pool.submit(batch)
             pool.finish()
 
         row_batches = world.gather(pool.rows)
@@ -114,6 +124,31 @@ def _maps(evaluation: Evaluation, seen: Seen, cache: EvaluationCache) -> Iterato
             yield batch
 
 
+def _rows_of_network(
+    evaluation: Evaluation, seen: Seen, cache: EvaluationCache, wanted: Sequence[MethodAndMetric]
+) -> Iterator[RowBatch]:
+    """The rows that are not cached yet of metrics that ask the network."""
+    config = evaluation.config
+    network = evaluation.trained.network
+    view, size, interpolation = seen
+    for methods, first, length in cache.missing(_images_here(evaluation)):
+        found_by_batch = predictions(
+            network,
+            evaluation.split,
+            view,
+            size,
+            methods,
+            evaluation.world,
+            batch_size=length or min(FEW_IMAGES, config.eval_batch_size),
+            first=first,
+            interpolation=interpolation,
+            workers=config.data.workers,
+            best_alone=True,
+        )
+        of_methods = [key for key in wanted if key[0] in methods]
+        yield from rows_of_network(found_by_batch, network, of_methods, config.eval_batch_size)
+
+
 def _images_here(evaluation: Evaluation) -> int:
     """How many of the split's images are this process's."""
     world = evaluation.world
@@ -143,7 +178,7 @@ def _examples_in(batch: MapBatch, wanted: np.ndarray) -> list[tuple[str, int, np
 
 
 def _cache(
-    evaluation: Evaluation, seen: Seen, wanted: Sequence[MethodAndMetric]
+    evaluation: Evaluation, seen: Seen, wanted: Sequence[MethodAndMetric], asks_network: bool
 ) -> EvaluationCache:
     config = evaluation.config
     trained = evaluation.trained
@@ -152,6 +187,7 @@ def _cache(
         "network": repr(trained.model),
         "weights": trained.weights.sha256,
         "data": evaluation.fingerprint,
+        "images": len(evaluation.split),
         "seen": seen,
         "batch": config.eval_batch_size,
         "deterministic": config.deterministic,
@@ -159,4 +195,5 @@ def _cache(
         "versions": versions(),
         "device": device_name(str(world.device)),
     }
-    return EvaluationCache(Path(config.cache) / "maps", identity, wanted, fresh=config.force)
+    folder = Path(config.cache) / "maps"
+    return EvaluationCache(folder, identity, wanted, asks_network=asks_network, fresh=config.force)

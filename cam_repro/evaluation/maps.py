@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from cam_repro.data import Split
-from cam_repro.data.loaders import evaluation_batches
+from cam_repro.data.loaders import Batch, evaluation_batches
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import DistributedContext
-from cam_repro.localization.methods import METHODS, predict
+from cam_repro.localization.methods import METHODS, Prediction, predict
 from cam_repro.networks import CamNetwork
 
 GRADIENTS_TAKE = 4  # times the memory: every layer's output is kept for the way back
@@ -54,7 +56,7 @@ def images_a_batch(batch_size: int, view: str, methods: Sequence[str]) -> int:
     return max(1, length)
 
 
-def predict_split(
+def predictions(
     network: CamNetwork,
     split: Split,
     view: str,
@@ -66,10 +68,13 @@ def predict_split(
     first: int = 0,
     interpolation: str = "bilinear",
     workers: int | None = None,
-) -> Iterator[MapBatch]:
+    best_alone: bool = False,
+) -> Iterator[tuple[Batch, torch.Tensor, Prediction]]:
     """This process's images of the split through the network, from its `first` one on.
 
-    Each image is seen by one process, `batch_size` of them at a time, as crops of `size` pixels.
+    Each image is seen by one process, `batch_size` of them at a time, as crops of `size` pixels;
+    with each batch there are its normalised crops, and what the network said of them. best_alone:
+    of each image the best class alone, and no map of the true one.
     """
     network.eval()
     batches = evaluation_batches(
@@ -88,7 +93,24 @@ def predict_split(
         batch = batch.to(world.device)
         pixels = normalise(batch.pixels)
         crops = VIEWS[view].crops
-        found = predict(network, pixels, batch.labels, methods=methods, crops=crops)
+        labels = None if best_alone else batch.labels
+        count = 1 if best_alone else 5
+        found = predict(network, pixels, labels, methods=methods, crops=crops, count=count)
+        yield batch, pixels, found
+
+
+def predict_split(
+    network: CamNetwork,
+    split: Split,
+    view: str,
+    size: int,
+    methods: Sequence[str],
+    world: DistributedContext,
+    **options: Any,
+) -> Iterator[MapBatch]:
+    """The maps of `predictions`, of which it takes the arguments and options."""
+    found_by_batch = predictions(network, split, view, size, methods, world, **options)
+    for batch, _, found in found_by_batch:
         maps = {}
         for method, of_method in found.maps.items():
             maps[method] = of_method.cpu().numpy()

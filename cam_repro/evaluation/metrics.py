@@ -1,25 +1,20 @@
-"""Ways to score a split: what each image's maps come to, and the numbers that come of all images.
-
-A metric is an object with two methods. `of_image` runs in a process for each core and gives arrays
-of one shape for every image, its rows; `compute` is given the rows of all images, in the split's
-order, beside `classes` (N,G), the network's best ones, and `sizes` (N,2), width and height of the
-images. Two metrics are equal if they ask for the same rows, which are then made once.
-"""
+"""Ways to score a split by its classes, boxes and masks, and the registry of all metrics."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from cam_repro import UserError
 from cam_repro.config import ProtocolConfig
 from cam_repro.data import Split
-from cam_repro.data.masks import MaskFiles, read_mask
+from cam_repro.data.masks import read_mask
 from cam_repro.data.views import VIEWS, resize_map
+from cam_repro.evaluation.explanations import Faithfulness, Pointing, Randomisation
+from cam_repro.evaluation.metric import ImageFacts, Rows, Scores
 from cam_repro.evaluation.predictions import guesses_of
 from cam_repro.files import read_text
 from cam_repro.localization.boxes import LOOSE, TIGHT, Box, loose_and_tight
@@ -31,6 +26,7 @@ from cam_repro.localization.errors import (
     score_images,
     summarise,
 )
+from cam_repro.localization.faithfulness import Perturbation
 from cam_repro.localization.intervals import Shares, bootstrap
 from cam_repro.localization.max_box_acc import (
     MAP_SIDE,
@@ -47,52 +43,6 @@ from cam_repro.localization.px_ap import (
     px_ap_interval,
     score_histograms,
 )
-
-Rows = dict[str, np.ndarray]
-
-
-class ImageFacts(NamedTuple):
-    """What is known of an image whatever the network says."""
-
-    size: tuple[int, int]  # width and height
-    true_boxes: np.ndarray  # (M,4) of its class, inclusive corners
-    masks: MaskFiles | None = None  # of its class
-
-
-@dataclass
-class Scores:
-    """What a metric says of a split.
-
-    counts: how many images stand behind the numbers; metrics and confidence (95 % intervals) in
-    percent, None where there was nothing to measure on; per_image: what each image adds, (N,…)
-    each; thresholds: the best ones of a metric that chooses them; curves: {name: (1000,)} in
-    percent over THRESHOLDS; guesses: labels (N,K) and boxes (N,K,4); predicted_boxes (N,4) of the
-    true class.
-    """
-
-    counts: dict[str, int]
-    metrics: dict[str, float | None]
-    confidence: dict[str, list[float]]
-    per_image: dict[str, np.ndarray]
-    thresholds: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, np.ndarray] = field(default_factory=dict)
-    guesses: tuple[np.ndarray, np.ndarray] | None = None
-    predicted_boxes: np.ndarray | None = None
-
-
-class Metric(Protocol):
-    """One way to score a split; `names` are the metrics that every record of it has."""
-
-    names: tuple[str, ...]
-
-    def lacks(self, split: Split) -> str:
-        """What the split would need and does not have; empty where it can be scored."""
-
-    def of_image(self, maps_vmhw: np.ndarray, image: ImageFacts) -> Rows:
-        """One image's rows, from its maps of V crops and M classes, of which the last is true."""
-
-    def compute(self, rows: Rows, split: Split, blacklist: frozenset[int]) -> Scores:
-        """The numbers of all images; the blacklist holds the devkit's image numbers."""
 
 
 @dataclass(frozen=True)
@@ -355,11 +305,32 @@ def px_ap_metric(protocol: ProtocolConfig, size: int) -> PxAP:
     return PxAP(protocol.resize)
 
 
+def pointing_metric(protocol: ProtocolConfig, size: int) -> Pointing:
+    return Pointing(protocol.resize, protocol.tolerance)
+
+
+def faithfulness_metric(protocol: ProtocolConfig, size: int) -> Faithfulness:
+    how = Perturbation(
+        protocol.steps,
+        protocol.insertion_from,
+        protocol.deletion_to,
+        tuple(protocol.percentiles),
+    )
+    return Faithfulness(protocol.resize, how)
+
+
+def randomisation_metric(protocol: ProtocolConfig, size: int) -> Randomisation:
+    return Randomisation(protocol.resize, protocol.steps)
+
+
 # protocol.metric= -> the metric of a protocol, for crops of `size` pixels
 METRICS = {
     "localization": localization_metric,
     "max_box_acc": max_box_acc_metric,
     "px_ap": px_ap_metric,
+    "pointing": pointing_metric,
+    "faithfulness": faithfulness_metric,
+    "randomisation": randomisation_metric,
 }
 # kind of record -> the metrics that each has
 METRIC_NAMES = {
@@ -367,7 +338,13 @@ METRIC_NAMES = {
     "localization": LocalizationErrors.names,
     "max_box_acc": MaxBoxAcc.names,
     "px_ap": PxAP.names,
+    "pointing": Pointing.names,
+    "faithfulness": Faithfulness.names,
+    "randomisation": Randomisation.names,
 }
+# Of the metrics of pointing, faithfulness and randomisation; the others are better higher.
+LOWER_IS_BETTER = ("deletion", "average_drop", "average_drop_matched", "rank_correlation", "ssim")
+SIGNED = ("road", "rank_correlation", "ssim")  # how the names begin of what can be below 0
 
 
 def _true_boxes(split: Split) -> list[np.ndarray]:

@@ -21,7 +21,8 @@ from cam_repro import UserError
 from cam_repro.config import ProtocolConfig, written_protocols
 from cam_repro.data import imagenet_classes
 from cam_repro.data.split import load_arrays, save_arrays
-from cam_repro.evaluation.metrics import METRIC_NAMES, Scores
+from cam_repro.evaluation.metric import Scores
+from cam_repro.evaluation.metrics import METRIC_NAMES, SIGNED
 from cam_repro.evaluation.predictions import write_predictions
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec
 from cam_repro.files import is_there, read_bytes, replacing_together, write_text
@@ -139,6 +140,8 @@ def _heading(evaluation: Evaluation, spec: EvaluationSpec) -> dict[str, Any]:
     }
     if getattr(spec.metric, "thresholds", ()) and spec.kind == "max_box_acc":
         heading["thresholds"] = dict(spec.metric.thresholds)
+    if spec.kind in ("pointing", "faithfulness", "randomisation"):
+        heading["definitions"] = spec.metric.definitions()
     return heading
 
 
@@ -334,7 +337,8 @@ def _check(path: Path, record: dict[str, Any]) -> None:
         if value is None:
             continue
         bounds = record["confidence"].get(name, [])
-        if not all(0 <= number <= 100 for number in (value, *bounds)):
+        lowest = -100 if name.startswith(SIGNED) else 0
+        if not all(lowest <= number <= 100 for number in (value, *bounds)):
             found = f"metrics.{name} is {value}, its interval {bounds}"
             raise ValueError(f"{found}, expected percentages")
 
@@ -382,6 +386,9 @@ SHARES = {
     "px_ap": _no_shares,
     "classification": _classification_shares,
     "max_box_acc": _max_box_acc_shares,
+    "pointing": _max_box_acc_shares,
+    "faithfulness": _max_box_acc_shares,
+    "randomisation": _max_box_acc_shares,
 }
 
 

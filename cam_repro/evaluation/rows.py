@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from cam_repro.cores import available_cores, prepare_worker, worker_context
 from cam_repro.data import Split
+from cam_repro.data.loaders import Batch
 from cam_repro.evaluation.maps import MapBatch
-from cam_repro.evaluation.metrics import ImageFacts, Metric, Rows
+from cam_repro.evaluation.metric import ImageFacts, Metric, Rows
+from cam_repro.localization.methods import Prediction
+from cam_repro.networks import CamNetwork
 
 IMAGES_A_TASK = 8  # enough to make a task's overhead small, few enough to keep all processes busy
 TASKS_AHEAD = 4  # for each process: how far the network may run ahead before it waits
@@ -49,6 +53,27 @@ def rows_of_images(
             rows[name] = np.stack([of_image[name] for of_image in of_images])
         of_metrics[method, metric] = rows
     return RowBatch(batch.images, batch.classes, batch.sizes, of_metrics)
+
+
+def rows_of_network(
+    found_by_batch: Iterable[tuple[Batch, torch.Tensor, Prediction]],
+    network: CamNetwork,
+    wanted: Iterable[MethodAndMetric],
+    batch_size: int,
+) -> Iterator[RowBatch]:
+    """Of `predictions`: the rows of the metrics that ask the network, `batch_size` copies at once.
+
+    All methods of a metric are given to it together, so that they share what is of the image.
+    """
+    metrics = {metric for _, metric in wanted}
+    for batch, pixels, found in found_by_batch:
+        of_metrics = {}
+        for metric in metrics:
+            for method, rows in metric.of_network(network, pixels, found, batch_size).items():
+                of_metrics[method, metric] = rows
+        images = batch.images.numpy().copy()
+        classes = found.classes.cpu().numpy().copy()
+        yield RowBatch(images, classes, batch.sizes.numpy().copy(), of_metrics)
 
 
 class RowPool:

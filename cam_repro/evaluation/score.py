@@ -12,7 +12,8 @@ from cam_repro.data import Split, load_split
 from cam_repro.data.images import CorruptImage
 from cam_repro.data.views import resize_map
 from cam_repro.distributed import join_distributed
-from cam_repro.evaluation.metrics import ImageFacts, MaxBoxAcc
+from cam_repro.evaluation.metric import ImageFacts
+from cam_repro.evaluation.metrics import MaxBoxAcc
 from cam_repro.evaluation.predictions import (
     check_inside,
     label_order,

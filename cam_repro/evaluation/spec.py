@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cam_repro import UserError
 from cam_repro.advice import typed_data
-from cam_repro.config import Config, ProtocolConfig, check_choice, protocols_of
+from cam_repro.config import COSTLY, Config, ProtocolConfig, check_choice, protocols_of
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import DistributedContext, join_distributed
-from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, Metric, thresholds_chosen
+from cam_repro.evaluation.metric import Metric
+from cam_repro.evaluation.metrics import METRICS, ClassificationErrors, thresholds_chosen
 from cam_repro.evaluation.trained import TrainedNetwork, load_trained, trained_runs
 from cam_repro.localization.errors import read_blacklist
 from cam_repro.localization.methods import METHODS, unsupported_reason
@@ -48,6 +51,11 @@ class EvaluationSpec:
         return "classification" if self.method is None else self.protocol.metric
 
     @property
+    def asks_network(self) -> bool:
+        """Whether the metric asks the network about changed images, or changes the network."""
+        return self.kind in COSTLY
+
+    @property
     def seen(self) -> Seen:
         """Specs that agree in it share their forward passes."""
         return self.protocol.view, self.size, self.interpolation
@@ -66,7 +74,7 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
     for protocol in protocols_of(config.protocol):
         check_choice("protocol.view", protocol.view, VIEWS)
     if config.method is not None:
-        check_choice("method", config.method, METHODS)
+        check_choice("method", config.method, [*METHODS, "all"])
     blacklist = read_blacklist(config.blacklist)
     with join_distributed(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
@@ -83,10 +91,19 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
                 world.say(f"{name} is passed over: {error}")
                 continue
             fit += 1
+            answered = _drawn(answered, config.protocol.images)
             yield Evaluation(config, trained, answered, fingerprint, world, blacklist)
         if not fit:
             found = f"none of {', '.join(names)}"
             raise UserError(f"{found} can be evaluated on data={config.data.name}; see above")
+
+
+def _drawn(split: Split, images: int | None) -> Split:
+    """So many images of the split, in its order; a smaller draw is a part of a larger one."""
+    if images is None or images >= len(split):
+        return split
+    chosen = np.random.default_rng(0).permutation(len(split))[:images]
+    return split.subset(sorted(chosen.tolist()))
 
 
 def classification_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
@@ -105,32 +122,46 @@ def localization_specs(evaluation: Evaluation) -> list[EvaluationSpec]:
     is refused.
     """
     config = evaluation.config
-    network = evaluation.trained.network
-    if len(evaluation.split.boxes) == 0 and evaluation.split.masks is None:
+    methods = _methods(evaluation)
+    specs = []
+    lacking = []
+    for method in methods:
+        for protocol in protocols_of(config.protocol):
+            spec = _spec(evaluation, protocol, method)
+            if lacks := spec.metric.lacks(evaluation.split):
+                lacking.append(lacks)
+            else:
+                specs.append(spec)
+    if lacking and "boxes" in lacking and not specs and evaluation.split.masks is None:
         has = f"{config.data.name} has no boxes, so nothing can be localized"
         raise UserError(f"{has}; type make eval-classification {typed_data(config.data)}")
-    methods = [config.method or "cam"]
+    if lacking and config.protocol.name != "all":
+        raise UserError(
+            f"{config.data.name} has no {lacking[0]}, which protocol={config.protocol.name} needs; "
+            "choose another protocol="
+        )
+    return specs
+
+
+def _methods(evaluation: Evaluation) -> list[str]:
+    """Those that were asked for, and that the network can serve.
+
+    Raises UserError for one method and one network that do not fit.
+    """
+    config = evaluation.config
+    network = evaluation.trained.network
+    if config.method == "all":
+        return [name for name in METHODS if not unsupported_reason(name, network)]
     if config.method is None and config.protocol.name == "all":
         in_all = [name for name, method in METHODS.items() if method.in_all]
-        methods = [name for name in in_all if not unsupported_reason(name, network)]
-    elif reason := unsupported_reason(methods[0], network):
+        return [name for name in in_all if not unsupported_reason(name, network)]
+    method = config.method or "cam"
+    if reason := unsupported_reason(method, network):
         if config.model is not None:
             raise UserError(reason)
         evaluation.world.say(f"{evaluation.trained.name} is left out: {reason}")
         return []
-    specs = []
-    for method in methods:
-        for protocol in protocols_of(config.protocol):
-            spec = _spec(evaluation, protocol, method)
-            lacks = spec.metric.lacks(evaluation.split)
-            if lacks and config.protocol.name != "all":
-                raise UserError(
-                    f"{config.data.name} has no {lacks}, which protocol={protocol.name} needs; "
-                    "choose another protocol="
-                )
-            if not lacks:
-                specs.append(spec)
-    return specs
+    return [method]
 
 
 def _spec(evaluation: Evaluation, protocol: ProtocolConfig, method: str | None) -> EvaluationSpec:

@@ -1,4 +1,4 @@
-"""Maps of where, by name: class activation maps, their successors, and backpropagation.
+"""Maps of where, by name: class activation maps, their successors, backpropagation, and baselines.
 
 A method is one function and one entry of METHODS; nothing else knows its name. In the equations
 f_k is the k-th of the last maps, y_c the logit of class c, and Σ_k goes over the maps.
@@ -19,6 +19,7 @@ from cam_repro.networks import CamNetwork
 
 REFERENCES = 3  # classes that Finer-CAM compares a class with
 COPIES = 32  # changed copies of an image that go through the network at once, at least
+CENTRE_SIGMA = 100 / 224  # of the image's sides
 
 
 @dataclass
@@ -234,24 +235,56 @@ def backprop_sum(forward: ForwardPass) -> torch.Tensor:
     return forward.pixel_gradients.abs().sum(2)
 
 
+# Baselines, which never ask the network anything.
+
+
+def centre(forward: ForwardPass) -> torch.Tensor:
+    """Map-blind baseline: a Gaussian in the middle, σ = 100/224 of the image's sides."""
+    distances = []
+    for side in forward.images.shape[2:]:
+        places = torch.arange(side, device=forward.images.device) - (side - 1) / 2
+        distances.append(places / (CENTRE_SIGMA * side))
+    rows, columns = distances
+    gaussian = torch.exp(-(rows[:, None] ** 2 + columns**2) / 2)
+    return gaussian.repeat(*forward.classes.shape, 1, 1)
+
+
+def uniform(forward: ForwardPass) -> torch.Tensor:
+    """Map-blind baseline: 1 everywhere."""
+    images = forward.images
+    return torch.ones(*forward.classes.shape, *images.shape[2:], device=images.device)
+
+
+def edges(forward: ForwardPass) -> torch.Tensor:
+    """Map-blind baseline: |∇ image|, by Sobel's filters on the mean of the colour channels."""
+    grey = forward.images.detach().mean(1, keepdim=True)
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    filters = torch.stack([across, across.T])[:, None].to(grey.device)
+    slopes = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), filters)
+    strength = slopes.square().sum(1, keepdim=True).sqrt()
+    return strength.repeat(1, forward.classes.shape[1], 1, 1)
+
+
 @dataclass(frozen=True)
 class Method:
     """How maps are made, and what that asks of the network.
 
-    function: ForwardPass -> (N,M,h,w), or (N,M,H,W) where of_pixels. in_all: whether protocol=all
-    runs it. needs_weights: whether the classifier must have a weight for each map. of_pixels:
-    whether the whole network is differentiated, and the maps are as large as the image.
+    function: ForwardPass -> (N,M,h,w), or (N,M,H,W) where of_pixels or is_baseline. in_all: whether
+    protocol=all runs it. needs_weights: whether the classifier must have a weight for each map.
+    of_pixels: whether the whole network is differentiated, and the maps are as large as the image.
+    is_baseline: whether the map is made without the network, for methods to be held against.
     """
 
     function: Callable[[ForwardPass], torch.Tensor]
     in_all: bool = False
     needs_weights: bool = False
     of_pixels: bool = False
+    is_baseline: bool = False
 
     @property
     def has_small_maps(self) -> bool:
         """Whether its maps are the network's in size, and not the image's."""
-        return not self.of_pixels
+        return not (self.of_pixels or self.is_baseline)
 
 
 METHODS = {
@@ -267,6 +300,9 @@ METHODS = {
     "ablationcam": Method(ablationcam),
     "backprop": Method(backprop, in_all=True, of_pixels=True),
     "backprop_sum": Method(backprop_sum, of_pixels=True),
+    "centre": Method(centre, is_baseline=True),
+    "uniform": Method(uniform, is_baseline=True),
+    "edges": Method(edges, is_baseline=True),
 }
 
 

@@ -54,10 +54,11 @@ def panel(
     return image
 
 
-def draw_result(evaluation: Evaluation, result: Result) -> Path:
+def draw_result(evaluation: Evaluation, result: Result) -> Path | None:
     """The figure beside a record: the curves of its metric, or example images with maps and boxes.
 
-    Of an image there are the true class's map and its box, and what was guessed.
+    Of an image there are the true class's map and its box, and what was guessed. There is none of a
+    metric without curves and boxes.
     """
     spec = result.spec
     path = record_path(evaluation, spec).with_suffix(".png")
@@ -67,6 +68,8 @@ def draw_result(evaluation: Evaluation, result: Result) -> Path:
         if spec.kind == "px_ap":
             return draw_px_ap(path, result.scores, title)
         return draw_max_box_acc(path, result.scores, title)
+    if result.scores.predicted_boxes is None:
+        return None
     split = evaluation.split
     cells = []
     for image, maps_vhw in sorted(result.example_maps.items()):

@@ -18,7 +18,7 @@ from PIL import Image
 from cam_repro import UserError
 from cam_repro.advice import train_command
 from cam_repro.config import Config, run_folder
-from cam_repro.evaluation.metrics import Scores
+from cam_repro.evaluation.metric import Scores
 from cam_repro.files import replacing
 from cam_repro.localization.boxes import PAPER_THRESHOLD
 from cam_repro.localization.max_box_acc import THRESHOLDS

@@ -44,6 +44,8 @@ from cam_repro.reporting.gallery import (
     stored_run,
 )
 from cam_repro.reporting.layout import Table, cells_of
+from cam_repro.reporting.methods_table import NOTES as METHODS_NOTES
+from cam_repro.reporting.methods_table import MethodsTable, methods_tables
 from cam_repro.reporting.plots import PAPER_THRESHOLD
 from cam_repro.reporting.results import (
     Answers,
@@ -51,6 +53,7 @@ from cam_repro.reporting.results import (
     confused_pairs,
     confusion_matrix,
     read_answers,
+    read_results,
 )
 from cam_repro.reporting.section4 import tables_of_data
 from cam_repro.reporting.tables import tables_of
@@ -98,15 +101,22 @@ def make_report(config: Config) -> Path:
         fingerprint = split.fingerprint()
         refuse_other_data(counted(results), config.data.name, fingerprint)
         networks = opened_networks(config, results, split, fingerprint, world)
+        methods = _methods(folder, config.data.split, results)
         if has_boxes:
             gallery = localization_gallery(config, split, networks)
-            text = localization_page(folder, results, gallery)
+            text = localization_page(folder, results, gallery, methods)
         else:
-            text, gallery = classification_page(config, split, results, networks)
+            text, gallery = classification_page(config, split, results, networks, methods)
     path = write_text(folder / "report.html", text)
     count = f"{len(gallery.images)} images, {len(gallery.runs)} networks and methods"
     print(f"{count}, {path.stat().st_size / 1e6:.1f} MB: {path}")
     return path
+
+
+def _methods(folder: Path, split: str, results: Sequence[Result]) -> list[MethodsTable]:
+    """The tables of methods of the networks on the page, where any was measured."""
+    names = {result.name for result in results}
+    return [table for table in methods_tables(read_results(folder, split)) if table.name in names]
 
 
 # The page of data with boxes.
@@ -143,7 +153,12 @@ def _protocols(paper: Result, release: Result | None = None) -> dict[str, Protoc
     return protocols
 
 
-def localization_page(folder: Path, results: Sequence[Result], gallery: Gallery) -> str:
+def localization_page(
+    folder: Path,
+    results: Sequence[Result],
+    gallery: Gallery,
+    methods: Sequence[MethodsTable] = (),
+) -> str:
     """The page of results of boxes, as `chosen_results` gives them; folder: `results/<data>`."""
     results = counted(results)
     tables = {table.stem: table for table in tables_of(results)}
@@ -164,6 +179,7 @@ def localization_page(folder: Path, results: Sequence[Result], gallery: Gallery)
         numbers=_cells(tables["protocols"]) or _cells(tables["table2"]),
         curves=_curves([run for run in results if run.kind == "max_box_acc"]),
         sweeps=_cells(tables["maxboxacc"]),
+        methods=methods,
     )
 
 
@@ -241,7 +257,11 @@ def _curves(measured: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def classification_page(
-    config: Config, split: Split, results: Sequence[Result], networks: Networks
+    config: Config,
+    split: Split,
+    results: Sequence[Result],
+    networks: Networks,
+    methods: Sequence[MethodsTable] = (),
 ) -> tuple[str, Gallery]:
     """The page of classifications: maps of right and wrong answers, and which classes are confused.
 
@@ -276,6 +296,7 @@ def classification_page(
         said=said,
         errors=[_chart(metric, results, {}, {}) for metric in ("cls_top1_error", "cls_top5_error")],
         networks=of_networks,
+        methods=methods,
     )
     return page, gallery
 
@@ -410,6 +431,7 @@ def _page(
         ),
         figures=stored_figures(folder, {result.name for result in results}),
         origin=_origin(results),
+        methods_notes=METHODS_NOTES,
         **sections,
     )
 

@@ -31,6 +31,7 @@ from cam_repro.reporting.layout import (
     markdown,
     rows_of,
 )
+from cam_repro.reporting.methods_table import texts_of_methods
 from cam_repro.reporting.results import Result, read_results, refuse_mixtures
 
 INPUT = Column("input (px)", fact=lambda run: run.input_size)
@@ -328,6 +329,7 @@ def write_tables(
         texts[f"{table.stem}.csv"] = csv_of(table) if table.rows else ""
     texts |= _texts_of_claims(runs, f"The paper's claims on {data} {runs[0].split}")
     texts["cells.md"] = _text_of_cells(folder)
+    texts |= texts_of_methods(runs)
     written = []
     for name, text in texts.items():
         if text:

@@ -17,7 +17,8 @@ from cam_repro.data import Split
 from cam_repro.data.storage import Files
 from cam_repro.data.views import resize_map
 from cam_repro.evaluation.maps import MapBatch
-from cam_repro.evaluation.metrics import METRICS, ImageFacts
+from cam_repro.evaluation.metric import ImageFacts
+from cam_repro.evaluation.metrics import METRICS
 from cam_repro.evaluation.rows import RowPool, rows_of_images
 from cam_repro.localization.boxes import (
     RELEASE_THRESHOLDS,

@@ -14,7 +14,8 @@ from cam_repro.data import load_classes, open_split
 from cam_repro.data.check import check
 from cam_repro.data.masks import read_mask
 from cam_repro.data.split import Split
-from cam_repro.evaluation.metrics import ImageFacts, PxAP
+from cam_repro.evaluation.metric import ImageFacts
+from cam_repro.evaluation.metrics import PxAP
 from cam_repro.localization.max_box_acc import MAP_SIDE
 
 

@@ -19,7 +19,8 @@ from cam_repro.data import open_split
 from cam_repro.data.split import Split
 from cam_repro.data.views import VIEWS
 from cam_repro.evaluation.maps import MapBatch, predict_split
-from cam_repro.evaluation.metrics import METRICS, ImageFacts, Metric, Rows
+from cam_repro.evaluation.metric import ImageFacts, Metric, Rows
+from cam_repro.evaluation.metrics import METRICS
 from cam_repro.evaluation.rows import RowPool, in_order
 from cam_repro.networks.network import CamNetwork
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cam_repro.evaluation.metrics import Scores
+from cam_repro.evaluation.metric import Scores
 from cam_repro.localization.max_box_acc import THRESHOLDS
 from cam_repro.reporting.plots import LINE, SIDE, draw_max_box_acc, write_sheet
 
