@@ -45,6 +45,11 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+def choices(default: list[str], *known: str) -> Any:
+    """A list of some of these words."""
+    return field(default_factory=default.copy, metadata={"choices": known})
+
+
 def choice_or_none(*choices: str) -> Any:
     """One of these words; none by default."""
     return field(default=None, metadata={"choices": choices})
@@ -378,11 +383,19 @@ class CompareOptions:
 
 
 @dataclass
-class CamOptions(RunOptions, DataOptions, DeviceOptions, MethodOption, ShownClassOption):
+class CamOptions(
+    RunOptions, DataOptions, DeviceOptions, BatchSizeOption, MethodOption, ShownClassOption
+):
+    data: DataConfig = part(DataConfig, *DATA, "workers")
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
     image: str | None = None  # an image, a folder of images or a pattern
     top: int = number(1, 1, 5)  # classes whose maps are drawn side by side
-    out: str = word(FOLDER, "runs/cam")  # where the drawings go
+    # What is written: of each image its drawing, its maps or their masks; of all of them together
+    # the classes and boxes, as JSON, CSV or COCO's detections.
+    format: list[str] = choices(["png"], "png", "jpg", "npy", "mask", "json", "csv", "coco")
+    # Of a map: that of its largest region above the threshold, or one of every region.
+    boxes: str = choice("one", "all")
+    out: str = word(FOLDER, "runs/cam")  # the folder of what is written
 
 
 @dataclass
@@ -646,7 +659,8 @@ def _check_value(option: str, value: Any, allowed: Mapping[str, Any]) -> None:
                 f"{option}={shown(value)} is not a file; give the path of one that is there"
             )
     if "choices" in allowed:
-        check_choice(option, value, allowed["choices"])
+        for one in value if isinstance(value, list) else [value]:
+            check_choice(option, one, allowed["choices"])
     if "form" in allowed:
         form, advice = allowed["form"]
         if not re.fullmatch(form, value):

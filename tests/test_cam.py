@@ -10,10 +10,11 @@ import pytest
 from conftest import Settings, composed, write_checkpoint
 from PIL import Image
 
-from cam_repro import UserError, cam
+from cam_repro import UserError
 from cam_repro.cam import show_images
 from cam_repro.config import model_config
 from cam_repro.networks import build_network
+from cam_repro.reporting import cam_files
 
 WORDS = {
     "n1": "crane",
@@ -52,7 +53,7 @@ def photos(tmp_path: Path) -> Path:
 def test_one_unreadable_image_of_a_folder_is_listed_and_the_others_are_drawn(
     config: Settings, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = f"1 of 4 images cannot be read, .* the other 3 are in {tmp_path / 'out'}"
+    line = f"1 of 4 images cannot be read, .* the other 3 is in {tmp_path / 'out'}"
     with pytest.raises(UserError, match=line):
         show_images(config(f"image={photos}"))
     drawn, unreadable = capsys.readouterr().out.split("cannot be read:\n")
@@ -128,7 +129,7 @@ def test_boxes_of_a_large_image_are_in_its_own_pixels_to_the_last_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """At a threshold of the maximum itself nothing is kept: the box is the whole image, 125×100."""
-    monkeypatch.setattr(cam, "LARGEST_SIDE", 64)
+    monkeypatch.setattr(cam_files, "LARGEST_SIDE", 64)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     Image.new("RGB", (100, 125), "red").save(tmp_path / "large.png", exif=exif)
