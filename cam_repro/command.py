@@ -27,8 +27,10 @@ from cam_repro.config import (
     CONFIGS,
     Config,
     explained,
+    is_of_library,
     keys_of,
     names_in,
+    offer_library_model,
     options_of,
     register_schema,
     validated,
@@ -197,7 +199,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _check_words(words: list[str]) -> None:
-    """Raises UserError for mistakes that Hydra would not name.
+    """Raises UserError for mistakes that Hydra would not name, and shows it a library's networks.
 
     They are a file of configs/ that is not there, and an option of a network without a network.
     """
@@ -211,10 +213,13 @@ def _check_words(words: list[str]) -> None:
             )
         group, equals, names = word.partition("=")
         # Other values are lists, or Hydra's glob(…).
-        are_names = re.fullmatch(r"[\s\w.,-]*", names)
+        are_names = re.fullmatch(r"[\s\w.,/-]*", names)
         if equals and group in groups and are_names:
-            for name in names.split(","):
-                check_choice(group, name.strip(), names_in(group))
+            for name in map(str.strip, names.split(",")):
+                if group == "model" and is_of_library(name):
+                    offer_library_model(name)
+                else:
+                    check_choice(group, name, names_in(group))
     inner = [word for word in words if word.startswith("model.")]
     if inner and not any(word.startswith("model=") for word in words):
         models = ", ".join(names_in("model"))

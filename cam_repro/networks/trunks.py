@@ -211,7 +211,11 @@ def backbone(name: str) -> Backbone:
         from cam_repro.networks.timm_backbones import timm_backbone
 
         return timm_backbone(name.removeprefix("timm/"))
-    check_choice("model.backbone", name, [*BACKBONES, "timm/<name>"])
+    if name.startswith("torchvision/"):
+        from cam_repro.networks.torchvision_backbones import torchvision_backbone
+
+        return torchvision_backbone(name.removeprefix("torchvision/"))
+    check_choice("model.backbone", name, [*BACKBONES, "timm/<name>", "torchvision/<name>"])
     return BACKBONES[name]
 
 
