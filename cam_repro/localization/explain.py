@@ -16,7 +16,7 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import PAPER_THRESHOLD, Box, paper_box
-from cam_repro.localization.maps import top_classes, weighted_sum
+from cam_repro.localization.maps import class_activation_maps, top_classes
 from cam_repro.networks.found import (
     ACTIVATIONS,
     Found,
@@ -77,10 +77,7 @@ def explain(
             cams = maps.expand(-1, classes.shape[1], -1, -1)
         else:
             weight = weight_of_maps(model, found, maps)
-            if weight.ndim == 2:
-                weight = weight.expand(len(images), -1, -1)
-            rows = torch.arange(len(images), device=logits.device)[:, None]
-            cams = weighted_sum(weight[rows, classes], maps)
+            cams = class_activation_maps(maps, weight, classes)
 
     width, height = size or images.shape[:1:-1]
     heatmaps = np.empty((*classes.shape, height, width), np.float32)

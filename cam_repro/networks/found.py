@@ -121,21 +121,30 @@ def looked_for(model: nn.Module, logits: torch.Tensor, outputs: Outputs) -> Foun
 def weight_of_maps(model: nn.Module, found: Found, maps: torch.Tensor) -> torch.Tensor:
     """What each map weighs in each class: (C,K), or (N,C,K) where it depends on the image.
 
-    maps (N,K,h,w). The identity where each class has a map of its own. A layer norm between pooling
-    and classifier, γ (F − mean F) / σ + β of the pooled maps F, is linear but for σ: it is taken at
-    each image's own σ, so that the mean of a class activation map is the logit without what no map
-    contributes, as in eq. 2.
+    maps (N,K,h,w). The identity where each class has a map of its own.
     """
     if found.classifier is None:
         return torch.eye(maps.shape[1], device=maps.device)
     weight = model.get_submodule(found.classifier).weight.flatten(1)
     if not found.norm:
         return weight
-    norm = model.get_submodule(found.norm)
+    pooled = POOLS[found.pool](maps)
+    return weight_before_norm(weight, model.get_submodule(found.norm), pooled)
+
+
+def weight_before_norm(
+    weight: torch.Tensor, norm: nn.LayerNorm, pooled: torch.Tensor
+) -> torch.Tensor:
+    """What pooled maps F (N,K) weigh in each class where a layer norm precedes the classifier.
+
+    weight (C,K) of the classifier → (N,C,K). The norm, γ (F − mean F) / σ + β, is linear but for σ.
+    It is taken at each image's own σ, so that the mean of a class activation map is the logit
+    without what no map contributes, as in eq. 2.
+    """
     if norm.weight is not None:
         weight = weight * norm.weight
     weight = weight - weight.mean(1, keepdim=True)  # that of F − mean F
-    variance = POOLS[found.pool](maps).var(1, correction=0)
+    variance = pooled.var(1, correction=0)
     return weight / (variance + norm.eps).sqrt()[:, None, None]
 
 
