@@ -8,6 +8,7 @@ is shown, and named so. Any other module is refused with the reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,13 +19,16 @@ from cam_repro.data.views import resize_map
 from cam_repro.localization.boxes import PAPER_THRESHOLD, Box, paper_box
 from cam_repro.localization.maps import class_activation_maps, top_classes
 from cam_repro.networks.found import (
-    ACTIVATIONS,
     Found,
+    find_maps,
     forward,
     forward_with_attention,
-    looked_for,
+    still_holds,
     weight_of_maps,
 )
+
+# What is known of models that were explained before. It goes with them.
+FOUND: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Found]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -90,19 +94,21 @@ def explain(
 
 
 def _maps_of(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Found]:
-    """Logits (N,C), maps (N,K,h,w) and where they were found: every image goes through once.
+    """Logits (N,C), maps (N,K,h,w) and where they were found.
 
-    All layers are looked at in the pass of the first image, and of the others only the one.
+    A model is searched with its first image, and again for images of another size, or where what
+    was found no longer leads to its logits.
     """
-    logits, outputs = forward(model, images[:1])
-    found = looked_for(model, logits, outputs)
+    size = tuple(images.shape[1:])
+    known = FOUND.setdefault(model, {})
+    if size in known:
+        found = known[size]
+        logits, outputs = forward(model, images, only=found.layer)
+        if still_holds(model, found, logits, outputs):
+            return logits, found.maps(outputs), found
+    found = find_maps(model, images[:1])
     if found.method == "attention":
         return *forward_with_attention(model, images, found), found
-    layer = (found.layer, found.call)
-    maps = outputs[layer][0]
-    del outputs
-    if len(images) > 1:
-        more_logits, outputs = forward(model, images[1:], only=found.layer)
-        logits = torch.cat([logits, more_logits])
-        maps = torch.cat([maps, outputs[layer][0]])
-    return logits, ACTIVATIONS[found.activation](found.layout.maps(maps)), found
+    known[size] = found
+    logits, outputs = forward(model, images, only=found.layer)
+    return logits, found.maps(outputs), found

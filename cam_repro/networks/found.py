@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from cam_repro import UserError
 from cam_repro.networks.attention import attention_weights, last_attention
@@ -54,6 +55,11 @@ class Found:
     norm: str
     classifier: str | None
 
+    def maps(self, outputs: Outputs) -> torch.Tensor:
+        """The maps (N,K,h,w) among what `forward` has given."""
+        output, _ = outputs[self.layer, self.call]
+        return ACTIVATIONS[self.activation](self.layout.maps(output))
+
     def __str__(self) -> str:
         if self.method == "attention":
             return f"attention of the class token in {self.layer}, mean of its heads"
@@ -90,11 +96,7 @@ def find_maps(model: nn.Module, image: torch.Tensor) -> Found:
 
     Raises UserError, with the reason, where no class has a weight for a map and no token looks.
     """
-    return looked_for(model, *forward(model, image))
-
-
-def looked_for(model: nn.Module, logits: torch.Tensor, outputs: Outputs) -> Found:
-    """The same of what `forward` has given."""
+    logits, outputs = forward(model, image)
     classifier, pooled = _last_linear(model, logits, outputs)
     if classifier is None:
         pooled = logits  # the maps' own mean, where each class has a map
@@ -130,6 +132,28 @@ def weight_of_maps(model: nn.Module, found: Found, maps: torch.Tensor) -> torch.
         return weight
     pooled = POOLS[found.pool](maps)
     return weight_before_norm(weight, model.get_submodule(found.norm), pooled)
+
+
+def still_holds(model: nn.Module, found: Found, logits: torch.Tensor, outputs: Outputs) -> bool:
+    """Whether what was found of a model before still leads to its logits (N,C)."""
+    modules = dict(model.named_modules())
+    if (found.layer, found.call) not in outputs:
+        return False
+    scores = POOLS[found.pool](found.maps(outputs))
+    if found.norm:
+        norm = modules.get(found.norm)
+        if not isinstance(norm, nn.LayerNorm):
+            return False
+        scores = F.layer_norm(scores, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    if found.classifier is not None:
+        classifier = modules.get(found.classifier)
+        if not isinstance(classifier, nn.Linear | nn.Conv2d):
+            return False
+        weight = classifier.weight.flatten(1)
+        if weight.shape[1] != scores.shape[1]:
+            return False
+        scores = F.linear(scores, weight, classifier.bias)
+    return _same(scores, logits)
 
 
 def weight_before_norm(

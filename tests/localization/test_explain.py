@@ -1,6 +1,8 @@
 """Maps of any torch module: where they are found, what they are, and what is refused."""
 
 from collections.abc import Callable
+from importlib import import_module
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from torch.nn import functional as F
 from torchvision.models import SwinTransformer, VisionTransformer, get_model
 
 from cam_repro import UserError, explain
+
+explain_module = import_module("cam_repro.localization.explain")
 
 
 class Pooled(nn.Module):
@@ -40,7 +44,7 @@ def _seed() -> None:
 def test_the_mean_of_a_class_activation_map_is_its_logit_without_the_bias() -> None:
     model = Pooled().eval()
     found = explain(model, IMAGES, classes=[0, 1, 2, 3])
-    assert torch.allclose(found.logits, model(IMAGES), atol=1e-6)
+    assert torch.equal(found.logits, model(IMAGES))
     assert found.maps.shape == (3, 6, 7, 10)
     cams = torch.einsum("ck,nkhw->nchw", model.head.weight, found.maps)
     assert torch.allclose(cams.mean((2, 3)), found.logits - model.head.bias, atol=1e-5)
@@ -228,3 +232,21 @@ def test_training_mode_is_refused_and_no_hook_is_left() -> None:
     with pytest.raises(RuntimeError):
         explain(model, torch.randn(1, 5, 8, 8))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_model_is_searched_once_and_again_when_it_has_changed() -> None:
+    model = Pooled().eval()
+    with mock.patch.object(explain_module, "find_maps", wraps=explain_module.find_maps) as search:
+        first = explain(model, IMAGES)
+        again = explain(model, IMAGES)
+        assert search.call_count == 1 and torch.equal(first.logits, again.logits)
+        assert np.array_equal(first.heatmaps, again.heatmaps)
+        model.head = nn.Linear(6, 9)  # as good as the one before
+        assert explain(model, IMAGES).logits.shape == (3, 9) and search.call_count == 1
+        explain(model, IMAGES[:, :, :16])
+        assert search.call_count == 2
+        model.pool = lambda maps: maps.amax((2, 3))
+        assert explain(model, IMAGES).found.pool == "max" and search.call_count == 3
+        model.head = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4))
+        with pytest.raises(UserError, match="other layers stand between them"):
+            explain(model, IMAGES)
