@@ -39,7 +39,6 @@ from cam_repro.reporting.cam_files import (
     TABLE_FORMATS,
     Answer,
     BoxRule,
-    FoundClass,
     FoundImage,
     ImageTask,
     finish_image,
@@ -73,12 +72,7 @@ def show_images(config: Config) -> list[Path]:
         print(who_answers(trained, config))
         work = ImagesThroughNetwork(config, trained, paths, world.device)
         for image in tqdm(work.found(), "images", len(paths), leave=False, disable=None):
-            tqdm.write(str(image.path))
-            for one in image.classes:
-                tqdm.write(line_of(one, trained))
-            for files in image.files.values():
-                for file in files:
-                    tqdm.write(f"  → {file}")
+            tqdm.write(lines_of(image, trained))
             work.done.append(image)
     if work.unreadable and len(paths) == 1:
         raise UserError(f"image={work.unreadable[0]}")
@@ -359,10 +353,16 @@ def who_answers(trained: TrainedNetwork, config: Config) -> str:
     )
 
 
-def line_of(found: FoundClass, trained: TrainedNetwork) -> str:
-    """A class with its probability and its boxes in the pixels of the image's file."""
-    boxes = []
-    for one in found.boxes:
-        boxes.append(" ".join(map(str, one.box)))
-    words = f"{trained.wnids[found.label]}  {trained.words[found.label]:32.32}"
-    return f"  {100 * found.probability:5.1f} %  {words}  box {', '.join(boxes)}"
+def lines_of(image: FoundImage, trained: TrainedNetwork) -> str:
+    """An image's classes with their probabilities and boxes, in its own pixels, and its files."""
+    lines = [str(image.path)]
+    for found in image.classes:
+        boxes = []
+        for one in found.boxes:
+            boxes.append(" ".join(map(str, one.box)))
+        words = f"{trained.wnids[found.label]}  {trained.words[found.label]:32.32}"
+        lines.append(f"  {100 * found.probability:5.1f} %  {words}  box {', '.join(boxes)}")
+    for files in image.files.values():
+        for file in files:
+            lines.append(f"  → {file}")
+    return "\n".join(lines)

@@ -53,20 +53,25 @@ def paper_regions(
     one, the whole image. largest: those alone that are as large as the largest.
     """
     heatmap = checked_heatmap(heatmap)
-    above = heatmap > float(threshold) * heatmap.max()
-    _, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
+    above = (heatmap > float(threshold) * heatmap.max()).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(above)
+    if width == 0:
+        return [Region(whole_image_box(heatmap), 1.0, np.ones(heatmap.shape, bool))]
+    above = above[top : top + height, left : left + width]
+    count, labels = cv2.connectedComponents(above, connectivity=8)
+    if count == 2:  # the background and one region, as in most class activation maps
+        box = (left, top, left + width - 1, top + height - 1)
+        return [Region(box, cv2.countNonZero(above) / heatmap.size, above.view(bool))]
     pixels = np.bincount(labels.ravel())
     pixels[0] = 0  # the background's
-    if not pixels.any():
-        return [Region(whole_image_box(heatmap), 1.0, np.ones(heatmap.shape, bool))]
     wanted = pixels == pixels.max() if largest else pixels > 0
     regions = []
     for label in np.flatnonzero(wanted):
         of_label = labels == label
         x, y, w, h = cv2.boundingRect(of_label.view(np.uint8))
-        box = (x, y, x + w - 1, y + h - 1)
+        box = (left + x, top + y, left + x + w - 1, top + y + h - 1)
         mask = of_label[y : y + h, x : x + w]
-        regions.append(Region(box, float(pixels[label] / labels.size), mask))
+        regions.append(Region(box, float(pixels[label] / heatmap.size), mask))
     regions.sort(key=lambda region: (-region.share, region.box[1], region.box[0]))
     return regions
 
