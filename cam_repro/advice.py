@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, names_in
+from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, names_in, typed_model
 from cam_repro.option_errors import as_typed
 
 
@@ -34,8 +34,8 @@ def typed_data(data: DataConfig) -> str:
 
 def train_command(config: Config) -> str:
     """What trains the configured run, or AlexNet-GAP where no network is named."""
-    model = config.model.name if config.model else "alexnet_gap"
-    words = [f"make train model={model}"]
+    model = typed_model(config.model) if config.model else "model=alexnet_gap"
+    words = [f"make train {model}"]
     for key in config.typed:
         if key.startswith("model."):
             words.append(typed(key, getattr(config.model, key.removeprefix("model."))))

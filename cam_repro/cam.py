@@ -1,8 +1,15 @@
-"""Any image: what is in it, and where. The work of `make cam image=cat.jpg`."""
+"""Any images: what is in them, and where. The work of `make cam image=cat.jpg`."""
 
+from __future__ import annotations
+
+import os
 import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 
@@ -12,95 +19,305 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import Config, check_choice
+from cam_repro.cores import available_cores, prepare_worker, worker_context
 from cam_repro.data import load_classes
 from cam_repro.data.classes import class_number, labels_by_name
-from cam_repro.data.images import SUFFIXES, CorruptImage, read_upright
+from cam_repro.data.images import SUFFIXES
+from cam_repro.data.loaders import Batch, BatchRequest, Decoders, EvaluationCrops
+from cam_repro.data.storage import Files
 from cam_repro.data.views import VIEWS, normalise
 from cam_repro.distributed import join_distributed
+from cam_repro.evaluation.maps import images_a_batch
 from cam_repro.evaluation.record import protocol_name
 from cam_repro.evaluation.trained import Classes, TrainedNetwork, load_for_cam
-from cam_repro.localization.boxes import LOOSE, loose_and_tight, resized_boxes
 from cam_repro.localization.methods import predict
 from cam_repro.option_errors import shown
-from cam_repro.reporting.figures import panel
-from cam_repro.reporting.plots import write_sheet
+from cam_repro.reporting.cam_files import (
+    DRAWINGS,
+    ENDINGS,
+    IMAGE_FORMATS,
+    TABLE_FORMATS,
+    Answer,
+    BoxRule,
+    FoundImage,
+    ImageTask,
+    finish_image,
+)
 from cam_repro.reporting.results import first_name
 
 CLASSES = 5  # that are printed
-LARGEST_SIDE = 2048  # pixels: of a larger image the maps are made, and drawn, at this size
+FEW = 32  # images, for which no processes are started: that takes two seconds
+TASKS_AHEAD = 32  # images for each process: how far the network may run ahead before it waits
 LONGEST_NAME = 40  # characters of a class in a drawing's name
 LONGEST_STEM = 80  # and of the image's file
 
 
-@dataclass(frozen=True)
-class FoundClass:
-    """A class that a network was asked for in an image (H,W,3)."""
-
-    label: int  # its number among the network's
-    percent: float  # its probability
-    heatmap: np.ndarray  # (H,W)
-    box: np.ndarray  # (4,), on the heatmap
-
-
 def show_images(config: Config) -> list[Path]:
-    """Print the five best classes of each image with their boxes, and draw the best ones' maps.
+    """Print the five best classes of each image with their boxes, and write what format= names.
 
     config.image is an image, a folder or a pattern (`*.jpg`); config.shown_class (a name, wnid or
-    number) is drawn in place of the config.top best. Boxes are printed in the image's own pixels;
-    the drawings go to config.out. Raises
-    UserError before any image is looked at; one of several that cannot be read is passed over, and
-    the UserError comes after the last.
+    number) is drawn in place of the config.top best. Boxes are in the image's own pixels; every
+    file goes to config.out, whole or not at all, in the place of one of the same name. Returns the
+    files. Raises UserError before any image is looked at; one of several that cannot be read is
+    passed over, and the UserError comes after the last.
     """
+    _check_protocol(config)
+    paths = images_of(config.image)
+    began = time.perf_counter()
+    with join_distributed(config.device, config.deterministic) as world:
+        data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there
+        with suppress(UserError):
+            data = load_classes(config.data)
+        trained = load_for_cam(config, data, world.device)
+        print(who_answers(trained, config))
+        work = ImagesThroughNetwork(config, trained, paths, world.device)
+        for image in tqdm(work.found(), "images", len(paths), leave=False, disable=None):
+            tqdm.write(lines_of(image, trained))
+            work.done.append(image)
+    if work.unreadable and len(paths) == 1:
+        raise UserError(f"image={work.unreadable[0]}")
+    written = write_tables(work)
+    for image in work.done:
+        for format_, files in image.files.items():
+            written[format_] += files
+    print(summary(work, written, time.perf_counter() - began))
+    if work.unreadable:
+        print("cannot be read:", *work.unreadable, sep="\n  ")
+        raise UserError(
+            f"{len(work.unreadable)} of {len(paths)} images cannot be read, listed above with the "
+            f"reason; what was made of the other {len(work.done)} is in {config.out}"
+        )
+    return [file for files in written.values() for file in files]
+
+
+def _check_protocol(config: Config) -> None:
+    """UserError where a protocol cannot give what is asked for."""
     protocol = config.protocol
     if protocol.metric != "localization" or protocol.name == "all":
         raise UserError(
             f"protocol={protocol.name} draws no single box; choose protocol=paper or release"
         )
     check_choice("protocol.view", protocol.view, VIEWS)
-    paths = images_of(config.image)
-    written: list[Path] = []
-    unreadable: list[str] = []
-    with join_distributed(config.device, config.deterministic) as world:
-        data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there
-        with suppress(UserError):
-            data = load_classes(config.data)
-        trained = load_for_cam(config, data, world.device)
-        asked = None
+    if protocol.boxes != "paper":
+        needs_regions = {"boxes=all": config.boxes == "all", "format=mask": "mask" in config.format}
+        for option, is_asked in needs_regions.items():
+            if is_asked:
+                raise UserError(
+                    f"{option} is about the regions above one threshold, and "
+                    f"protocol.boxes={protocol.boxes} has several; choose protocol=paper"
+                )
+
+
+class ImagesThroughNetwork:
+    """Images on their way: decoded in processes, through the network in batches, boxed in others.
+
+    done: those that are finished; unreadable: a line for each file that is no image.
+    """
+
+    def __init__(
+        self, config: Config, trained: TrainedNetwork, paths: list[Path], device: torch.device
+    ) -> None:
+        protocol = config.protocol
+        self.config = config
+        self.trained = trained
+        self.paths = paths
+        self.device = device
+        self.method = config.method or "cam"
+        self.asked: int | None = None
         if config.shown_class is not None:
-            asked = class_number(config.shown_class, trained.wnids, trained.words)
-        print(who_answers(trained, config))
-        for path in tqdm(paths, "images", leave=False, disable=None if len(paths) > 1 else True):
-            try:
-                image, own_size = read_upright(path, LARGEST_SIDE)
-            except CorruptImage as error:
-                unreadable.append(str(error))
-                continue
-            found = classes_in(image, trained, config, asked, world.device)
-            tqdm.write(str(path))
-            drawn = found[: config.top] if asked is None else found[-1:]
-            best = [one.label for one in found[:-1]]
-            if asked in best:  # it would be told twice, last as what was asked for
-                found = found[:-1]
-            for one in found:
-                tqdm.write(line_of(one, image, own_size, trained))
-            panels = []
-            for one in drawn:
-                caption = f"{first_name(trained.words[one.label])}  {one.percent:.1f} %"
-                no_ground_truth = np.empty((0, 4))
-                panels.append((caption, panel(image, one.heatmap, one.box, no_ground_truth)))
-            name = drawing_name(path, trained, [one.label for one in drawn], config)
-            file = free_path(Path(config.out), name, written)
-            written.append(write_sheet(file, panels, len(panels), side=0))
-    if unreadable and len(paths) == 1:
-        raise UserError(f"image={unreadable[0]}")
-    print(*written, sep="\n")
-    if unreadable:
-        print("cannot be read:", *unreadable, sep="\n  ")
-        raise UserError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, listed above with the "
-            f"reason; the drawings of the other {len(written)} are in {config.out}"
+            self.asked = class_number(config.shown_class, trained.wnids, trained.words)
+        size = protocol.size or trained.model.input_size
+        interpolation = protocol.interpolation or trained.network.interpolation
+        self.crops = EvaluationCrops(protocol.view, size, interpolation)
+        self.rule = BoxRule(
+            protocol,
+            size,
+            every_region=config.boxes == "all",
+            run_lengths=protocol.boxes == "paper" and "coco" in config.format,
         )
+        self.labels_by_name = labels_by_name(trained.words)
+        self.taken: set[str] = set()  # names of files
+        self.done: list[FoundImage] = []
+        self.unreadable: list[str] = []
+
+    def found(self) -> Iterator[FoundImage]:
+        """Each image with its classes and boxes, its files written, in the order of the paths."""
+        waiting: deque[Future[FoundImage]] = deque()
+        ahead = TASKS_AHEAD * available_cores()
+        with self._finishers() as pool:
+            for batch in self._batches():
+                self.unreadable += batch.corrupt
+                if not len(batch):
+                    continue
+                for task in self._tasks(batch):
+                    waiting.append(pool.submit(finish_image, task, self.rule))
+                while len(waiting) > ahead or (waiting and waiting[0].done()):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _finishers(self) -> Executor:
+        if len(self.paths) <= FEW:
+            return ThreadPoolExecutor(1)
+        return ProcessPoolExecutor(available_cores(), worker_context(), prepare_worker)
+
+    def _batches(self) -> Iterator[Batch]:
+        names = np.array([os.fsencode(path) for path in self.paths])
+        length = images_a_batch(
+            self.config.eval_batch_size, self.config.protocol.view, [self.method]
+        )
+        requests = []
+        for start in range(0, len(names), length):
+            part = names[start : start + length]
+            places = np.arange(start, start + len(part))
+            labels = np.full(len(part), self.asked or 0)
+            source = Files(Path(), part)
+            requests.append(BatchRequest(source, True, places, labels, self.crops))
+        workers = self.config.data.workers
+        if workers is None:
+            workers = 0 if len(self.paths) <= FEW else min(available_cores(), len(requests))
+        with Decoders(workers, pin=self.device.type == "cuda") as decoders:
+            yield from decoders.batches(requests)
+
+    def _tasks(self, batch: Batch) -> Iterator[ImageTask]:
+        """The batch through the network, and what is then to be made of each image."""
+        on_device = batch.to(self.device)
+        predicted = predict(
+            self.trained.network,
+            normalise(on_device.pixels),
+            None if self.asked is None else on_device.labels,
+            methods=[self.method],
+            crops=VIEWS[self.crops.view].crops,
+            count=CLASSES,
+        )
+        best = predicted.classes.tolist()
+        scores = predicted.scores.cpu().numpy()
+        maps = predicted.maps[self.method].cpu().numpy()
+        sizes = batch.sizes.tolist()
+        for row, place in enumerate(batch.images.tolist()):
+            labels = best[row]
+            drawn = list(range(self.config.top))[: len(labels)]
+            if self.asked is not None:
+                if self.asked not in labels:
+                    labels.append(self.asked)
+                drawn = [labels.index(self.asked)]
+            of_image = maps[row].swapaxes(0, 1)[: len(labels)].copy()
+            probabilities = [round(float(scores[row, label]), 6) for label in labels]
+            captions = []
+            for number in drawn:
+                name = first_name(self.trained.words[labels[number]])
+                captions.append(f"{name}  {100 * probabilities[number]:.1f} %")
+            shown_labels = [labels[number] for number in drawn]
+            yield ImageTask(
+                self.paths[place],
+                tuple(sizes[row]),
+                labels,
+                probabilities,
+                of_image,
+                drawn,
+                captions,
+                self._files(self.paths[place], shown_labels),
+            )
+
+    def _files(self, path: Path, labels: list[int]) -> dict[str, list[Path]]:
+        """Where each format of an image goes, of the classes that are drawn."""
+        files = {}
+        for format_ in self.config.format:
+            if format_ in DRAWINGS:
+                files[format_] = [self.free_path(path.stem, labels, format_)]
+            elif format_ in IMAGE_FORMATS:
+                files[format_] = [self.free_path(path.stem, [label], format_) for label in labels]
+        return files
+
+    def free_path(self, stem: str, labels: list[int], format_: str) -> Path:
+        """A path that no other file of this call has, as Cat.png and cat.jpg would share one.
+
+        Names that differ in case alone are one file to macOS.
+        """
+        name = self.file_stem(stem, labels)
+        ending = ENDINGS.get(format_, f".{format_}")
+        candidate = name + ending
+        number = 1
+        while candidate.lower() in self.taken:
+            number += 1
+            candidate = f"{name}-{number}{ending}"
+        self.taken.add(candidate.lower())
+        return Path(self.config.out) / candidate
+
+    def file_stem(self, stem: str, labels: list[int]) -> str:
+        """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: all that another call may change.
+
+        Of several classes the first is named, and how many there are. One whose name another class
+        has is told by its wnid too.
+        """
+        parts = [stem[:LONGEST_STEM]]
+        if labels:
+            first = labels[0]
+            name = first_name(self.trained.words[first])
+            if len(self.labels_by_name[name.strip().lower()]) > 1:
+                name = f"{name} {self.trained.wnids[first]}"
+            name = re.sub(r"[^\w+]+", "-", name[:LONGEST_NAME]).strip("-") or f"class-{first}"
+            if len(labels) > 1:
+                name = f"{name}-top{len(labels)}"
+            parts.append(name)
+        protocol = protocol_name(self.config.protocol)
+        if self.config.boxes == "all":
+            protocol += "-all"
+        parts += [self.trained.name, self.method, protocol]
+        return ".".join(parts)
+
+
+def write_tables(work: ImagesThroughNetwork) -> dict[str, list[Path]]:
+    """Write the formats that hold all images; every format → its files, as yet none of an image's.
+
+    Of photos/ they are photos.efficientnet_lite0.cam.paper.json.
+    """
+    config = work.config
+    trained = work.trained
+    protocol = {}
+    for key, value in asdict(config.protocol).items():
+        if value is not None and key not in ("metric", "guesses", "thresholds_from"):
+            protocol[key] = value
+    heading = {
+        "schema": 1,
+        "network": trained.name,
+        "weights": {"source": trained.weights.source, "sha256": trained.weights.sha256},
+        "input_size": work.crops.size,
+        "interpolation": work.crops.interpolation,
+        "method": work.method,
+        "protocol": protocol | {"name": protocol_name(config.protocol)},
+        "boxes": config.boxes,
+    }
+    answer = Answer(heading, trained.wnids, trained.words, work.done, work.unreadable)
+    labels = [] if work.asked is None else [work.asked]
+    written: dict[str, list[Path]] = {}
+    for format_ in config.format:
+        written[format_] = []
+        if format_ in TABLE_FORMATS and work.done:
+            path = work.free_path(source_name(config.image), labels, format_)
+            TABLE_FORMATS[format_](answer, path)
+            written[format_].append(path)
     return written
+
+
+def source_name(given: str) -> str:
+    """What the images are called together: their folder, or the one image."""
+    path = Path(given)
+    if path.is_file():
+        return path.stem
+    folder = path if path.is_dir() else path.parent
+    return re.sub(r"[*?\[\]]+", "", folder.resolve().name) or "images"
+
+
+def summary(work: ImagesThroughNetwork, written: dict[str, list[Path]], seconds: float) -> str:
+    """`200 images in 4.1 s: 200 png, photos.….json in runs/cam`."""
+    parts = []
+    for format_, files in written.items():
+        parts.append(files[0].name if len(files) == 1 else f"{len(files):,} {format_}")
+    count = len(work.done)
+    images = "1 image" if count == 1 else f"{count:,} images"
+    what = ", ".join(parts) or "no file (format=[])"
+    return f"{images} in {seconds:.1f} s: {what} in {work.config.out}"
 
 
 def images_of(given: str | None) -> list[Path]:
@@ -136,82 +353,16 @@ def who_answers(trained: TrainedNetwork, config: Config) -> str:
     )
 
 
-def classes_in(
-    image: np.ndarray,
-    trained: TrainedNetwork,
-    config: Config,
-    asked: int | None,
-    device: torch.device,
-) -> list[FoundClass]:
-    """The five best classes of an image (H,W,3) uint8, best first, and then the class `asked`."""
-    protocol = config.protocol
-    method = config.method or "cam"
-    view = VIEWS[protocol.view]
-    size = protocol.size or trained.model.input_size
-    interpolation = protocol.interpolation or trained.network.interpolation
-    taken = np.ascontiguousarray(view.take(image, size, interpolation))
-    crops = torch.from_numpy(taken).permute(0, 3, 1, 2)
-    labels = None if asked is None else torch.tensor([asked], device=device)
-    predicted = predict(
-        trained.network,
-        normalise(crops.to(device)),
-        labels,
-        methods=[method],
-        crops=view.crops,
-        count=CLASSES,
-    )
-    classes = predicted.classes[0].tolist()
-    maps = list(predicted.maps[method][0].swapaxes(0, 1))  # a class's maps of all crops
-    if asked is not None:
-        classes.append(asked)
-    height, width = image.shape[:2]
-    found = []
-    for label, of_class in zip(classes, maps, strict=True):
-        heatmap = view.place(of_class.cpu().numpy(), (width, height), size, protocol.resize)
-        box = np.array(loose_and_tight(heatmap, protocol)[LOOSE])
-        percent = 100 * float(predicted.scores[0, label])
-        found.append(FoundClass(label, percent, heatmap, box))
-    return found
-
-
-def line_of(
-    found: FoundClass, image: np.ndarray, own_size: tuple[int, int], trained: TrainedNetwork
-) -> str:
-    """A class with its probability and its box in the pixels of the image's file."""
-    height, width = image.shape[:2]
-    box = resized_boxes(found.box, (width, height), own_size)
-    corners = " ".join(map(str, box))
-    words = f"{trained.wnids[found.label]}  {trained.words[found.label]:32.32}"
-    return f"  {found.percent:5.1f} %  {words}  box {corners}"
-
-
-def drawing_name(path: Path, trained: TrainedNetwork, labels: list[int], config: Config) -> str:
-    """`cat.tabby.efficientnet_lite0.cam.paper` of cat.jpg: all that another call may change.
-
-    Of several classes the first is named, and how many there are. One whose name another class has
-    is told by its wnid too.
-    """
-    name = first_name(trained.words[labels[0]])
-    alike = labels_by_name(trained.words)[name.strip().lower()]
-    if len(alike) > 1:
-        name = f"{name} {trained.wnids[labels[0]]}"
-    name = re.sub(r"[^\w+]+", "-", name[:LONGEST_NAME]).strip("-") or f"class-{labels[0]}"
-    if len(labels) > 1:
-        name = f"{name}-top{len(labels)}"
-    stem = path.stem[:LONGEST_STEM]
-    method = config.method or "cam"
-    return f"{stem}.{name}.{trained.name}.{method}.{protocol_name(config.protocol)}"
-
-
-def free_path(folder: Path, name: str, taken: list[Path]) -> Path:
-    """`folder/name.png`, with a number where this call has drawn it, as of cat.png and cat.jpg.
-
-    Names that differ in case alone are one file to macOS.
-    """
-    used = {path.name.lower() for path in taken}
-    candidate = f"{name}.png"
-    number = 1
-    while candidate.lower() in used:
-        number += 1
-        candidate = f"{name}-{number}.png"
-    return folder / candidate
+def lines_of(image: FoundImage, trained: TrainedNetwork) -> str:
+    """An image's classes with their probabilities and boxes, in its own pixels, and its files."""
+    lines = [str(image.path)]
+    for found in image.classes:
+        boxes = []
+        for one in found.boxes:
+            boxes.append(" ".join(map(str, one.box)))
+        words = f"{trained.wnids[found.label]}  {trained.words[found.label]:32.32}"
+        lines.append(f"  {100 * found.probability:5.1f} %  {words}  box {', '.join(boxes)}")
+    for files in image.files.values():
+        for file in files:
+            lines.append(f"  → {file}")
+    return "\n".join(lines)

@@ -27,8 +27,10 @@ from cam_repro.config import (
     CONFIGS,
     Config,
     explained,
+    is_of_library,
     keys_of,
     names_in,
+    offer_library_model,
     options_of,
     register_schema,
     validated,
@@ -42,6 +44,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 DISK_TROUBLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
 # Options whose values are plain text.
 TEXTS = {key for key, kind in keys_of(Config).items() if kind in (str, str | None)}
+# Options that are lists of words, which may be typed without brackets: format=json,csv.
+LISTS = {key for key, kind in keys_of(Config).items() if kind == list[str]}
 # Values that Hydra is to read itself.
 READ_BY_HYDRA = re.compile(r"""null|(['"]).*\1|(choice|glob)\(.*\)""")
 # What sets a training of a sweep apart from the others; an evaluation may sweep over more.
@@ -143,15 +147,17 @@ class _Lasting:
 def _quoted(word: str) -> str:
     """An option of plain text with its value in quotes for Hydra's grammar.
 
-    In a sweep each of the choices is quoted.
+    In a sweep each of the choices is quoted. A list of words gets the brackets that it lacks.
     """
     key, equals, value = word.partition("=")
     if key == "class":  # a keyword of Python, which no field can be called
         key = "shown_class"
         word = f"shown_{word}"
+    is_sweep = "-m" in sys.argv or "--multirun" in sys.argv
+    if equals and key in LISTS and re.fullmatch(r"[\w.,+-]+", value) and not is_sweep:
+        return f"{key}=[{value}]"
     if not equals or key.lstrip("+") not in TEXTS or READ_BY_HYDRA.fullmatch(value):
         return word
-    is_sweep = "-m" in sys.argv or "--multirun" in sys.argv
     quoted = []
     for choice in value.split(",") if is_sweep else [value]:
         quoted.append(QuotedString(choice, Quote.single).with_quotes())
@@ -193,7 +199,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _check_words(words: list[str]) -> None:
-    """Raises UserError for mistakes that Hydra would not name.
+    """Raises UserError for mistakes that Hydra would not name, and shows it a library's networks.
 
     They are a file of configs/ that is not there, and an option of a network without a network.
     """
@@ -207,10 +213,13 @@ def _check_words(words: list[str]) -> None:
             )
         group, equals, names = word.partition("=")
         # Other values are lists, or Hydra's glob(…).
-        are_names = re.fullmatch(r"[\s\w.,-]*", names)
+        are_names = re.fullmatch(r"[\s\w.,/-]*", names)
         if equals and group in groups and are_names:
-            for name in names.split(","):
-                check_choice(group, name.strip(), names_in(group))
+            for name in map(str.strip, names.split(",")):
+                if group == "model" and is_of_library(name):
+                    offer_library_model(name)
+                else:
+                    check_choice(group, name, names_in(group))
     inner = [word for word in words if word.startswith("model.")]
     if inner and not any(word.startswith("model=") for word in words):
         models = ", ".join(names_in("model"))

@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 INSTALLED = Path(__file__).resolve().parent / "configs"  # where `pip install .` puts them
 CONFIGS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "configs"
 
+LIBRARIES = ("timm", "torchvision")  # whose networks model= takes by their names there
 NAME = r"\w[\w.+-]*", "it names a folder or file: letters, digits, and . _ + - between them"
 FOLDER = r"[^\0]+", "give a folder"
 FILE = r"[^\0]+", "give a file"
@@ -43,6 +44,11 @@ def number(default: Any, low: float, high: float) -> Any:
 
 def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
+
+
+def choices(default: list[str], *known: str) -> Any:
+    """A list of some of these words."""
+    return field(default_factory=default.copy, metadata={"choices": known})
 
 
 def choice_or_none(*choices: str) -> Any:
@@ -402,11 +408,19 @@ class CompareOptions:
 
 
 @dataclass
-class CamOptions(RunOptions, DataOptions, DeviceOptions, MethodOption, ShownClassOption):
+class CamOptions(
+    RunOptions, DataOptions, DeviceOptions, BatchSizeOption, MethodOption, ShownClassOption
+):
+    data: DataConfig = part(DataConfig, *DATA, "workers")
     protocol: ProtocolConfig = part(ProtocolConfig, *VIEW, *BOX)
     image: str | None = None  # an image, a folder of images or a pattern
     top: int = number(1, 1, 5)  # classes whose maps are drawn side by side
-    out: str = word(FOLDER, "runs/cam")  # where the drawings go
+    # What is written: of each image its drawing, its maps or their masks; of all of them together
+    # the classes and boxes, as JSON, CSV or COCO's detections.
+    format: list[str] = choices(["png"], "png", "jpg", "npy", "mask", "json", "csv", "coco")
+    # Of a map: that of its largest region above the threshold, or one of every region.
+    boxes: str = choice("one", "all")
+    out: str = word(FOLDER, "runs/cam")  # the folder of what is written
 
 
 @dataclass
@@ -530,9 +544,45 @@ def names_in(group: str) -> list[str]:
 
 
 def model_config(name: str, **changes: Any) -> ModelConfig:
-    """The network of `configs/model/<name>.yaml`. Raises UserError."""
+    """The network of `configs/model/<name>.yaml` or of a library. Raises UserError."""
+    if is_of_library(name):
+        return stored_model(library_model(name), changes)
     check_choice("model", name, names_in("model"))
     return stored_model(OmegaConf.load(CONFIGS / "model" / f"{name}.yaml"), changes)
+
+
+def is_of_library(name: str) -> bool:
+    """Whether model= names a network by its name in timm or torchvision: `timm/resnet50`."""
+    return name.partition("/")[0] in LIBRARIES and "/" in name
+
+
+def library_model(name: str) -> dict[str, Any]:
+    """The settings of a library's network as it is, as a file of configs/model has them.
+
+    Its runs and results are in a folder `timm-resnet50`. Raises UserError, with the nearest names,
+    where the library has no such network.
+    """
+    from cam_repro.networks.trunks import backbone  # torch, which no other setting needs
+
+    return {
+        "name": name.replace("/", "-"),
+        "backbone": name,
+        "native": True,
+        "input_size": backbone(name).input_size,
+    }
+
+
+def offer_library_model(name: str) -> None:
+    """Let Hydra take model=timm/resnet50 as if there were a file of it."""
+    folder, _, file = name.rpartition("/")
+    node = library_model(name)
+    ConfigStore.instance().store(name=file, node=node, group=f"model/{folder}", package="model")
+
+
+def typed_model(model: ModelConfig) -> str:
+    """What chooses a network: model=timm/resnet50, or the name of its file."""
+    of_library = is_of_library(model.backbone) and model.name == model.backbone.replace("/", "-")
+    return f"model={model.backbone if of_library else model.name}"
 
 
 def stored_model(*settings: Mapping[str, Any]) -> ModelConfig:
@@ -687,7 +737,8 @@ def _check_value(option: str, value: Any, allowed: Mapping[str, Any]) -> None:
                 f"{option}={shown(value)} is not a file; give the path of one that is there"
             )
     if "choices" in allowed:
-        check_choice(option, value, allowed["choices"])
+        for one in value if isinstance(value, list) else [value]:
+            check_choice(option, one, allowed["choices"])
     if "form" in allowed:
         form, advice = allowed["form"]
         if not re.fullmatch(form, value):

@@ -24,12 +24,14 @@ from cam_repro.config import (
     COMMANDS,
     CONFIGS,
     Config,
+    ModelConfig,
     check_typed_model,
     keys_of,
     model_config,
     names_in,
     options_of,
     protocols_of,
+    typed_model,
     validated,
 )
 
@@ -442,3 +444,36 @@ def test_any_command_line_is_right_or_refused_in_one_line_that_names_a_key(
         assert any(key in done.err for key in KEYS) and done.err.count("\n") == 1, done
     for config in done.given:
         assert config.recipe.sizes and math.isfinite(config.recipe.lr)
+
+
+def test_a_networks_name_in_timm_or_torchvision_needs_no_file() -> None:
+    (config,) = run("model=timm/test_resnet", "image=a.jpg", name="cam").given
+    wanted = ModelConfig("timm-test_resnet", "timm/test_resnet", native=True, input_size=160)
+    assert config.model == wanted == model_config("timm/test_resnet")
+    assert typed_model(config.model) == "model=timm/test_resnet"
+    assert typed_model(model_config("vgg_gap")) == "model=vgg_gap"
+    (config,) = run("model=torchvision/shufflenet_v2_x0_5", "model.pool=max", name="train").given
+    assert (config.model.backbone, config.model.pool) == ("torchvision/shufflenet_v2_x0_5", "max")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("model=timm/resnt50", "timm has no network resnt50; the nearest: resnet50"),
+        ("model=torchvision/regnet_y_400", "torchvision has no network .* nearest: regnet_y_400mf"),
+        ("model=keras/resnet50", "model=keras/resnet50 is unknown"),
+    ],
+)
+def test_a_library_without_such_a_network_offers_the_nearest(word: str, message: str) -> None:
+    done = run(word, name="cam")
+    assert done.code == 2 and re.search(message, done.err) and "\n" not in done.err.strip()
+
+
+@pytest.mark.parametrize("word", ["format=json", "format=json,csv", "format=[json,csv]"])
+def test_a_list_of_words_needs_no_brackets(word: str) -> None:
+    (config,) = run(word, name="cam").given
+    assert config.format == (["json"] if word == "format=json" else ["json", "csv"])
+
+
+def test_a_format_that_is_none_is_refused_with_the_nearest() -> None:
+    assert "format=jsn is unknown; did you mean json?" in run("format=[png,jsn]", name="cam").err

@@ -10,7 +10,14 @@ from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.advice import train_command, typed, typed_data
-from cam_repro.config import Config, ModelConfig, check_typed_model, model_config, run_folder
+from cam_repro.config import (
+    Config,
+    ModelConfig,
+    check_typed_model,
+    model_config,
+    run_folder,
+    typed_model,
+)
 from cam_repro.data import imagenet_classes, open_split
 from cam_repro.data.manifest import Manifest, difference, manifest_of
 from cam_repro.files import is_there
@@ -92,7 +99,8 @@ def load_trained(
     if weights.model is not None:
         kind = weights.model.name
         if model and kind != model.name:
-            raise UserError(f"{source} is a {kind}, not a {model.name}; type model={kind}")
+            advice = f"type {typed_model(weights.model)}"
+            raise UserError(f"{source} is a {kind}, not a {model.name}; {advice}")
         check_typed_model(config, weights.model, source)
         model = weights.model
         candidates = [weights.wnids]
@@ -106,7 +114,7 @@ def load_trained(
         if not network.untrained or (for_features and classifier_alone):
             break
     else:
-        train = f"make train model={model.name} {typed_data(config.data)}"
+        train = f"make train {typed_model(model)} {typed_data(config.data)}"
         raise UserError(
             f"weights={source}: {network.untrained} of {model.name} is not trained; "
             f"first: {train} {typed('weights', source)}"

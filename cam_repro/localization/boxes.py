@@ -6,6 +6,7 @@ one that is not 2-D, is empty, or holds NaN or infinity is a ValueError.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -28,18 +29,51 @@ def paper_box(heatmap: np.ndarray, threshold: float = PAPER_THRESHOLD) -> Box:
     the bounding box that covers the largest connected component": the one with the most pixels; of
     equals, the topmost, then the leftmost. When no pixel is above, the box is the whole image.
     """
+    return paper_regions(heatmap, threshold, largest=True)[0].box
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of a heatmap's pixels above a threshold.
+
+    share: of the heatmap's pixels; mask (y2-y1+1, x2-x1+1) of bool: what of the box is the region.
+    """
+
+    box: Box
+    share: float
+    mask: np.ndarray
+
+
+def paper_regions(
+    heatmap: np.ndarray, threshold: float = PAPER_THRESHOLD, *, largest: bool = False
+) -> list[Region]:
+    """Every region of which `paper_box` takes the first, by falling size.
+
+    Of equals the topmost is first, then the leftmost. When no pixel is above the threshold there is
+    one, the whole image. largest: those alone that are as large as the largest.
+    """
     heatmap = checked_heatmap(heatmap)
-    above = heatmap > float(threshold) * heatmap.max()
-    _, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
+    above = (heatmap > float(threshold) * heatmap.max()).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(above)
+    if width == 0:
+        return [Region(whole_image_box(heatmap), 1.0, np.ones(heatmap.shape, bool))]
+    above = above[top : top + height, left : left + width]
+    count, labels = cv2.connectedComponents(above, connectivity=8)
+    if count == 2:  # the background and one region, as in most class activation maps
+        box = (left, top, left + width - 1, top + height - 1)
+        return [Region(box, cv2.countNonZero(above) / heatmap.size, above.view(bool))]
     pixels = np.bincount(labels.ravel())
     pixels[0] = 0  # the background's
-    if not pixels.any():
-        return whole_image_box(heatmap)
-    largest = []
-    for label in np.flatnonzero(pixels == pixels.max()):
-        largest.append(cv2.boundingRect((labels == label).view(np.uint8)))
-    x, y, w, h = min(largest, key=lambda box: (box[1], box[0]))
-    return x, y, x + w - 1, y + h - 1
+    wanted = pixels == pixels.max() if largest else pixels > 0
+    regions = []
+    for label in np.flatnonzero(wanted):
+        of_label = labels == label
+        x, y, w, h = cv2.boundingRect(of_label.view(np.uint8))
+        box = (left + x, top + y, left + x + w - 1, top + y + h - 1)
+        mask = of_label[y : y + h, x : x + w]
+        regions.append(Region(box, float(pixels[label] / heatmap.size), mask))
+    regions.sort(key=lambda region: (-region.share, region.box[1], region.box[0]))
+    return regions
 
 
 def release_boxes(heatmap: np.ndarray, thresholds: Sequence[int] = RELEASE_THRESHOLDS) -> list[Box]:

@@ -11,12 +11,16 @@ def class_activation_maps(
 ) -> torch.Tensor:
     """M_c(x,y) = Σ_k w_k^c f_k(x,y), without bias, ReLU or normalisation (§2, eq. 2).
 
-    maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier, classes (N,M) wanted of each
-    image, or None for all C → (N,M,H,W) or (N,C,H,W). For average pooling the mean of M_c is
-    logit_c − bias_c.
+    maps (N,K,H,W) after the last ReLU, weight (C,K) of the classifier or (N,C,K) of each image's,
+    classes (N,M) wanted of each image, or None for all C → (N,M,H,W) or (N,C,H,W). For average
+    pooling the mean of M_c is logit_c − bias_c.
     """
-    weight = weight.to(maps.dtype)
-    chosen = weight if classes is None else weight[classes]  # (C,K) or (N,M,K)
+    chosen = weight.to(maps.dtype)
+    if classes is not None and weight.ndim == 3:
+        rows = torch.arange(len(maps), device=maps.device)[:, None]
+        chosen = chosen[rows, classes]
+    elif classes is not None:
+        chosen = chosen[classes]  # (N,M,K)
     return weighted_sum(chosen, maps)
 
 

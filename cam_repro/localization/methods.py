@@ -82,7 +82,7 @@ def _gradients(scores: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
 
 def cam(forward: ForwardPass) -> torch.Tensor:
     """Σ_k w_k^c f_k, without bias, ReLU or normalisation (Zhou et al. 2016, eq. 2)."""
-    weight = forward.network.classifier_weight
+    weight = forward.network.weight_of(forward.maps)
     return class_activation_maps(forward.maps, weight, forward.classes)
 
 
@@ -222,6 +222,14 @@ def ablationcam(forward: ForwardPass) -> torch.Tensor:
     return weighted_sum(torch.stack(weights), forward.maps).relu()
 
 
+def attention(forward: ForwardPass) -> torch.Tensor:
+    """Attention of a class token in the last block, the mean of its heads (Caron et al. 2021).
+
+    No class activation map: it is the same for every class.
+    """
+    return forward.maps.expand(-1, forward.classes.shape[1], -1, -1)
+
+
 def backprop(forward: ForwardPass) -> torch.Tensor:
     """|∂ y_c / ∂ image|, the maximum over the colour channels (Simonyan et al. 2014, §3.1).
 
@@ -273,6 +281,7 @@ class Method:
     protocol=all runs it. needs_weights: whether the classifier must have a weight for each map.
     of_pixels: whether the whole network is differentiated, and the maps are as large as the image.
     is_baseline: whether the map is made without the network, for methods to be held against.
+    of_attention: whether its maps are where a class token looks.
     """
 
     function: Callable[[ForwardPass], torch.Tensor]
@@ -280,6 +289,7 @@ class Method:
     needs_weights: bool = False
     of_pixels: bool = False
     is_baseline: bool = False
+    of_attention: bool = False
 
     @property
     def has_small_maps(self) -> bool:
@@ -298,6 +308,7 @@ METHODS = {
     "eigencam": Method(eigencam),
     "scorecam": Method(scorecam),
     "ablationcam": Method(ablationcam),
+    "attention": Method(attention, of_attention=True),
     "backprop": Method(backprop, in_all=True, of_pixels=True),
     "backprop_sum": Method(backprop_sum, of_pixels=True),
     "centre": Method(centre, is_baseline=True),
@@ -362,10 +373,17 @@ def unsupported_reason(method: str, network: CamNetwork) -> str:
     UserError for an unknown method.
     """
     check_choice("method", method, METHODS)
-    if METHODS[method].needs_weights and network.cam_obstacle:
-        others = [name for name, other in METHODS.items() if not other.needs_weights]
-        return (
-            f"method={method} cannot serve this network: {network.cam_obstacle}; choose one of: "
-            f"{', '.join(others)}"
-        )
+    obstacle = _obstacle(METHODS[method], network)
+    if not obstacle:
+        return ""
+    others = [name for name, other in METHODS.items() if not _obstacle(other, network)]
+    choices = ", ".join(others)
+    return f"method={method} cannot serve this network: {obstacle}; choose one of: {choices}"
+
+
+def _obstacle(method: Method, network: CamNetwork) -> str:
+    if method.of_attention:
+        return "" if network.attends else "it has no class token"
+    if method.needs_weights or (network.attends and not method.of_pixels):
+        return network.cam_obstacle
     return ""

@@ -13,10 +13,18 @@ def colour(heatmap: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 and (H,W) → (H,W,3) uint8: the hotter, the less of the image shines through."""
-    opacity = (0.2 + 0.35 * _share_of_maximum(heatmap))[..., None]
-    mixed = (1 - opacity) * image + opacity * colour(heatmap)
-    return np.round(mixed).astype(np.uint8)
+    """(H,W,3) uint8 and (H,W) → (H,W,3) uint8: the hotter, the less of the image shines through.
+
+    The heatmap is taken in 256 levels, so that every product of a level can be looked up.
+    """
+    levels = np.rint(255 * _share_of_maximum(heatmap)).astype(np.uint8)
+    share = np.linspace(0, 1, 256)
+    opacity = 0.2 + 0.35 * share
+    shining = np.rint(256 * (1 - opacity)).astype(np.uint16)  # in 256ths, as whole numbers
+    painted = np.rint(256 * opacity[:, None] * colour(share[None])[0] + 127.5).astype(np.uint16)
+    mixed = image * shining[levels][..., None]
+    mixed += np.take(painted, levels, axis=0)  # three times as fast as painted[levels]
+    return (mixed >> 8).astype(np.uint8)
 
 
 def _share_of_maximum(heatmap: np.ndarray) -> np.ndarray:

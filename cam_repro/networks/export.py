@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 
 from cam_repro import UserError
-from cam_repro.config import ModelConfig
+from cam_repro.config import ModelConfig, typed_model
 from cam_repro.data import imagenet_classes
 from cam_repro.files import replacing
 from cam_repro.networks import build_network
@@ -40,7 +40,7 @@ def export(source: Path, path: Path, config: ModelConfig, data: str) -> Path:
         weights = _of_another_program(weights, config)
     if weights.model.name != model:
         raise UserError(
-            f"{source} is a {weights.model.name}, not a {model}; type model={weights.model.name}"
+            f"{source} is a {weights.model.name}, not a {model}; type {typed_model(weights.model)}"
         )
     weights.check_finite()
     sha256 = publish(weights, path, data)

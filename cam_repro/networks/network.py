@@ -10,6 +10,7 @@ from torch import nn
 from cam_repro import UserError
 from cam_repro.config import ModelConfig
 from cam_repro.networks.atrous import make_atrous
+from cam_repro.networks.found import weight_before_norm
 from cam_repro.networks.pixels import ToPixels
 from cam_repro.networks.trunks import POOL5, Cut, backbone
 
@@ -27,9 +28,12 @@ class CamNetwork(nn.Module):
     Attributes: `trunk` and `head` give the maps (N,K,H,W) after the last ReLU; `classifier` is
     linear on the pooled maps, or None where the maps are the classes' own (K = C), as in SqueezeNet
     and NIN. With pool "none" it is every layer after the maps, as in AlexNet and VGG16: such a
-    network has no class activation map. `interpolation` is the filter, "bilinear" or "bicubic",
-    that shrinks the images it is made for.
+    network has no class activation map. `norm` is a layer norm of the pooled maps, as ConvNeXt and
+    some vision transformers have it, else nothing. `interpolation` is the filter, "bilinear" or
+    "bicubic", that shrinks the images it is made for.
     """
+
+    attends = False  # whether its maps are a class token's attention
 
     def __init__(
         self,
@@ -38,11 +42,13 @@ class CamNetwork(nn.Module):
         classifier: nn.Module | None,
         pool: str,
         dropout: float,
+        norm: nn.LayerNorm | None = None,
     ):
         super().__init__()
         self.trunk = trunk
         self.head = head
         self.pool = pool
+        self.norm = norm if norm is not None else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.classifier = classifier if classifier is not None else nn.Identity()
         self.untrained = ""  # which layers are still random: an evaluation refuses any
@@ -56,7 +62,7 @@ class CamNetwork(nn.Module):
 
     def classify(self, maps: torch.Tensor) -> torch.Tensor:
         """What is behind the maps: maps (N,K,h,w) after the last ReLU → logits (N,C)."""
-        pooled = POOLS[self.pool](maps)
+        pooled = self.norm(POOLS[self.pool](maps))
         return self.classifier(self.dropout(pooled))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -69,7 +75,7 @@ class CamNetwork(nn.Module):
         It is the pooled maps (F = K), or of AlexNet and VGG16 as they are fc7, after its ReLU. The
         network must be in evaluation mode.
         """
-        features = POOLS[self.pool](self.head(self.trunk(images)))
+        features = self.norm(POOLS[self.pool](self.head(self.trunk(images))))
         if self.cam_obstacle:
             layers = [m for m in self.classifier.modules() if not isinstance(m, nn.Sequential)]
             for layer in layers[:-1]:
@@ -100,9 +106,39 @@ class CamNetwork(nn.Module):
             return self.classifier.weight
         return torch.eye(self.num_classes, device=next(self.parameters()).device)
 
+    def weight_of(self, maps: torch.Tensor) -> torch.Tensor:
+        """What each of the maps (N,K,h,w) weighs in each class: (C,K), the classifier's weight.
+
+        With a layer norm before the classifier it is each image's own, (N,C,K).
+        """
+        if isinstance(self.norm, nn.LayerNorm):
+            return weight_before_norm(self.classifier_weight, self.norm, POOLS[self.pool](maps))
+        return self.classifier_weight
+
     @property
     def num_classes(self) -> int:
         return class_count(self)
+
+
+class AttentionNetwork(CamNetwork):
+    """A vision transformer whose classifier reads a class token, which is no average of maps.
+
+    In place of maps there is where that token looks in the last block, the mean of its heads:
+    (N,1,h,w), which is no class activation map and the same for all classes. `trunk` gives both.
+    """
+
+    attends = True
+    cam_obstacle = "its classifier reads a class token, which is no average of maps"
+
+    def forward_with_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,3,H,W) normalised images → logits (N,C), attention (N,1,h,w)."""
+        token, attention = self.trunk(images)
+        return self.classifier(self.dropout(token)), attention
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(N,3,H,W) normalised images → the class token (N,F)."""
+        token, _ = self.trunk(images)
+        return token
 
 
 def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
@@ -149,8 +185,7 @@ def assemble(config: ModelConfig, whole: nn.Module, num_classes: int) -> CamNetw
     if config.atrous:
         if network.cam_obstacle:
             raise UserError(
-                f"model.atrous=true does not fit {config.backbone} as it is: "
-                "its fully connected layers take maps of one size"
+                f"model.atrous=true does not fit {config.backbone} as it is: {network.cam_obstacle}"
             )
         make_atrous(nn.Sequential(network.trunk, network.head), chosen.input_size)
     return network
@@ -204,6 +239,8 @@ def _as_it_is(config: ModelConfig, trunk: nn.Sequential, cut: Cut, num_classes: 
     else:
         if cut.linear is None:
             unused.append("dropout")
+        if cut.attends:
+            unused.append("pool")
         classifier = cut.linear
         pool = config.pool
     for name in unused:
@@ -214,7 +251,8 @@ def _as_it_is(config: ModelConfig, trunk: nn.Sequential, cut: Cut, num_classes: 
                 f"model.{name}={value} sets nothing in {config.backbone} as it is "
                 f"(model.native=true); type model.{name}={default} or model.native=false"
             )
-    network = CamNetwork(trunk, nn.Identity(), classifier, pool, config.dropout)
+    kind = AttentionNetwork if cut.attends else CamNetwork
+    network = kind(trunk, nn.Identity(), classifier, pool, config.dropout, cut.norm)
     if class_count(network) != num_classes:
         replace_last_layer(network, num_classes)
     return network

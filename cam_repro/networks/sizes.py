@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from cam_repro import UserError
-from cam_repro.config import ModelConfig, RecipeConfig
+from cam_repro.config import ModelConfig, RecipeConfig, typed_model
 from cam_repro.networks.network import CamNetwork, assemble
 from cam_repro.networks.trunks import backbone
 from cam_repro.option_errors import shown
@@ -48,7 +48,7 @@ def check_size(model: ModelConfig, key: str, sizes: int | Sequence[int] | None) 
         return
     found = f"{key}={shown(sizes)}"
     as_it_is = " as it is" if model.native else ""
-    takes = f"model={model.name}: {model.backbone}{as_it_is} takes"
+    takes = f"{typed_model(model)}: {model.backbone}{as_it_is} takes"
     if shape_of_maps(network, LARGEST):
         smallest = min(*asked, LARGEST)
         while not shape_of_maps(network, smallest):
@@ -76,6 +76,6 @@ def check_batch_norm(model: ModelConfig, recipe: RecipeConfig, images: int) -> N
         except ValueError:
             raise UserError(
                 f"a step has {images} image a process, of whose 1×1 maps at {size} pixels a side "
-                f"the batch norm of model={model.name} has no variance; give a larger "
+                f"the batch norm of {typed_model(model)} has no variance; give a larger "
                 "recipe.batch_size= or larger recipe.sizes=, or recipe.batch_norm=frozen"
             ) from None

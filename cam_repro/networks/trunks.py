@@ -34,12 +34,15 @@ class Cut:
 
     `linear` reads the averages of the maps (GoogLeNet, ResNet), `fully_connected` the maps
     themselves (AlexNet, VGG16). With neither the maps are the classes' own (SqueezeNet, NIN), or a
-    new head is to follow.
+    new head is to follow. Where the trunk `attends`, it gives a class token, which `linear` reads,
+    and in place of maps that token's attention. norm: a layer norm between averages and `linear`.
     """
 
     trunk: Layers
     linear: nn.Linear | None = None
     fully_connected: nn.Sequential | None = None
+    attends: bool = False
+    norm: nn.LayerNorm | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,11 @@ def backbone(name: str) -> Backbone:
         from cam_repro.networks.timm_backbones import timm_backbone
 
         return timm_backbone(name.removeprefix("timm/"))
-    check_choice("model.backbone", name, [*BACKBONES, "timm/<name>"])
+    if name.startswith("torchvision/"):
+        from cam_repro.networks.torchvision_backbones import torchvision_backbone
+
+        return torchvision_backbone(name.removeprefix("torchvision/"))
+    check_choice("model.backbone", name, [*BACKBONES, "timm/<name>", "torchvision/<name>"])
     return BACKBONES[name]
 
 
@@ -249,7 +256,7 @@ def kept_names(name: str, native: bool) -> set[str]:
     name_of = {id(tensor): key for key, tensor in whole.state_dict(keep_vars=True).items()}
     cut = chosen.cut(whole, native)
     kept = nn.ModuleList(cut.trunk.values())
-    for layer in (cut.linear, cut.fully_connected):
+    for layer in (cut.norm, cut.linear, cut.fully_connected):
         if layer is not None:
             kept.append(layer)
     return {name_of[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values()}

@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from argparse import Namespace
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -234,7 +235,8 @@ def load_backbone(whole: nn.Module, weights: Weights, config: ModelConfig) -> in
     if wrong:
         reason = f"{_difference(wrong, found, wanted, name)}; expected the weights of {name}"
         raise UserError(f"{weights.source} is of another network: {reason}")
-    fitting = {key: found[key] for key in wanted.keys() - different}
+    fitting = OrderedDict({key: found[key] for key in wanted.keys() - different})
+    fitting._metadata = wanted._metadata  # the layers' versions, which MNASNet asks for
     whole.load_state_dict(fitting, strict=False)
     return None if different & classifier else classes
 

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from functools import partial
 from math import nan
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import get_model
 
 from benchmarks.timing import Row, beside, by_turns, row
+from cam_repro import explain
 from cam_repro.localization.methods import predict
 from cam_repro.networks import CamNetwork, build_network
 
@@ -31,6 +36,7 @@ def rows() -> Iterator[Row]:
         )
     yield from _one_pass_a_map(network, images)
     yield from _peers(network, images)
+    yield from _explain(images)
 
 
 def _one_pass_a_map(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
@@ -73,17 +79,7 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
             theirs = peer(network, images, ours.classes)
         except ImportError as error:
             print(f"{name} cannot be imported ({error}); `make bench` installs it")
-            yield Row(
-                part="maps",
-                what=f"resnet18: the same {CLASSES} maps",
-                peer=name,
-                unit="maps/s",
-                rate=nan,
-                peer_rate=nan,
-                ratio=nan,
-                spread=(nan, nan),
-                wanted=wanted,
-            )
+            yield _missing(f"resnet18: the same {CLASSES} maps", name, wanted)
             continue
         _refuse_difference(name, _relu_and_scaled(ours.maps["cam"][:, 0]), _relu_and_scaled(theirs))
         yield beside(
@@ -97,6 +93,75 @@ def _peers(network: CamNetwork, images: torch.Tensor) -> Iterator[Row]:
             wanted=wanted,
             rounds=5,
         )
+
+
+def _explain(images: torch.Tensor) -> Iterator[Row]:
+    """`explain` of a module that it has not met, beside packages that are told its layers.
+
+    All enlarge the maps to the images; `explain` looks for them first, and draws boxes at the end.
+    """
+    model = get_model("resnet18", weights=None).eval()
+    classes = explain(model, images).classes
+    peers = (("grad-cam", "≥ 10", _grad_cam_enlarged), ("torchcam", "≥ 1", _torchcam_enlarged))
+    for name, wanted, peer in peers:
+        what = f"torchvision's resnet18: explain, {CLASSES} classes enlarged and boxed"
+        try:
+            peer(model, images[:1], classes[:1])
+        except ImportError:
+            yield _missing(what, name, wanted)
+            continue
+        yield beside(
+            part="maps",
+            what=what,
+            peer=f"{name}, enlarged",
+            ours=partial(explain, model, images, classes),
+            theirs=partial(peer, model, images, classes),
+            count=BATCH * CLASSES,
+            unit="maps/s",
+            wanted=wanted,
+            rounds=5,
+        )
+
+
+def _grad_cam_enlarged(
+    model: nn.Module, images: torch.Tensor, classes: torch.Tensor
+) -> list[np.ndarray]:
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    found = []
+    with GradCAM(model, [model.layer4]) as method:
+        for column in classes.T.tolist():
+            found.append(method(images, [ClassifierOutputTarget(label) for label in column]))
+    return found
+
+
+def _torchcam_enlarged(
+    model: nn.Module, images: torch.Tensor, classes: torch.Tensor
+) -> list[torch.Tensor]:
+    from torchcam.methods import CAM
+
+    found = []
+    with torch.inference_mode(), CAM(model, model.layer4, model.fc) as method:
+        scores = model(images)
+        for column in classes.T.tolist():
+            (maps,) = method(column, scores, normalized=False)
+            found.append(F.interpolate(maps[:, None], images.shape[2:], mode="bicubic"))
+    return found
+
+
+def _missing(what: str, name: str, wanted: str) -> Row:
+    return Row(
+        part="maps",
+        what=what,
+        peer=name,
+        unit="maps/s",
+        rate=nan,
+        peer_rate=nan,
+        ratio=nan,
+        spread=(nan, nan),
+        wanted=wanted,
+    )
 
 
 def _grad_cam(network: CamNetwork, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from cam_repro.localization.boxes import (
     _without_overlaps,
     eight_bit,
     paper_box,
+    paper_regions,
     release_boxes,
     resized_boxes,
 )
@@ -48,6 +49,24 @@ def heatmaps(smallest_side: int = 1) -> st.SearchStrategy[np.ndarray]:
 
 
 # --- the paper's rule
+
+
+@given(heatmaps())
+@UNHURRIED
+def test_regions_cover_what_is_above_the_threshold_once_and_the_first_has_the_papers_box(
+    heatmap: np.ndarray,
+) -> None:
+    covered = np.zeros(heatmap.shape, int)
+    regions = paper_regions(heatmap, 0.5)
+    for region in regions:
+        x1, y1, x2, y2 = region.box
+        covered[y1 : y2 + 1, x1 : x2 + 1] += region.mask
+        assert region.share == pytest.approx(region.mask.sum() / heatmap.size)
+    above = heatmap > 0.5 * heatmap.max()
+    assert np.array_equal(covered, above if above.any() else np.ones(heatmap.shape))
+    assert regions[0].box == paper_box(heatmap, 0.5)
+    shares = [region.share for region in regions]
+    assert shares == sorted(shares, reverse=True)
 
 
 def test_paper_box_takes_the_component_with_the_most_pixels_not_the_highest() -> None:

@@ -23,6 +23,8 @@ from cam_repro.localization.methods import (
 )
 from cam_repro.networks.network import CamNetwork
 
+# Those that every network can serve; the others are shown where a class token looks.
+OF_MAPS = [name for name, method in METHODS.items() if not method.of_attention]
 CLASSES = 7
 PLACES = 4 * 3  # of a map
 LABELS = torch.tensor([6, 0, 3])
@@ -72,7 +74,7 @@ def seen_by(
     return logits, maps, maps.mean((2, 3))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_MAPS)
 def test_every_method_gives_a_map_of_each_guess_and_of_the_true_class(method: str) -> None:
     network, images = tiny_network(), some_images()
     found = predict(network, images, LABELS, methods=[method])
@@ -273,7 +275,7 @@ def test_all_methods_but_scorecam_send_an_image_through_the_trunk_once() -> None
     network, sizes = tiny_network(), []
     network.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     predict(
-        network, some_images(), LABELS, methods=[name for name in METHODS if name != "scorecam"]
+        network, some_images(), LABELS, methods=[name for name in OF_MAPS if name != "scorecam"]
     )
     assert sizes == [3]
     sizes.clear()
@@ -285,7 +287,7 @@ def test_all_methods_but_scorecam_send_an_image_through_the_trunk_once() -> None
 # --- what holds for each
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_MAPS)
 def test_a_batch_has_each_images_own_maps(method: str) -> None:
     network, images = tiny_network(), some_images()
     together = predict(network, images, LABELS, methods=[method]).maps[method]
@@ -295,7 +297,7 @@ def test_a_batch_has_each_images_own_maps(method: str) -> None:
         torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_MAPS)
 def test_a_prediction_leaves_images_and_parameters_as_they_were(method: str) -> None:
     network, images = tiny_network(), some_images()
     before = images.clone()
@@ -306,7 +308,7 @@ def test_a_prediction_leaves_images_and_parameters_as_they_were(method: str) -> 
     assert torch.equal(network.classifier.weight.grad, torch.ones_like(network.classifier.weight))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_MAPS)
 def test_frozen_parameters_and_inference_mode_change_nothing(method: str) -> None:
     network = tiny_network()
     expected = predict(network, some_images(), LABELS, methods=[method]).maps[method]
@@ -318,7 +320,7 @@ def test_frozen_parameters_and_inference_mode_change_nothing(method: str) -> Non
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_MAPS)
 def test_the_crops_of_an_image_are_asked_for_the_classes_of_their_mean_softmax(
     method: str,
 ) -> None:
@@ -336,7 +338,7 @@ def test_the_crops_of_an_image_are_asked_for_the_classes_of_their_mean_softmax(
 
 def test_a_network_without_weights_for_its_maps_is_refused_cam_and_served_the_rest() -> None:
     network = tiny_network()
-    assert [unsupported_reason(method, network) for method in METHODS] == [""] * len(METHODS)
+    assert [unsupported_reason(method, network) for method in OF_MAPS] == [""] * len(OF_MAPS)
     layers = nn.Sequential(
         nn.Flatten(), nn.Linear(8 * PLACES, 9), nn.ReLU(inplace=True), nn.Linear(9, CLASSES)
     )
@@ -345,7 +347,7 @@ def test_a_network_without_weights_for_its_maps_is_refused_cam_and_served_the_re
         UserError, match=r"method=cam .* fully connected .*; choose one of: gradcam, .*, backprop"
     ):
         predict(connected, some_images(), LABELS)
-    others = [name for name in METHODS if name != "cam"]
+    others = [name for name in OF_MAPS if name != "cam"]
     found = predict(connected, some_images(), LABELS, methods=others)
     for method in others:
         assert found.maps[method].isfinite().all() and found.maps[method].max() > 0
@@ -353,8 +355,8 @@ def test_a_network_without_weights_for_its_maps_is_refused_cam_and_served_the_re
 
 def test_methods_asked_together_give_what_each_gives_alone_and_none_gives_scores_alone() -> None:
     network, images = tiny_network(), some_images(4)
-    together = predict(network, images, LABELS[:2], methods=[*METHODS], crops=2)
-    for method in METHODS:
+    together = predict(network, images, LABELS[:2], methods=[*OF_MAPS], crops=2)
+    for method in OF_MAPS:
         alone = predict(network, images, LABELS[:2], methods=[method], crops=2)
         assert torch.equal(together.maps[method], alone.maps[method])
     scores_alone = predict(network, images, LABELS[:2], methods=[], crops=2)

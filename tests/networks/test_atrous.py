@@ -37,7 +37,9 @@ def test_every_second_place_of_the_dense_maps_is_one_of_the_networks_own(name):
 def test_fully_connected_layers_cannot_read_denser_maps():
     config = replace(model_config("alexnet"), atrous=True)
 
-    with pytest.raises(UserError, match="fully connected layers take maps of one size"):
+    with pytest.raises(
+        UserError, match="fully connected layers stand between its maps and its classes"
+    ):
         build_network(config, 10)
 
 

@@ -12,9 +12,10 @@ from conftest import weights_of
 from safetensors.torch import save_file
 from torchvision.transforms.functional import normalize
 
-from cam_repro import UserError
+from cam_repro import UserError, explain
 from cam_repro.config import ModelConfig
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
+from cam_repro.localization.methods import predict
 from cam_repro.networks import build_network, published, read_weights
 from cam_repro.networks.trunks import backbone
 
@@ -64,12 +65,12 @@ def test_surgery_keeps_timms_maps_of_stride_16_and_no_layer_after_them(name: str
     [
         ("timm/resnt50", False, r"timm has no network resnt50; the nearest: resnet50"),
         ("timm/resnet50.nonsense", False, r"timm/resnet50.nonsense: Invalid pretrained tag"),
-        ("timm/vit_tiny_patch16_224", False, r"timm/vit_tiny_patch16_224 ends in no maps"),
+        ("timm/xcit_nano_12_p16_224", True, r"xcit_nano_12_p16_224 ends in no maps .* no grid"),
         ("timm/convmixer_768_32", False, r"has no maps of stride 16 to be cut at"),
         (
-            "timm/convnext_atto",
+            "timm/test_vit3",  # pooled by attention
             True,
-            r"convnext_atto does not end in average pooling .* type model.native=false",
+            r"test_vit3 does not end in average pooling, .* type model.native=false",
         ),
     ],
 )
@@ -127,3 +128,35 @@ def test_timms_networks_name_the_filter_of_their_images() -> None:
         network = build_network(ModelConfig("any", name), 3, weights_of(theirs))
         assert network.interpolation == theirs.pretrained_cfg["interpolation"]
         assert backbone(name).published()["DEFAULT"].interpolation == network.interpolation
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "shape"),
+    [
+        ("test_vit2", "cam", (64, 10, 10)),  # tokens, averaged before a norm
+        ("test_vit", "attention", (1, 10, 10)),  # a class token
+        ("test_convnext", "cam", (64, 5, 5)),  # a norm behind the pooling
+    ],
+)
+def test_transformers_and_networks_with_a_norm_behind_the_pooling_are_taken_as_they_are(
+    name: str, method: str, shape: tuple[int, ...]
+) -> None:
+    theirs = timm.create_model(name).eval()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.normal_(module.bias)
+    model = ModelConfig("any", f"timm/{name}", native=True, input_size=160)
+    network = build_network(model, None, weights_of(theirs)).eval()
+    images = torch.randn(2, 3, 160, 160)
+    seen = network.trunk.pixels(images) if hasattr(network.trunk, "pixels") else images
+    with torch.inference_mode():
+        logits, maps = network.forward_with_maps(images)
+        torch.testing.assert_close(logits, theirs(seen))
+        assert maps.shape == (2, *shape)
+        explained = explain(theirs, seen, top=2, size=shape[:0:-1])
+        ours = predict(network, images, methods=[method], count=2).maps[method][:, 0]
+    torch.testing.assert_close(ours, torch.from_numpy(explained.heatmaps), rtol=1e-3, atol=1e-4)
+    assert explained.found.method == method
+    other = "gradcam" if method == "attention" else "attention"
+    with pytest.raises(UserError, match=f"method={other} cannot serve this network"):
+        predict(network, images, methods=[other])
