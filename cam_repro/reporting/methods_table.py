@@ -18,9 +18,8 @@ from cam_repro.evaluation.record import read_shares
 from cam_repro.localization.intervals import Shares, differences
 from cam_repro.localization.methods import METHODS
 from cam_repro.reporting.layout import DASH, GENERATED, aligned, bullets, csv_text
-from cam_repro.reporting.results import Result
+from cam_repro.reporting.results import EXPLANATIONS, Result
 
-EXPLANATIONS = ("pointing", "faithfulness", "randomisation")
 CENTRED_BOX = "centred box"  # a baseline that has a box and no map
 BEST = " ★"
 NOTES = (

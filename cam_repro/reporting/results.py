@@ -14,6 +14,7 @@ from cam_repro.data.split import load_arrays
 from cam_repro.evaluation.record import kind_of, read_record, read_shares, record_files
 from cam_repro.localization.intervals import differences, percentages
 
+EXPLANATIONS = ("pointing", "faithfulness", "randomisation")  # kinds of the table of methods
 MATRIX_CLASSES = 30  # more do not fit beside each other on a page
 PAIRS_SHOWN = 20
 
@@ -71,12 +72,14 @@ def _result(path: Path) -> Result:
 def refuse_mixtures(runs: Sequence[Result]) -> None:
     """UserError for the first two of other images, or of other settings under one protocol's name.
 
-    Equal baselines show that the images are the same ones.
+    Equal baselines show that the images are the same ones. Of the costly metrics there may be
+    several draws of images, of which a table takes one.
     """
-    first_of_kind: dict[str, Result] = {}
+    first_of_kind: dict[tuple[str, object], Result] = {}
     first_of_protocol: dict[tuple[str, str], Result] = {}
     for run in runs:
-        first = first_of_kind.setdefault(run.kind, run)
+        drawn = run.protocol.get("images") if run.kind in EXPLANATIONS else None
+        first = first_of_kind.setdefault((run.kind, drawn), run)
         _refuse_unlike(first, run, _images_of(first), _images_of(run))
         first = first_of_protocol.setdefault((run.kind, run.protocol["name"]), run)
         _refuse_unlike(first, run, _settings_of(first), _settings_of(run))
