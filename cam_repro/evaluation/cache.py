@@ -30,7 +30,7 @@ from cam_repro.provenance import code_of
 CODE_OF_THE_MAPS = (
     "data/images.py", "data/views.py", "data/loaders.py",
     "networks/network.py", "networks/pixels.py", "networks/trunks.py", "networks/caffe.py",
-    "networks/timm_backbones.py", "networks/weights.py",
+    "networks/timm_backbones.py", "networks/weights.py", "networks/folding.py",
     "localization/maps.py", "localization/methods.py", "evaluation/maps.py", "distributed.py",
 )  # fmt: skip
 CODE_OF_THE_ROWS = (*CODE_OF_THE_MAPS, "localization", "evaluation/metrics.py")
