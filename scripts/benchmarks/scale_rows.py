@@ -45,7 +45,7 @@ class Measured(NamedTuple):
     megabytes: float
 
 
-def rows(work: Path) -> Iterator[Row]:
+def rows(_tree: Path, work: Path) -> Iterator[Row]:
     yield from _growth(work)
     yield from _index(work)
     yield _start_up(work)
