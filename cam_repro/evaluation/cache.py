@@ -121,7 +121,8 @@ class EvaluationCache:
     """The files of one network on one split by one view; use it in a `with` block.
 
     identity: all that the maps depend on but the method and the code; wanted: which metrics are
-    asked of which methods' maps, [] for the classes alone; fresh: begin anew.
+    asked of which methods' maps, [] for the classes alone; classes_with: the method whose maps are
+    then cached beside the classes, for a later localization; fresh: begin anew.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class EvaluationCache:
         identity: dict[str, Any],
         wanted: Sequence[MethodAndMetric],
         *,
+        classes_with: str | None = None,
         fresh: bool = False,
     ) -> None:
         self.fresh = fresh
@@ -140,8 +142,10 @@ class EvaluationCache:
             self.wanted_of.setdefault(method, []).append((method, metric))
         of_maps = identity | {"code": code_of(CODE_OF_THE_MAPS)}
         of_rows = identity | {"code": code_of(CODE_OF_THE_ROWS)}
-        if not wanted:
+        if not wanted and classes_with is None:
             self.maps[None] = BatchFile(folder, "classes", of_maps)
+        elif not wanted:
+            self.wanted_of[classes_with] = []
         for method, of_method in self.wanted_of.items():
             if METHODS[method].has_small_maps:
                 self.maps[method] = BatchFile(folder, method, of_maps | {"method": method})

@@ -17,6 +17,7 @@ from cam_repro.evaluation.metrics import Scores
 from cam_repro.evaluation.record import refuse_other_data, write_record
 from cam_repro.evaluation.rows import MethodAndMetric, RowPool, in_order
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec, Seen
+from cam_repro.localization.methods import unsupported_reason
 from cam_repro.provenance import device_name, versions
 
 EXAMPLES = 12  # images, spread over the split, whose maps are kept for a figure
@@ -159,4 +160,13 @@ def _cache(
         "versions": versions(),
         "device": device_name(str(world.device)),
     }
-    return EvaluationCache(Path(config.cache) / "maps", identity, wanted, fresh=config.force)
+    # Class activation maps cost next to nothing beside the classes, and the localization that
+    # mostly follows a classification then needs no network
+    has_cam = not unsupported_reason("cam", trained.network)
+    return EvaluationCache(
+        Path(config.cache) / "maps",
+        identity,
+        wanted,
+        classes_with="cam" if has_cam else None,
+        fresh=config.force,
+    )
