@@ -1,7 +1,7 @@
 """What each part costs beside its peer or its limit on the same work, as a table and a JSON.
 
 `make bench`, or `scripts/bench.py maps boxes` for some of input, maps, boxes, evaluation, training,
-scale.
+scale. `make bench against=COMMIT`: what this build costs beside that one.
 """
 
 import json
@@ -10,15 +10,14 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as every script has it
 import torch
 
-from benchmarks import box_rows, evaluation_rows, input_rows, map_rows, scale_rows, training_rows
 from benchmarks.timing import Row
 from cam_repro.config import REPOSITORY
 from cam_repro.cores import cores_of_this_process
@@ -27,19 +26,22 @@ from cam_repro.provenance import git_state, versions
 from cam_repro.reporting.layout import aligned
 from cam_repro.throughput import write_images
 
-# Each takes a tree of IMAGES val images and a folder to work in
-PARTS: dict[str, Callable[[Path, Path], Iterator[Row]]] = {
-    "input": lambda tree, work: input_rows.rows(tree),
-    "maps": lambda tree, work: map_rows.rows(),
-    "boxes": lambda tree, work: box_rows.rows(),
-    "evaluation": evaluation_rows.rows,
-    "training": lambda tree, work: training_rows.rows(work),
-    "scale": lambda tree, work: scale_rows.rows(work),
+# Modules of benchmarks/, each with `rows` of a tree of IMAGES val images and a folder to work in.
+# They are imported when they are measured: each worker process imports what stands above.
+PARTS = {
+    "input": "input_rows",
+    "maps": "map_rows",
+    "boxes": "box_rows",
+    "evaluation": "evaluation_rows",
+    "training": "training_rows",
+    "scale": "scale_rows",
 }
 IMAGES = 512
 
 
 def main(parts: list[str]) -> int:
+    if parts and parts[0].startswith("against="):
+        return import_module("benchmarks.against").main(parts[0].partition("=")[2], parts[1:])
     for part in parts:
         if part not in PARTS:
             choices = ", ".join(PARTS)
@@ -51,7 +53,7 @@ def main(parts: list[str]) -> int:
         tree = work / "tree"
         write_images(tree, 10, IMAGES)
         for part in parts or PARTS:
-            for row in PARTS[part](tree, work):
+            for row in import_module(f"benchmarks.{PARTS[part]}").rows(tree, work):
                 rows.append(row)
                 print(_line(row), flush=True)
     met = sum(row.met for row in rows)

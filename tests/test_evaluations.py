@@ -114,6 +114,19 @@ def test_another_rule_scores_the_kept_maps_without_the_network(
     assert crops_seen(predict) == 40 and again["metrics"] == first["metrics"]
 
 
+def test_after_a_classification_a_localization_needs_no_network_nor_the_other_way_round(
+    config: Settings, predict: mock.Mock
+) -> None:
+    (classes,) = evaluated(config(), "classification")
+    (boxes,) = evaluated(config())
+    assert crops_seen(predict) == 20
+    evaluated(config("force=true"))
+    (again,) = evaluated(config("seed=1"), "classification")
+    assert crops_seen(predict) == 40
+    for name in ("cls_top1_error", "cls_top5_error"):
+        assert classes["metrics"][name] == boxes["metrics"][name] == again["metrics"][name]
+
+
 def boxes_of(config: Settings, *methods: str, options: tuple[str, ...] = ()) -> list[np.ndarray]:
     """The boxes (N,5,4) that each method predicts under the paper's protocol."""
     (evaluation,) = open_evaluations(config(*options))

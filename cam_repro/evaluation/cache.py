@@ -31,6 +31,7 @@ CODE_OF_THE_MAPS = (
     "data/images.py", "data/views.py", "data/loaders.py",
     "networks/network.py", "networks/pixels.py", "networks/trunks.py", "networks/caffe.py",
     "networks/inception.py", "networks/timm_backbones.py", "networks/weights.py",
+    "networks/folding.py",
     "localization/maps.py", "localization/methods.py", "evaluation/maps.py", "distributed.py",
 )  # fmt: skip
 CODE_OF_THE_ROWS = (
@@ -127,7 +128,8 @@ class EvaluationCache:
 
     identity: all that the maps depend on but the method and the code; wanted: which metrics are
     asked of which methods' maps, [] for the classes alone; asks_network: whether they ask the
-    network for more than maps; fresh: begin anew.
+    network for more than maps; classes_with: the method whose maps are cached beside the classes
+    where nothing else is wanted, for a later localization; fresh: begin anew.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class EvaluationCache:
         wanted: Sequence[MethodAndMetric],
         *,
         asks_network: bool = False,
+        classes_with: str | None = None,
         fresh: bool = False,
     ) -> None:
         self.fresh = fresh
@@ -147,8 +150,10 @@ class EvaluationCache:
             self.wanted_of.setdefault(method, []).append((method, metric))
         of_maps = identity | {"code": code_of(CODE_OF_THE_MAPS)}
         of_rows = identity | {"code": code_of(CODE_OF_THE_ROWS)}
-        if not wanted:
+        if not wanted and classes_with is None:
             self.maps[None] = BatchFile(folder, "classes", of_maps)
+        elif not wanted:
+            self.wanted_of[classes_with] = []
         for method, of_method in self.wanted_of.items():
             if METHODS[method].has_small_maps and not asks_network:
                 self.maps[method] = BatchFile(folder, method, of_maps | {"method": method})

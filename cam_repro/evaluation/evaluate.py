@@ -17,6 +17,7 @@ from cam_repro.evaluation.metric import Scores
 from cam_repro.evaluation.record import refuse_other_data, write_record
 from cam_repro.evaluation.rows import MethodAndMetric, RowBatch, RowPool, in_order, rows_of_network
 from cam_repro.evaluation.spec import Evaluation, EvaluationSpec, Seen
+from cam_repro.localization.methods import unsupported_reason
 from cam_repro.provenance import device_name, versions
 
 FEW_IMAGES = 4  # at once, of which each has a batch of changed copies or more
@@ -195,5 +196,14 @@ def _cache(
         "versions": versions(),
         "device": device_name(str(world.device)),
     }
-    folder = Path(config.cache) / "maps"
-    return EvaluationCache(folder, identity, wanted, asks_network=asks_network, fresh=config.force)
+    # Class activation maps cost next to nothing beside the classes, and the localization that
+    # mostly follows a classification then needs no network
+    has_cam = not unsupported_reason("cam", trained.network)
+    return EvaluationCache(
+        Path(config.cache) / "maps",
+        identity,
+        wanted,
+        asks_network=asks_network,
+        classes_with="cam" if has_cam else None,
+        fresh=config.force,
+    )

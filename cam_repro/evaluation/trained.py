@@ -29,6 +29,7 @@ from cam_repro.networks import (
     published,
     read_weights,
 )
+from cam_repro.networks.folding import fold_batch_norm
 from cam_repro.provenance import unfinished
 from cam_repro.training.checkpoint import CHECKPOINT
 
@@ -41,7 +42,7 @@ class TrainedNetwork:
 
     name: str  # of its run
     model: ModelConfig  # as it was trained
-    network: CamNetwork
+    network: CamNetwork  # its batch norm folded into the convolutions: to be used, not to be saved
     weights: Weights  # as they were read
     wnids: list[str]
     words: list[str]
@@ -124,7 +125,9 @@ def load_trained(
     words_of = dict(zip(imagenet_wnids, imagenet_words, strict=True))
     words_of |= dict(zip(data_wnids, data_words, strict=True))
     words = [words_of.get(wnid, wnid) for wnid in wnids]
-    network = network.to(device).eval()
+    network.eval()
+    fold_batch_norm(network)
+    network = network.to(device)
     return TrainedNetwork(name, model, network, weights, wnids, words)
 
 

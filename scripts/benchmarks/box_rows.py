@@ -50,7 +50,7 @@ def small_maps() -> np.ndarray:
     return maps.astype(np.float32)
 
 
-def rows() -> Iterator[Row]:
+def rows(_tree: Path, _work: Path) -> Iterator[Row]:
     maps = small_maps()
     heatmaps = [resize_map(heatmap, WIDTH, HEIGHT) for heatmap in maps[:24, 0]]
     if [paper_box(heatmap) for heatmap in heatmaps] != [_labelled(heatmap) for heatmap in heatmaps]:

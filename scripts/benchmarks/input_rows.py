@@ -26,7 +26,7 @@ VIEWS = {
 RECIPE = RecipeConfig(name="reference", crop="resized", crop_area=0.08)
 
 
-def rows(tree: Path) -> Iterator[Row]:
+def rows(tree: Path, _work: Path) -> Iterator[Row]:
     paths = sorted(tree.glob("ILSVRC/Data/CLS-LOC/val/*.JPEG"))[:64]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

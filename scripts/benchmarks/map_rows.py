@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from math import nan
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ BATCH = 16
 CLASSES = 5
 
 
-def rows() -> Iterator[Row]:
+def rows(_tree: Path, _work: Path) -> Iterator[Row]:
     for name in ("alexnet_gap", "resnet18"):
         network = build_network(name, num_classes=1000).eval()
         images = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ STEPS = {112: 12, 224: 5}  # pixels a side: steps a round
 FIRST = 3  # steps that do not count: the workers begin an epoch by decoding eight batches ahead
 
 
-def rows(work: Path) -> Iterator[Row]:
+def rows(_tree: Path, work: Path) -> Iterator[Row]:
     for size, steps in STEPS.items():
         yield _row(work, size, steps)
 
