@@ -236,7 +236,7 @@ def texts_of_methods(runs: Sequence[Result]) -> dict[str, str]:
     if not tables:
         return {"methods.md": "", "methods.csv": ""}
     first = tables[0].results[0]
-    lines = [f"# Methods and what is said of them (%), {first.data} {first.split}", ""]
+    lines = [f"# Methods and their scores (%), {first.data} {first.split}", ""]
     for table in tables:
         lines += [f"## {table.name}", "", *aligned(table.cells()), ""]
         if less_cam := table.cells_less_cam():
