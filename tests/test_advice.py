@@ -19,6 +19,7 @@ from cam_repro.advice import train_command, typed_data
 from cam_repro.config import CONFIGS, Config, DataConfig, GenerateConfig, keys_of
 from cam_repro.evaluation.spec import localization_specs
 from cam_repro.evaluation.trained import load_trained, trained_runs
+from cam_repro.networks import build_network
 from cam_repro.reporting.gallery import chosen_results
 from cam_repro.reporting.plots import draw_curves
 from cam_repro.reporting.results import read_record
@@ -228,7 +229,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_proposed(tmp_path: Path)
     (unnamed,) = run(*words, name="curves").given
     without_boxes = SimpleNamespace(
         config=config,
-        trained=SimpleNamespace(model=None, network=None),
+        trained=SimpleNamespace(model=config.model, network=build_network("squeezenet_gap", 2)),
         split=SimpleNamespace(boxes=[], masks=None),
     )
     cpu = torch.device("cpu")
