@@ -35,7 +35,8 @@ COMMAND = re.compile(rf"\bmake [a-z][a-z-]*(?: (?='?[\w.]+=){PART}+)*")
 EXAMPLES = {
     "typed_data(config.data)": "data=folder data.root=pets",
     "typed('weights', source)": "weights=DEFAULT",
-    "model": "vgg_gap",
+    "typed_model(model)": "model=vgg_gap",
+    "model": "model=vgg_gap",
     "model.name": "vgg_gap",
     "kind": "localization",
     "name": "train",

@@ -74,7 +74,7 @@ def test_an_exported_network_is_used_like_its_checkpoint(
     answers = []
     for weights in ([], [f"weights={published}"]):
         show_images(options(tmp_path, "model=squeezenet", f"image={tmp_path / 'a.jpg'}", *weights))
-        network, *answer = capsys.readouterr().out.splitlines()
+        network, *answer, _ = capsys.readouterr().out.splitlines()
         assert "6 classes" in network
         answers.append(answer)
     assert answers[0] == answers[1] and sum("box" in line for line in answers[0]) == 5
