@@ -38,7 +38,7 @@ IN_EITHER_BUILD = Path(__file__).with_name("in_either_build.py")
 
 @dataclass(frozen=True)
 class Build:
-    """A checkout, and a folder for what it writes."""
+    """A checkout, and a folder for what its commands write."""
 
     folder: Path
     out: Path
@@ -259,12 +259,14 @@ def main(commit: str, names: list[str]) -> int:
             return 2
     names = names or [name for name, part in PARTS.items() if not part.asked_alone]
     found = []
-    with tempfile.TemporaryDirectory() as folder, _checkouts(commit, Path(folder)) as builds:
-        for name in names:
-            inputs = Path(folder) / "inputs"
-            inputs.mkdir(exist_ok=True)
-            found.append(_compare(name, builds, inputs))
-            print(_line(found[-1]), flush=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder, _checkouts(commit, Path(folder)) as builds:
+            for name in names:
+                found.append(_compare(name, builds, Path(folder)))
+                print(_line(found[-1]), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(_write(commit, found))
     return 0
 
@@ -278,7 +280,7 @@ def _checkouts(commit: str, folder: Path) -> Iterator[tuple[Build, Build]]:
         for name, wanted in (("before", commit), ("now", here)):
             tree = folder / name
             _git("worktree", "add", "--detach", str(tree), wanted)
-            builds.append(Build(tree, folder / f"{name}-out"))
+            builds.append(Build(tree, folder / f"{name}-writes"))
         yield tuple(builds)
     finally:
         for build in builds:
@@ -294,18 +296,19 @@ def _git(*words: str) -> str:
     return done.stdout.strip()
 
 
-def _compare(name: str, builds: tuple[Build, Build], inputs: Path) -> Compared:
-    """A round is a turn of each build; the one before the first does not count."""
+def _compare(name: str, checkouts: tuple[Build, Build], folder: Path) -> Compared:
+    """A round is a turn of each build; where there are several, one before them does not count."""
     part = PARTS[name]
+    builds = [replace(build, out=build.out / name) for build in checkouts]
+    inputs = folder / "inputs"
+    inputs.mkdir(exist_ok=True)
     with quiet():
         options = part.prepare(inputs)
+    uncounted = 1 if part.rounds > 1 else 0
     rounds = []
-    for number in range(part.rounds + 1):
-        turns = [part.turn(build, **options) for build in builds]
-        if number or part.rounds == 1:
-            rounds.append(turns)
-        if number == 0 and part.rounds == 1:
-            break
+    for _ in range(uncounted + part.rounds):
+        rounds.append([part.turn(build, **options) for build in builds])
+    rounds = rounds[uncounted:]
     ratios = [before.seconds / now.seconds for before, now in rounds]
     of_processor = [before.processor / now.processor for before, now in rounds]
     return Compared(
