@@ -82,7 +82,7 @@ $(SCRIPTS): $(READY)
 rehearse: $(READY) ## this machine before a long training: what it measures, what limits, how many hours (3 minutes, needs no data)
 	@$(RUN) scripts/rehearse.py $(TYPED)
 
-bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/ (17 minutes on 2 cores, needs no data)
+bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/; against=COMMIT: beside that build (17 minutes on 2 cores, needs no data)
 	@$(RUN) scripts/bench.py $(TYPED)
 
 test: $(READY) ## the whole test suite (5 minutes on 2 cores)
