@@ -60,6 +60,8 @@ def target_and_options(line: str) -> tuple[str, list[str]]:
             options += shlex.split(word.removeprefix("args="))
     assert make == "make" and targets and {*targets} <= COMMANDS.keys() | ALONE, line
     known = {"class"}
+    if "bench" in targets:
+        known.add("against")
     for target in targets:
         known |= options_of(target) if target in COMMANDS else set()
     for word in options:
