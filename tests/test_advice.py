@@ -102,7 +102,9 @@ def test_every_command_in_the_code_can_be_typed(
         lines |= {*commands_in(page.read_text())}
     assert len(lines) > 15
     for line in sorted(lines):
-        _, options = target_and_options(line)
+        target, options = target_and_options(line)
+        if target == "bench":  # which is no command of ours with a configuration
+            continue
         for word in options:
             key, _, value = word.partition("=")
             if key in FILES:
