@@ -48,7 +48,7 @@ help: ## this list
 
 setup: $(READY) ## .venv with everything, which every other target does first
 
-reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (3 to 8 minutes on 2 cores)
+reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (5 to 11 minutes on 2 cores)
 	@$(RUN) scripts/reproduce.py $(TYPED)
 	@$(RUN) scripts/train.py --part-of=$@ $(TYPED)
 	@$(RUN) scripts/eval_classification.py --part-of=$@ $(TYPED)
