@@ -7,7 +7,7 @@ would have done better. What a method has more than CAM is paired over the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,26 +109,23 @@ class MethodsTable:
 
     def cells(self) -> list[list[str]]:
         """Heading and rows."""
-        lines = [["method", *(column.title for column in self.columns)]]
-        for method, row in self.rows.items():
-            line = [method]
-            for column in self.columns:
-                number = row.get(column.metric)
-                line.append(DASH if number is None else number.said())
-            lines.append(line)
-        return lines
+        return self._cells_by(lambda number: number.said())
 
     def cells_less_cam(self) -> list[list[str]]:
         """Heading and rows of the differences to CAM, of those that have one; else nothing."""
+        heading, *rows = self._cells_by(lambda number: number.said_less_cam())
+        rows = [row for row in rows if set(row[1:]) != {DASH}]
+        return [heading, *rows] if rows else []
+
+    def _cells_by(self, said: Callable[[Number], str]) -> list[list[str]]:
         lines = [["method", *(column.title for column in self.columns)]]
         for method, row in self.rows.items():
             line = [method]
             for column in self.columns:
                 number = row.get(column.metric)
-                line.append(DASH if number is None else number.said_less_cam())
-            if set(line[1:]) != {DASH}:
-                lines.append(line)
-        return lines if len(lines) > 1 else []
+                line.append(DASH if number is None else said(number))
+            lines.append(line)
+        return lines
 
 
 def is_baseline(method: str) -> bool:
