@@ -631,6 +631,15 @@ def written_protocols() -> dict[str, ProtocolConfig]:
     return protocols
 
 
+@cache
+def written_recipe(name: str) -> RecipeConfig:
+    """The recipe of configs/recipe/<name>.yaml, which may begin with that of another."""
+    written = OmegaConf.load(CONFIGS / f"recipe/{name}.yaml")
+    bases = [base for base in written.pop("defaults", []) if base != "_self_"]
+    begins_with = [asdict(written_recipe(base)) for base in bases]
+    return _typed(RecipeConfig, "recipe.", *begins_with, written)
+
+
 def protocols_of(protocol: ProtocolConfig) -> list[ProtocolConfig]:
     """The protocol, or for `all` every other one with the `size` and `interpolation` of `all`.
 

@@ -10,6 +10,7 @@ from cam_repro.config import Config
 
 def main(config: Config) -> None:
     from cam_repro.evaluation.record import record_files
+    from cam_repro.reporting.leaderboard import write_leaderboard
     from cam_repro.reporting.section4 import write_section4
     from cam_repro.reporting.tables import write_tables
 
@@ -26,6 +27,8 @@ def main(config: Config) -> None:
     for path in paths:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf-8"))
+    if (path := write_leaderboard(results)) is not None:
+        paths.append(path)
     print(*paths, sep="\n")
 
 

@@ -44,6 +44,8 @@ from cam_repro.reporting.gallery import (
     stored_run,
 )
 from cam_repro.reporting.layout import Table, cells_of
+from cam_repro.reporting.leaderboard import NOTES as LEADERBOARD_NOTES
+from cam_repro.reporting.leaderboard import cells_of_leaderboard, commands_of, leaderboard
 from cam_repro.reporting.methods_table import NOTES as METHODS_NOTES
 from cam_repro.reporting.methods_table import MethodsTable, methods_tables
 from cam_repro.reporting.plots import PAPER_THRESHOLD
@@ -162,6 +164,7 @@ def localization_page(
     """The page of results of boxes, as `chosen_results` gives them; folder: `results/<data>`."""
     results = counted(results)
     tables = {table.stem: table for table in tables_of(results)}
+    standings = leaderboard(read_results(folder, results[0].split))
     failures = tables["failures"]
     shares = []
     for run in failures.results:
@@ -180,6 +183,9 @@ def localization_page(
         curves=_curves([run for run in results if run.kind == "max_box_acc"]),
         sweeps=_cells(tables["maxboxacc"]),
         methods=methods,
+        leaderboard=cells_of_leaderboard(standings),
+        leaderboard_notes=LEADERBOARD_NOTES,
+        commands=commands_of(standings),
     )
 
 

@@ -315,3 +315,24 @@ document.addEventListener("keydown", (event) => {
   if (state.open >= 0) step(by);
   else if (target.matches(".card")) (by < 0 ? target.previousElementSibling : target.nextElementSibling)?.focus();
 });
+
+// A heading of a table of numbers sorts its rows: the largest number first, then the smallest; words by the alphabet.
+function sortBy(heading) {
+  const body = heading.closest("table").tBodies[0];
+  const text = (row) => row.cells[heading.cellIndex].textContent.trim();
+  const number = (row) => parseFloat(text(row).replace("−", "-").replaceAll(",", ""));
+  const order = heading.ariaSort === "descending" ? "ascending" : "descending";
+  const sign = order === "descending" ? -1 : 1;
+  const compare = (a, b) => {
+    if (isNaN(number(a)) && isNaN(number(b))) return -sign * text(a).localeCompare(text(b));
+    return isNaN(number(a)) - isNaN(number(b)) || sign * (number(a) - number(b));
+  };
+  body.append(...[...body.rows].sort(compare));
+  for (const other of heading.parentElement.cells) other.ariaSort = null;
+  heading.ariaSort = order;
+}
+for (const heading of document.querySelectorAll(".numbers thead th")) {
+  heading.tabIndex = 0;
+  heading.addEventListener("click", () => sortBy(heading));
+  heading.addEventListener("keydown", (event) => event.key === "Enter" && sortBy(heading));
+}
