@@ -37,7 +37,7 @@ ifneq ($(filter help setup test lint,$(MAKECMDGOALS)),)
   endif
 endif
 
-SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export weights features svm cells
+SCRIPTS := data check-data train eval-classification eval-localization tables report figures curves score compare cam export release weights features svm cells
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce $(SCRIPTS) rehearse bench test lint
@@ -70,6 +70,7 @@ score: ## the devkit's errors of any file of guesses, predictions=guesses.txt; o
 compare: ## two results on the same images, a=….json b=….json: the differences of their metrics, with intervals
 cam: ## what is in image=cat.jpg, and where: five classes, boxes, heatmap; class="tabby cat" or top=3, out=folder
 export: ## the trained weights of model= as safetensors, to publish
+release: ## the three best trained networks of data= as files of 30 MB at most, each with a model card, into release/
 features: ## what model= gives its classifier (the pooled maps; AlexNet's fc7) of every image, kept in runs/<data>/<model>/
 svm: ## linear classifiers on kept features: accuracy over draws, svm.per_class=100; maps, boxes and figures 7 to 9 by their weights
 cells: ## where the cells of a network's maps look, by its layers and by gradients on images, and boxes moved there

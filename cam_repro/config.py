@@ -429,6 +429,13 @@ class ExportOptions(RunOptions, DataOptions):
 
 
 @dataclass
+class ReleaseOptions(DataOptions, ResultsOption):
+    best: int = number(3, 1, 100)  # networks, by GT-known
+    runs: str = word(FOLDER, "runs")
+    release: str = word(FOLDER, "release")
+
+
+@dataclass
 class WeightsOptions:
     model: ModelConfig | None = part(None, "name", "backbone")
     weights: str | None = file(r"\w+")
@@ -466,6 +473,7 @@ class Config(
     ScoreOptions,
     CompareOptions,
     SvmOptions,
+    ReleaseOptions,
 ):
     """Every option there is, with every key of its group."""
 
@@ -501,6 +509,7 @@ COMMANDS = {
     "compare": Command(CompareOptions),
     "cam": Command(CamOptions),
     "export": Command(ExportOptions),
+    "release": Command(ReleaseOptions),
     "weights": Command(WeightsOptions),
     "rehearse": Command(RehearseOptions, fixed=("data=ilsvrc",)),
     "reproduce": Command(ReproduceOptions, fixed=("data=shapes", "model=alexnet_gap")),
