@@ -57,7 +57,7 @@ reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, 
 	@$(RUN) scripts/tables.py --part-of=$@ $(TYPED)
 	@$(RUN) scripts/report.py --part-of=$@ $(TYPED)
 
-data: ## download and unpack data=imagenette (1.5 GB); shapes makes itself
+data: ## download and unpack data=imagenette (1.5 GB) or tinyimagenet (248 MB); shapes makes itself
 check-data: ## every picture and annotation of data= read and checked, against ILSVRC's known counts
 train: ## fine-tune one network, model=vgg_gap; run again to resume
 eval-classification: ## top-1/top-5 classification error, of model= or of every trained network

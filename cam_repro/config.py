@@ -102,7 +102,8 @@ class DownloadConfig:
 
     images: str = MISSING  # address of the archive of images, one folder a class
     images_checksum: str = MISSING  # "md5:…" or "sha256:…"
-    boxes: str = MISSING  # address, or a file already here, of ILSVRC's val annotations (XMLs)
+    # Address, or a file already here, of ILSVRC's val annotations (XMLs), where they are apart.
+    boxes: str | None = None
     boxes_checksum: str | None = None
 
 

@@ -9,7 +9,12 @@ from cam_repro.config import Config
 
 def main(config: Config) -> None:
     data = config.data
-    if data.download is not None:
+    if data.download is not None and data.layout == "tinyimagenet":
+        from cam_repro.data.benchmarks import tinyimagenet
+        from cam_repro.data.download import make_unpacked
+
+        make_unpacked(data, lambda: tinyimagenet(data))
+    elif data.download is not None:
         from cam_repro.data.imagenette import make_imagenette
 
         make_imagenette(data)

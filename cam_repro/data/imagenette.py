@@ -8,19 +8,17 @@ boxes are known), and all others are train.
 import gzip
 import re
 import shutil
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import pooch
-import requests
 from tqdm import tqdm
 
 from cam_repro import UserError
 from cam_repro.config import DataConfig, DownloadConfig
 from cam_repro.data.annotations import read_annotation
+from cam_repro.data.download import fetch
 from cam_repro.data.ilsvrc import ANNOTATIONS, IMAGES
 from cam_repro.data.ilsvrc_lists import (
     MAPPING,
@@ -55,7 +53,7 @@ def make_imagenette(data: DataConfig) -> Path:
     What was downloaded waits beside the root until then. Raises UserError when something else is at
     the root, or an archive cannot be had or is not what it must be.
     """
-    if data.root is None or data.download is None:
+    if data.root is None or data.download is None or data.download.boxes is None:
         raise UserError(
             "data=imagenette needs data.root= and data.download: see configs/data/imagenette.yaml"
         )
@@ -78,8 +76,8 @@ def make_imagenette(data: DataConfig) -> Path:
 
 def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
     # The boxes first: they are small, and more likely to be refused.
-    boxes = _fetch(download.boxes, download.boxes_checksum, downloads, BOXES_ADVICE)
-    images = _fetch(download.images, download.images_checksum, downloads, IMAGES_ADVICE)
+    boxes = fetch(download.boxes, download.boxes_checksum, downloads, BOXES_ADVICE)
+    images = fetch(download.images, download.images_checksum, downloads, IMAGES_ADVICE)
     # Of each split: an image's name in ImageSets → its wnid.
     names: dict[str, dict[str, str]] = {"train": {}, "val": {}}
 
@@ -123,27 +121,6 @@ def _write_tree(root: Path, downloads: Path, download: DownloadConfig) -> None:
     words_of = dict(zip(*imagenet_classes(), strict=True))
     classes = {wnid: words_of[wnid] for wnid in CLASSES}
     write_lists(root, classes, names)
-
-
-def _fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> Path:
-    """The verified file, downloaded unless the address is a file or folder of this machine."""
-    try:
-        if re.match("https?://", address):
-            name = Path(address).name
-            bar = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
-            file = pooch.retrieve(address, checksum, name, downloads, downloader=bar)
-            return Path(file)
-        local = Path(address)
-        if not local.exists():
-            raise ValueError("it is not there")
-        if local.is_file():
-            pooch.hashes.hash_matches(str(local), checksum, strict=True, source=address)
-        return local
-    # A ValueError is another checksum, or one of an unknown kind.
-    except (requests.RequestException, ValueError) as error:
-        lost = isinstance(error, (requests.ConnectionError, requests.Timeout))
-        reason = "no connection, or it was lost" if lost else error
-        raise UserError(f"cannot get {address}: {reason}; run again, or {advice}") from None
 
 
 def _unpack(archive: Path, root: Path, place: Callable[[str], Path | None]) -> None:

@@ -85,7 +85,7 @@ def load_trained(
         default = ", or weights=DEFAULT (published)" if model and published(model.backbone) else ""
         raise UserError(
             f"{name} is not trained on {config.data.name} ({source} is not there); "
-            f"first: {train_command(config)}, or give weights={default}"
+            f"first: {train_command(config)}, or give weights=FILE{default}"
         )
     weights = read_weights(source, model.backbone if model else "")
     data_wnids, data_words = data

@@ -45,6 +45,7 @@ def batches(shapes: str, cache: str) -> dict[str, object]:
     register_schema()
     options = ["data=shapes", f"data.root={shapes}", "model=alexnet_gap", "recipe.batch_size=64"]
     options += ["data.generate.train=640", "data.generate.val=20"]
+    options += ["recipe.crop_area=0.25"]  # whatever a build's recipe for this network has
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = validated(compose("config", overrides=options))
     # An older build calls it otherwise

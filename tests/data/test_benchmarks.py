@@ -1,11 +1,14 @@
 """Data sets of this field in their own layouts: classes, splits and boxes of tiny trees."""
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from archive_server import ArchiveServer
+from conftest import run_script, says, succeeds
 from PIL import Image
 
 from cam_repro import UserError
@@ -70,6 +73,29 @@ def test_tiny_imagenet_has_boxes_in_train_and_val(tiny: Path) -> None:
         assert val.wnids == ["n01", "n02"] and val.words == ["fish", "bird, fowl"]
     train = opened("tinyimagenet", tiny, "train")
     assert shown(train)[0] == ("n01_0.JPEG", "n01", [[0, 1, 62, 63]])
+
+
+def test_make_data_downloads_and_unpacks_tiny_imagenet(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    archive = Path(shutil.make_archive(str(tmp_path / "tiny"), "zip", tiny.parent, tiny.name))
+    root = tmp_path / "data/tiny-imagenet-200"
+    with ArchiveServer({"tiny.zip": archive.read_bytes(), "other.zip": b"no zip"}) as server:
+        options = ["data=tinyimagenet", f"data.root={root}"]
+        options.append(f"data.download.images={server.url('tiny.zip')}")
+        wrong = [*options, "data.download.images_checksum=md5:" + 32 * "0"]
+        assert "cannot get" in says(run_script("data", tmp_path, *wrong)) and not root.exists()
+        checksum = hashlib.md5(archive.read_bytes()).hexdigest()
+        options.append(f"data.download.images_checksum=md5:{checksum}")
+        assert f"data=tinyimagenet is there: {root}" in succeeds(
+            run_script("data", tmp_path, *options)
+        )
+        asked = len(server.asked)
+        succeeds(run_script("data", tmp_path, *options))
+        assert len(server.asked) == asked  # it is there already
+    assert len(opened("tinyimagenet", root)) == 3
+    assert not (root.parent / "tiny-imagenet-200.download").exists()
 
 
 def test_train_images_that_stand_in_val_are_named_and_left_out(tiny: Path) -> None:
