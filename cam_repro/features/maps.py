@@ -117,6 +117,7 @@ def maps_of_heads(
     neither a sign nor a box.
     """
     config = evaluation.config
+    network = evaluation.trained.network
     view = VIEWS[config.protocol.view]
     device = evaluation.world.device
     split = evaluation.split.subset(images.tolist())
@@ -136,12 +137,12 @@ def maps_of_heads(
         for batch in batches:
             batch = batch.to(device)
             with torch.inference_mode(), float32():
-                _, maps = evaluation.trained.network.forward_with_maps(normalise(batch.pixels))
+                _, maps = network.forward_with_maps(normalise(batch.pixels))
             of_heads = {}
             for head, weight in weights.items():
                 asked = torch.from_numpy(classes[head][batch.images]).to(device)
                 of_crops = asked.repeat_interleave(view.crops, dim=0)
-                found = class_activation_maps(maps, weight, of_crops)
+                found = class_activation_maps(maps, network.weight_of(maps, weight), of_crops)
                 of_heads[head] = found.unflatten(0, (-1, view.crops)).cpu().numpy()
             for place, (width, height) in enumerate(batch.sizes.tolist()):
                 bar.update()

@@ -106,14 +106,17 @@ class CamNetwork(nn.Module):
             return self.classifier.weight
         return torch.eye(self.num_classes, device=next(self.parameters()).device)
 
-    def weight_of(self, maps: torch.Tensor) -> torch.Tensor:
+    def weight_of(self, maps: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """What each of the maps (N,K,h,w) weighs in each class: (C,K), the classifier's weight.
 
-        With a layer norm before the classifier it is each image's own, (N,C,K).
+        weight (C,K): that of another linear classifier of the same features. With a layer norm
+        before the classifier it is each image's own, (N,C,K).
         """
+        if weight is None:
+            weight = self.classifier_weight
         if isinstance(self.norm, nn.LayerNorm):
-            return weight_before_norm(self.classifier_weight, self.norm, POOLS[self.pool](maps))
-        return self.classifier_weight
+            return weight_before_norm(weight, self.norm, POOLS[self.pool](maps))
+        return weight
 
     @property
     def num_classes(self) -> int:

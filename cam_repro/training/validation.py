@@ -97,7 +97,7 @@ def _boxes_of(network: CamNetwork, maps: torch.Tensor, batch: Batch, split: Spli
     Maps (N,K,h,w) of the batch.
     """
     every = math.ceil(len(split) / BOXED)
-    cams = class_activation_maps(maps, network.classifier_weight, batch.labels[:, None])
+    cams = class_activation_maps(maps, network.weight_of(maps), batch.labels[:, None])
     heatmaps = cams[:, 0].nan_to_num().cpu().numpy()  # of a training that diverged
     boxed = 0
     right = 0

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import normalize
 from cam_repro import UserError, explain
 from cam_repro.config import ModelConfig
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
+from cam_repro.localization import class_activation_maps
 from cam_repro.localization.methods import predict
 from cam_repro.networks import build_network, published, read_weights
 from cam_repro.networks.trunks import backbone
@@ -160,3 +161,18 @@ def test_transformers_and_networks_with_a_norm_behind_the_pooling_are_taken_as_t
     other = "gradcam" if method == "attention" else "attention"
     with pytest.raises(UserError, match=f"method={other} cannot serve this network"):
         predict(network, images, methods=[other])
+
+
+def test_another_classifier_of_normed_features_has_maps_that_add_up() -> None:
+    """Its decision less its intercept, and less what the norm's bias gives, is its map's mean."""
+    torch.manual_seed(0)
+    network = build_network(ModelConfig("mine", "timm/test_convnext", native=True), 5).eval()
+    torch.nn.init.normal_(network.norm.weight)
+    torch.nn.init.normal_(network.norm.bias)
+    weight = torch.randn(3, 64)
+    images = torch.rand(2, 3, 160, 160)
+    with torch.inference_mode():
+        _, maps = network.forward_with_maps(images)
+        decisions = (network.features(images) - network.norm.bias) @ weight.T
+        means = class_activation_maps(maps, network.weight_of(maps, weight)).mean((2, 3))
+    torch.testing.assert_close(means, decisions, rtol=1e-4, atol=1e-4)
