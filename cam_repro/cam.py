@@ -63,6 +63,8 @@ def show_images(config: Config) -> list[Path]:
     """
     _check_protocol(config)
     paths = images_of(config.image)
+    if len(paths) > FEW:
+        worker_context()  # its server starts while the network is loaded
     began = time.perf_counter()
     with join_distributed(config.device, config.deterministic) as world:
         data: Classes = ([], [])  # a checkpoint goes by the words of its data set, if it is there

@@ -4,7 +4,9 @@ Hydra composes it from the command line and the files of configs/. A mistake end
 one line.
 """
 
+import atexit
 import errno
+import gc
 import os
 import re
 import sys
@@ -35,6 +37,7 @@ from cam_repro.config import (
     register_schema,
     validated,
 )
+from cam_repro.cores import worker_context
 from cam_repro.files import FULL, reason
 from cam_repro.option_errors import check_choice, did_you_mean, shown
 
@@ -53,13 +56,21 @@ TRAINS = re.compile(r"(model|recipe|data\.generate)\.|(recipe|weights|seed|deter
 PART_OF = "--part-of="  # first on the line of a script that is a step of a command of several
 
 
-def command(name: str, work: str | Callable[[Config], object], needs_model: bool = False) -> None:
+def command(
+    name: str,
+    work: str | Callable[[Config], object],
+    *,
+    needs_model: bool = False,
+    has_workers: bool = False,
+) -> None:
     """Runs a script's work on the configuration that its command line describes.
 
     name: the command's in COMMANDS, whose options alone may stand on the line. work: a function, or
-    `module:function`, which is imported once the configuration is known to be right. A mistake ends
-    the script with one line on stderr: with exit code 2 if it is on the command line, else with 1.
+    `module:function`, which is imported once the configuration is known to be right. has_workers:
+    the server that its worker processes come from starts beside that import. A mistake ends the
+    script with one line on stderr: with exit code 2 if it is on the command line, else with 1.
     """
+    atexit.register(gc.freeze)  # else Python looks through all of torch for garbage as it ends: 1 s
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print as a page of its own
     sys.stdout = _Lasting(sys.stdout)
@@ -90,6 +101,8 @@ def command(name: str, work: str | Callable[[Config], object], needs_model: bool
     except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
         _fail(explained(error), 2)
     try:
+        if has_workers:
+            worker_context()
         for config in configs:
             function = resolve_name(work) if isinstance(work, str) else work
             function(config)

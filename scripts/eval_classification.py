@@ -15,4 +15,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command("eval-classification", main)
+    command("eval-classification", main, has_workers=True)

@@ -18,4 +18,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command("eval-localization", main)
+    command("eval-localization", main, has_workers=True)

@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("features", "cam_repro.features.kept:make_features")
+    command("features", "cam_repro.features.kept:make_features", has_workers=True)

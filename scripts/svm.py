@@ -14,4 +14,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command("svm", main)
+    command("svm", main, has_workers=True)

@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("train", "cam_repro.training.loop:train", needs_model=True)
+    command("train", "cam_repro.training.loop:train", needs_model=True, has_workers=True)

@@ -11,7 +11,6 @@ import numpy as np
 from cam_repro import UserError
 from cam_repro.advice import typed_data
 from cam_repro.config import COSTLY, Config, ProtocolConfig, check_choice, protocols_of
-from cam_repro.cores import worker_context
 from cam_repro.data import Split, load_split
 from cam_repro.data.views import VIEWS
 from cam_repro.distributed import DistributedContext, join_distributed
@@ -80,7 +79,6 @@ def open_evaluations(config: Config) -> Iterator[Evaluation]:
     with join_distributed(config.device, config.deterministic) as world:
         split = load_split(config.data, "val", Path(config.cache), world)
         fingerprint = world.broadcast(split.fingerprint() if world.is_main else "")
-        worker_context()  # its server starts while the network is loaded
         fit = 0
         names = trained_runs(config)
         for name in names:

@@ -15,7 +15,6 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import nn
-from torchvision.transforms.functional import gaussian_blur
 
 from cam_repro.cores import available_cores
 from cam_repro.data.views import IMAGENET_MEAN, IMAGENET_STD
@@ -44,6 +43,8 @@ class Perturbation:
 
 def blurred(images: torch.Tensor) -> torch.Tensor:
     """(N,3,H,W), with RISE's Gaussian of 11×11 pixels and σ 5, mirrored at the borders."""
+    from torchvision.transforms.functional import gaussian_blur  # as slow to import as torch
+
     size, sigma = BLUR
     return gaussian_blur(images, [size, size], [sigma, sigma])
 
