@@ -101,7 +101,7 @@ def command(
     except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
         _fail(explained(error), 2)
     try:
-        if has_workers:
+        if has_workers and configs:
             worker_context()
         for config in configs:
             function = resolve_name(work) if isinstance(work, str) else work

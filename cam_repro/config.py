@@ -141,6 +141,8 @@ class RecipeConfig:
     min_steps: int | None = number(None, 1, 65536)
     sizes: list[int] = number([224], 1, 2048)  # pixels a side of a training crop
     size_starts: list[float] = number([0.0], 0.0, 1.0)  # fraction of training at which each begins
+    # Pixels a side of the val images that each epoch is measured on; none: those of its crops.
+    val_size: int | None = number(None, 1, 2048)
     # Warp to 256/224 of the size and crop anywhere | a crop of random area and aspect.
     crop: str = choice("squash", "resized")
     crop_area: float = number(0.25, 0.01, 1.0)  # smallest share of the image in a `resized` crop

@@ -1,4 +1,4 @@
-"""The best trained networks of a data set as files with model cards: `make release data=…`."""
+"""The best networks of a data set as files with model cards: `make release data=tinyimagenet`."""
 
 from cam_repro.command import command
 from cam_repro.config import Config

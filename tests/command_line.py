@@ -41,7 +41,7 @@ def run(
     )
     with streams, commands, mock.patch.dict("os.environ"):
         try:
-            command(name, work or given.append, needs_model)
+            command(name, work or given.append, needs_model=needs_model)
         except SystemExit as end:
             code = end.code
     return Answer(code, given, out.getvalue(), err.getvalue())

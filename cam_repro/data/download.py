@@ -56,10 +56,8 @@ def make_unpacked(data: DataConfig, check_made: Callable[[], object]) -> Path:
         )
     root = Path(data.root).resolve()
     downloads = root.with_name(f"{root.name}.download")
-    advice = (
-        f"get {Path(data.download.images).name} another way "
-        f"and type make data data={data.name} data.download.images=FILE"
-    )
+    archive = Path(data.download.images).name
+    advice = f"get {archive} another way and add data.download.images=FILE"
 
     def unpack(making: Path) -> None:
         archive = fetch(data.download.images, data.download.images_checksum, downloads, advice)

@@ -106,6 +106,8 @@ def judged_features(claim: FeatureClaim, records: Records) -> list[Judged]:
             "original": networks["googlenet"],
             "gap": networks["googlenet_gap"],
         }
+        if name_of[claim.one] == name_of["fc7"] and claim.one == "original":
+            continue  # AlexNet itself has no average pooling
         ones = _whole(records, name_of[claim.one])
         twos = _whole(records, name_of[claim.two])
         for path_one, one in ones.items():

@@ -226,14 +226,15 @@ FAMILIES = {
     GoogLeNet           googlenet           googlenet_gap           googlenet_gmp
     EfficientNet-Lite0  efficientnet_lite0  efficientnet_lite0_gap  efficientnet_lite0_gmp
     SqueezeNet          squeezenet          squeezenet_gap          –
+    AlexNet             alexnet             alexnet_gap             alexnet_gmp
     Caffe's GoogLeNet   googlenet_caffe     googlenet_cam_caffe     googlenet_gmp_caffe
     """)
 } | {
     family: {"alexnet_gap": gap, "alexnet_star_gap": star}
     for family, gap, star in _rows("""
     family              GAP                 two layers more, GAP
-    AlexNet             alexnet_gap         alexnet_star_gap
-    Caffe's AlexNet     caffenet_gap        alexnetplus_cam_caffe
+    AlexNet*            alexnet_gap         alexnet_star_gap
+    Caffe's AlexNet*    caffenet_gap        alexnetplus_cam_caffe
     """)
 }
 

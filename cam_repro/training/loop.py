@@ -114,6 +114,8 @@ def train(config: Config) -> Path:
     """
     folder = run_folder(config)
     check_size(config.model, "recipe.sizes", config.recipe.sizes)
+    if config.recipe.val_size is not None:
+        check_size(config.model, "recipe.val_size", config.recipe.val_size)
     with (
         join_distributed(config.device, config.deterministic) as world,
         checkpoint.only_writer(folder) if world.is_main else nullcontext(),
@@ -323,7 +325,7 @@ def fit(run: Run) -> None:
 
 def try_the_end_of_an_epoch(run: Run) -> None:
     """Two batches of a validation and the maps, so that what is broken there breaks at once."""
-    size = crop_size(run.recipe, run.progress.epoch)
+    size = run.recipe.val_size or crop_size(run.recipe, run.progress.epoch)
     images = min(len(run.val_split), 2 * run.config.eval_batch_size * run.world.size)
     few = run.val_split.subset(list(range(images)))
     validate(run.network, few, run.config, size, run.world, run.preemption, run.decoders)
@@ -375,10 +377,11 @@ def train_epoch(run: Run, epoch: int) -> None:
         "images_per_second": round(rate, 1),
     }
     curves = run.journal.curves(record["lr"])
+    val_size = recipe.val_size or size
     record |= validate(
-        run.network, run.val_split, run.config, size, world, run.preemption, run.decoders
+        run.network, run.val_split, run.config, val_size, world, run.preemption, run.decoders
     )
-    run.journal.maps(run.network, run.val_split, size)
+    run.journal.maps(run.network, run.val_split, val_size)
     run.journal.end_epoch(record, curves)
     progress.end_epoch()
     run.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -313,6 +314,22 @@ def test_fewer_than_five_classes_have_no_top_5_error(
     few = split.subset([image for image in range(len(split)) if split.labels[image] < classes])
     found = validate(network, few, settings, 64, ALONE, Preemption(ALONE))
     assert (found["val_top5_error"] is not None) == has_top5 and found["val_top1_error"] <= 100
+
+
+def test_an_epoch_is_measured_on_images_of_the_size_that_is_asked_for(
+    tiny_shapes: Path, tmp_path: Path
+) -> None:
+    settings = config(tmp_path, tiny_shapes, sizes=[48], val_size=96)
+    train(settings)
+    run = tmp_path / "runs/tiny/squeezenet_gap"
+    (epoch,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    network = build_network(settings.model, weights=run / "checkpoint.pt")
+    split = open_split(settings.data, "val", tmp_path)
+    found = validate(network, split, settings, 96, ALONE, Preemption(ALONE))
+    assert epoch["size"] == 48
+    assert epoch["val_loss"] == pytest.approx(found["val_loss"], rel=1e-4)
+    with pytest.raises(UserError, match="recipe.val_size=4 is too small"):
+        train(config(tmp_path, tiny_shapes, val_size=4))
 
 
 def test_a_validation_draws_the_boxes_that_an_evaluation_draws(
