@@ -75,7 +75,15 @@ def leaderboard(runs: Sequence[Result]) -> list[Standing]:
         if _images_of(run) == usual:
             groups.setdefault(_told_apart(run), []).append(run)
     centre = localizations[0].metrics["baseline_centre_box"]
-    standings = [_standing(group, centre) for group in groups.values()]
+    filters = {run.model: set() for run in localizations}
+    for run in localizations:
+        filters[run.model].add(run.interpolation)
+    standings = []
+    for group in groups.values():
+        network = paper.row_title(group[0].model)
+        if len(filters[group[0].model]) > 1:
+            network += f" ({group[0].interpolation})"
+        standings.append(_standing(network, group, centre))
     for name, metric in BASELINES.items():
         value = localizations[0].metrics[metric]
         cells = [f"{value:.1f}", *[DASH] * (len(METRICS) - 1)]
@@ -98,12 +106,12 @@ def _told_apart(run: Result) -> str:
     return str([run.model, run.method, *seen, *sorted(training.items())])
 
 
-def _standing(runs: Sequence[Result], centre: float) -> Standing:
+def _standing(network: str, runs: Sequence[Result], centre: float) -> Standing:
     runs = sorted(runs, key=lambda run: (_seed(run), run.name))
     first = runs[0]
     gt_known = mean(run.metrics["gt_known_loc"] for run in runs)
     return Standing(
-        network=paper.row_title(first.model),
+        network=network,
         training=_training(first),
         method=first.method,
         runs=list(runs),

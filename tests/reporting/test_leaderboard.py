@@ -59,6 +59,14 @@ def test_other_protocols_and_other_images_are_no_rows(write: Writer, tmp_path: P
     assert names == {"AlexNet-GAP", "VGGnet-GAP", "centred box", "whole image"}
 
 
+def test_images_that_were_shrunk_otherwise_are_told_apart(write: Writer, tmp_path: Path) -> None:
+    write("vgg_gap", "cam")
+    write("vgg_gap", "gradcam", interpolation="bicubic")
+    write("nin", "cam")
+    names = {name for name, _, method in _rows(tmp_path) if method != "–"}
+    assert names == {"VGGnet-GAP (bilinear)", "VGGnet-GAP (bicubic)", "NIN"}
+
+
 def test_a_row_has_the_command_that_trains_and_measures_it(write: Writer, tmp_path: Path) -> None:
     trained = _trained(seed=2, epochs=12, sizes=[64, 96, 128, 160])
     write("alexnet_gap", "gradcam", name="mine", provenance=trained)
