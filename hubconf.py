@@ -6,7 +6,8 @@ torch.hub.load("cam_repro", "alexnet_gap", weights="alexnet_gap-pets.safetensors
 from cam_repro.config import names_in as _names_in
 from cam_repro.networks import build_network as _build_network
 
-dependencies = ["torch", "torchvision", "timm", "hydra", "omegaconf", "safetensors"]
+dependencies = ["torch", "torchvision", "timm", "hydra", "omegaconf", "safetensors", "numpy", "cv2"]
+dependencies += ["PIL", "simplejpeg", "defusedxml", "tqdm"]
 
 
 def _entry(name):

@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("cells", "cam_repro.evaluation.cells:measure_cells")
+    command("cells", "cam_repro.evaluation.cells:measure_cells", has_workers=True)

@@ -10,10 +10,9 @@ from cam_repro.config import Config
 def main(config: Config) -> None:
     data = config.data
     if data.download is not None and data.layout == "tinyimagenet":
-        from cam_repro.data.benchmarks import tinyimagenet
         from cam_repro.data.download import make_unpacked
 
-        make_unpacked(data, lambda: tinyimagenet(data))
+        make_unpacked(data, "wnids.txt")
     elif data.download is not None:
         from cam_repro.data.imagenette import make_imagenette
 

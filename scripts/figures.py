@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("figures", "cam_repro.reporting.figures:make_figures")
+    command("figures", "cam_repro.reporting.figures:make_figures", has_workers=True)

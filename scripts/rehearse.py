@@ -3,4 +3,4 @@
 from cam_repro.command import command
 
 if __name__ == "__main__":
-    command("rehearse", "cam_repro.throughput:rehearse")
+    command("rehearse", "cam_repro.throughput:rehearse", has_workers=True)

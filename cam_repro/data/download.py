@@ -7,7 +7,6 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pooch
@@ -43,12 +42,12 @@ def fetch(address: str, checksum: str | None, downloads: Path, advice: str) -> P
         raise UserError(f"cannot get {address}: {reason}; run again, or {advice}") from None
 
 
-def make_unpacked(data: DataConfig, check_made: Callable[[], object]) -> Path:
+def make_unpacked(data: DataConfig, sign: str) -> Path:
     """The data set at data.root, whole or not at all: the zip archive of `data.download`, unpacked.
 
-    check_made raises UserError where something else is at the root. What was downloaded waits
-    beside the root until it is unpacked. Raises UserError where the archive cannot be had or is not
-    what it must be.
+    sign: a file by which it is known, at the root or in a folder there. What was downloaded waits
+    beside the root until it is unpacked. Raises UserError where something else is at the root, or
+    the archive cannot be had or is not what it must be.
     """
     if data.root is None or data.download is None:
         raise UserError(
@@ -58,6 +57,13 @@ def make_unpacked(data: DataConfig, check_made: Callable[[], object]) -> Path:
     downloads = root.with_name(f"{root.name}.download")
     archive = Path(data.download.images).name
     advice = f"get {archive} another way and add data.download.images=FILE"
+
+    def check_made() -> None:
+        if not any((folder / sign).is_file() for folder in (root, *root.glob("*/"))):
+            raise UserError(
+                f"{root} holds something other than data={data.name}: "
+                "move it or give another data.root="
+            )
 
     def unpack(making: Path) -> None:
         archive = fetch(data.download.images, data.download.images_checksum, downloads, advice)

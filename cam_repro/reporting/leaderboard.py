@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cam_repro import UserError
 from cam_repro.advice import typed
-from cam_repro.config import LIBRARIES, REPOSITORY, names_in, written_recipe
+from cam_repro.config import LIBRARIES, names_in, written_recipe
 from cam_repro.evaluation.record import record_files
 from cam_repro.files import write_text
 from cam_repro.provenance import unfinished
@@ -39,8 +40,9 @@ NOTES = (
     "alone: the mean, and in brackets the smallest and the largest.",
     "Centred box (0.75 of each side) and whole image ask no network. Bold: not above the centred "
     "box.",
-    "Command: what trains the first of the runs, where it was trained here, and what measures it; "
-    "`data.root=` is where the images lie.",
+    "Command: what trains the first of the runs, where it was trained here, and what measures it. "
+    "`weights=…`: DEFAULT where there are published ones, else the file of the record's sha256; "
+    "`data=…`: the layout of the images, with `data.root=`.",
 )
 
 
@@ -70,10 +72,10 @@ def leaderboard(runs: Sequence[Result]) -> list[Standing]:
     if not localizations:
         return []
     usual, _ = Counter(map(_images_of, localizations)).most_common(1)[0]
+    localizations = [run for run in localizations if _images_of(run) == usual]
     groups: dict[str, list[Result]] = {}
     for run in localizations:
-        if _images_of(run) == usual:
-            groups.setdefault(_told_apart(run), []).append(run)
+        groups.setdefault(_told_apart(run), []).append(run)
     centre = localizations[0].metrics["baseline_centre_box"]
     filters = {run.model: set() for run in localizations}
     for run in localizations:
@@ -98,12 +100,16 @@ def _images_of(run: Result) -> tuple[Any, ...]:
 
 
 def _told_apart(run: Result) -> str:
-    """What two results of one row have in common: everything of the training but its seed."""
-    training = dict(run.provenance.get("training") or {"weights": run.provenance["weights"]})
-    for key in paper.NOT_OF_THE_RECIPE:
-        training.pop(key, None)
-    seen = [run.input_size, run.interpolation]
-    return str([run.model, run.method, *seen, *sorted(training.items())])
+    """What two results of one row have in common: the network, and all of the training but its
+    seed.
+    """
+    training = run.provenance.get("training") or {"weights": run.provenance["weights"]}
+    recipe = []
+    for key in sorted(training.keys() - paper.NOT_OF_THE_RECIPE):
+        if training[key] is not None:  # as settings are that older trainings did not have
+            recipe.append((key, training[key]))
+    network = [run.model, run.provenance.get("network"), run.input_size, run.interpolation]
+    return str([*network, run.method, *recipe])
 
 
 def _standing(network: str, runs: Sequence[Result], centre: float) -> Standing:
@@ -158,16 +164,22 @@ def _command(run: Result) -> str:
     name = [] if run.name == run.model else [typed("name", run.name)]
     training = run.provenance.get("training")
     method = [] if run.method == "cam" else [typed("method", run.method)]
-    evaluate = ["make eval-localization", data, model, *name, *method]
+    evaluate = ["make eval-localization", data, model, *name]
     if not training:
-        return " ".join([*evaluate[:3], "weights=DEFAULT", *evaluate[3:]])
+        return " ".join([*evaluate, "weights=…", *method])
     train = ["make train", data, model, *name, typed("recipe", training["name"])]
     train += [typed(f"recipe.{key}", value) for key, value in _changes(training).items()]
     if training.get("seed"):
         train.append(typed("seed", training["seed"]))
     if training.get("weights"):
-        train.append("weights=FILE")
-    return " && ".join([" ".join(train), " ".join(evaluate)])
+        train.append(_typed_weights(training["weights"]))
+    return " && ".join([" ".join(train), " ".join([*evaluate, *method])])
+
+
+def _typed_weights(weights: str) -> str:
+    """A name as it was typed; of a file, whose path is of another machine, that it was one."""
+    is_name = weights == "none" or weights.startswith(("DEFAULT", "IMAGENET"))
+    return typed("weights", weights) if is_name else "weights=FILE"
 
 
 def _changes(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,9 +199,7 @@ def _typed_model(model: str) -> str:
 
 
 def _typed_data(data: str) -> str:
-    if data in names_in("data"):
-        return f"data={data}"
-    return f"data=ilsvrc {typed('data.name', data)} data.root=…"
+    return f"data={data}" if data in names_in("data") else f"data=… {typed('data.name', data)}"
 
 
 # The tables as a file and on the page.
@@ -221,18 +231,19 @@ def _numbers(standings: Sequence[Standing]) -> dict[str, int]:
 
 
 def write_leaderboard(results: Path) -> Path | None:
-    """`docs/leaderboard.md`, of every data set in `results/` that has boxes; None without any.
+    """`results/leaderboard.md`, of every data set there that has boxes; None without any.
 
-    Of results elsewhere it is written into their own folder.
+    A data set with an unfit record is passed over, and said.
     """
     lines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        if record_files(folder):
-            lines += _section(folder)
+        try:
+            lines += _section(folder) if record_files(folder) else []
+        except UserError as error:
+            print(f"leaderboard: {folder} is passed over: {error}")
     if not lines:
         return None
-    own = results.resolve() == (REPOSITORY / "results").resolve()
-    path = (REPOSITORY / "docs" if own else results) / "leaderboard.md"
+    path = results / "leaderboard.md"
     notes = bullets([*NOTES, GENERATED])
     return write_text(path, "\n".join(["# Leaderboard", "", *notes, "", *lines]))
 

@@ -216,7 +216,7 @@ CLAIMS = (
 )
 
 # Of a training: what two runs by one recipe may differ in.
-NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile"}
+NOT_OF_THE_RECIPE = {"seed", "commit", "epochs_done", "compile", "val_size"}
 
 # Which networks take the places of GoogLeNet, or of AlexNet, in the claims; –: none.
 FAMILIES = {

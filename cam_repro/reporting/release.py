@@ -37,7 +37,7 @@ METRICS = {  # in the order of the card's table
 }
 LICENCE = (
     "The code that trained it is under the MIT licence. Weights carry what their images allow: of "
-    "ILSVRC and of what is drawn from it (ImageNette, Tiny-ImageNet) the terms of access are "
+    "ILSVRC and of what is drawn from it (Imagenette, Tiny-ImageNet) the terms of access are "
     "non-commercial research and education; for other images, see their own terms."
 )
 
@@ -67,7 +67,7 @@ def make_release(config: Config) -> list[Path]:
         best_of[trained.best.model] = trained
     written = []
     networks = 0
-    for trained in reversed(best_of.values()):
+    for trained in sorted(best_of.values(), key=lambda one: -one.gt_known):
         if networks == config.best:
             break
         weights = read_weights(trained.checkpoint, "")
@@ -132,12 +132,11 @@ def model_card(path: Path, sha256: str, weights: Weights, results: Sequence[Resu
     first = next(run for run in results if _is_of_paper(run))
     title = f"{paper.row_title(model.name)}, {first.data}"
     pooling = "max" if model.pool == "max" else "average"
-    if model.native:
-        surgery = f"`{model.backbone}` as it is, global {pooling} pooling, a linear classifier."
-    else:
+    surgery = f"`{model.backbone}` as it is (docs/networks.md)."
+    if not model.native:
         surgery = (
-            f"`{model.backbone}` cut after its last maps, a 3×3 convolution of {model.units} "
-            f"units, global {pooling} pooling, a linear classifier (Zhou et al. 2016, §3)."
+            f"`{model.backbone}`, cut and given a 3×3 convolution of {model.units} units, global "
+            f"{pooling} pooling and a linear classifier (Zhou et al. 2016, §3; docs/networks.md)."
         )
     megabytes = path.stat().st_size / 1e6
     lines = [
@@ -154,8 +153,8 @@ def model_card(path: Path, sha256: str, weights: Weights, results: Sequence[Resu
         "",
         "```python",
         "import torch",
-        f'network = torch.hub.load("cam_repro", "{model.name}", weights="{path.name}", '
-        'source="local")',
+        "# FOLDER: a clone of cam_repro",
+        f'network = torch.hub.load(FOLDER, "{model.name}", weights="{path.name}", source="local")',
         "logits, maps = network.forward_with_maps(images)  # (N,3,H,W), normalised",
         "```",
         "",
@@ -173,8 +172,8 @@ def model_card(path: Path, sha256: str, weights: Weights, results: Sequence[Resu
         f"In percent, on {first.images:,} {first.split} images of {first.data}, with half the 95 % "
         "bootstrap interval. GT-known of a centred box: "
         f"{first.metrics['baseline_centre_box']:.1f}, of the whole image: "
-        f"{first.metrics['baseline_whole_image']:.1f}. Of several runs this is the best by "
-        "GT-known, so its numbers are a little too good.",
+        f"{first.metrics['baseline_whole_image']:.1f}. Where several runs of this network were "
+        "trained, this is the best of them by GT-known, so its numbers are a little too good.",
         "",
         "## Licence",
         "",
@@ -189,11 +188,14 @@ def _training(weights: Weights) -> list[str]:
     training: dict[str, Any] = dict(weights.training or {})
     began = "random weights"
     if weights.starting_weights:
-        began = f"{weights.starting_weights['source']}, sha256 {weights.starting_weights['sha256']}"
+        # Its file alone: a path is of this machine
+        file = weights.starting_weights["source"].rpartition("/")[2]
+        began = f"{file}, sha256 {weights.starting_weights['sha256']}"
     lines = [f"Began with {began}."]
     commit = training.pop("commit", None)
     if commit:
         lines[0] += f" Commit `{commit}`."
+    training.pop("weights", None)
     settings = [f"{key} {value}" for key, value in training.items() if value is not None]
     return [*lines, "", f"Recipe: {', '.join(settings)}."]
 
@@ -202,9 +204,8 @@ def _numbers(results: Sequence[Result]) -> list[list[str]]:
     """Heading and a row of each metric, a column of each method and protocol."""
     columns = {}
     for run in results:
-        if run.kind == "classification":
-            continue
-        columns[f"{run.method}, {run.protocol['name']}"] = run
+        if run.kind != "classification" and METRICS.keys() & run.metrics.keys():
+            columns[f"{run.method}, {run.protocol['name']}"] = run
     cells = [["metric", *columns]]
     for metric, heading in METRICS.items():
         row = [_said(run, metric) for run in columns.values()]

@@ -134,7 +134,7 @@ def settings_that_matter(config: Config) -> dict[str, Any]:
             settings[f"{group}.{key}"] = value
     for key in ("name", "layout", "generate"):
         settings[f"data.{key}"] = whole["data"][key]
-    del settings["recipe.compile"]
+    del settings["recipe.compile"], settings["recipe.val_size"]
     return settings
 
 

@@ -208,7 +208,8 @@ def _folder_of_images(folder: Path) -> dict[str, Any]:
 
 def _cam(build: Build, image: Path) -> Turn:
     began = _clocks()
-    printed = build.make("cam", image=image, out=build.out / "cam", args="device=cpu")
+    said = "device=cpu" + _filter_of_old_builds(build)
+    printed = build.make("cam", image=image, out=build.out / "cam", args=said)
     boxes = [line for line in printed.splitlines() if "%" in line]
     return _turn(began, boxes)
 

@@ -86,6 +86,10 @@ def test_make_data_downloads_and_unpacks_tiny_imagenet(
         options.append(f"data.download.images={server.url('tiny.zip')}")
         wrong = [*options, "data.download.images_checksum=md5:" + 32 * "0"]
         assert "cannot get" in says(run_script("data", tmp_path, *wrong)) and not root.exists()
+        wrong[-2] = f"data.download.images={server.url('other.zip')}"
+        wrong[-1] = f"data.download.images_checksum=md5:{hashlib.md5(b'no zip').hexdigest()}"
+        assert "is not a whole zip archive" in says(run_script("data", tmp_path, *wrong))
+        assert not root.exists() and not Path(f"{root}.making").exists()
         checksum = hashlib.md5(archive.read_bytes()).hexdigest()
         options.append(f"data.download.images_checksum=md5:{checksum}")
         assert f"data=tinyimagenet is there: {root}" in succeeds(

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import composed
 
 from cam_repro import UserError
-from cam_repro.config import ModelConfig, RecipeConfig
+from cam_repro.config import ModelConfig, RecipeConfig, names_in
 from cam_repro.networks import build_network
 from cam_repro.networks.sizes import check_batch_norm, check_size
 
@@ -117,3 +118,12 @@ def test_settings_that_contradict_each_other_are_refused_in_one_line(
     with pytest.raises(UserError, match=message.replace("?", r"\?")) as refused:
         build_network(ModelConfig("any", backbone, **settings))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("experiment", names_in("experiment"))
+def test_an_experiment_fits_its_network(experiment: str) -> None:
+    data, _, model = experiment.partition("-")
+    config = composed([f"data={data}", f"model={model}"])
+    check_size(config.model, "model.input_size", config.model.input_size)
+    check_size(config.model, "recipe.sizes", config.recipe.sizes)
+    check_size(config.model, "recipe.val_size", config.recipe.val_size)

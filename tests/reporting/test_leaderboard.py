@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from result_files import HEURISTICS, PROVENANCE, Writer
 
 from cam_repro.config import written_recipe
@@ -34,11 +35,20 @@ def test_runs_that_differ_in_their_seed_alone_share_a_row(write: Writer, tmp_pat
         provenance = _trained(seed=seed, commit=f"c{seed}")
         name = f"alexnet_gap-seed{seed}"
         write("alexnet_gap", "cam", name=name, metrics=metrics, provenance=provenance)
+    of_fewer_units = _trained() | {"network": "units=512"}
+    write("alexnet_gap", "cam", name="narrow", provenance=of_fewer_units)
+    write(
+        "alexnet_gap",
+        "cam",
+        name="later",
+        provenance=_trained(val_size=None, seed=9),
+        metrics={"gt_known_loc": 38.0},
+    )
     faster = _trained(new_lr=10.0)
     write("alexnet_gap", "cam", name="faster", provenance=faster, metrics={"gt_known_loc": 15.0})
     rows = _rows(tmp_path)
     runs, gt_known, *_ = rows["AlexNet-GAP", "scratch, 30 epochs", "cam"]
-    assert (runs, gt_known) == ("3", "38.0 (30.0 … 44.0)")
+    assert (runs, gt_known) == ("4", "38.0 (30.0 … 44.0)")
     of_faster = rows["AlexNet-GAP", "scratch, 30 epochs, new layers 10 × as fast", "cam"]
     assert of_faster[:2] == ["1", "**15.0 ± 1.0**"]  # the centred box has 21.6
 
@@ -54,9 +64,12 @@ def test_other_protocols_and_other_images_are_no_rows(write: Writer, tmp_path: P
     write("alexnet_gap", "cam")
     write("vgg_gap", "cam")
     write("googlenet_gap", "cam", protocol=HEURISTICS)
-    write("nin", "cam", metrics={"baseline_centre_box": 50.0})
-    names = {name for name, _, _ in _rows(tmp_path)}
-    assert names == {"AlexNet-GAP", "VGGnet-GAP", "centred box", "whole image"}
+    write("nin", "cam")
+    write("alexnet_gap", "cam", metrics={"baseline_centre_box": 50.0})  # the first by name
+    rows = _rows(tmp_path)
+    names = {name for name, _, _ in rows}
+    assert names == {"NIN", "VGGnet-GAP", "centred box", "whole image"}
+    assert rows["centred box", "–", "–"][1] == "21.6"
 
 
 def test_images_that_were_shrunk_otherwise_are_told_apart(write: Writer, tmp_path: Path) -> None:
@@ -77,10 +90,7 @@ def test_a_row_has_the_command_that_trains_and_measures_it(write: Writer, tmp_pa
         " && make eval-localization data=shapes model=alexnet_gap name=mine method=gradcam"
     )
     (command,) = commands_of(leaderboard(read_results(tmp_path / "pets")))
-    assert command == (
-        "make eval-localization data=ilsvrc data.name=pets data.root=… model=timm/resnet18"
-        " weights=DEFAULT"
-    )
+    assert command == ("make eval-localization data=… data.name=pets model=timm/resnet18 weights=…")
 
 
 def test_it_has_a_table_of_each_data_set(write: Writer, tmp_path: Path) -> None:
@@ -93,7 +103,16 @@ def test_it_has_a_table_of_each_data_set(write: Writer, tmp_path: Path) -> None:
     text = path.read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## pets val, 7 images with boxes", "## shapes val, 500 images with boxes"]
-    assert "1. `make eval-localization data=shapes model=alexnet_gap weights=DEFAULT`" in text
+    assert "1. `make eval-localization data=shapes model=alexnet_gap weights=…`" in text
+
+
+def test_a_damaged_record_of_another_data_set_is_passed_over_and_said(
+    write: Writer, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write("alexnet_gap", "cam")
+    write("vgg_gap", "cam", data="pets").write_text("{")
+    assert "shapes val" in write_leaderboard(tmp_path).read_text()
+    assert f"{tmp_path / 'pets'} is passed over: " in capsys.readouterr().out
 
 
 def test_a_recipe_that_begins_with_another_has_its_settings() -> None:

@@ -23,8 +23,10 @@ TRAINING = {"name": "scratch", "epochs": 2, "epochs_done": 2, "seed": 1, "commit
 def train(tmp_path: Path, write: Writer):
     """A run with its checkpoint and what was measured of its weights."""
 
-    def trained(name: str, gt_known: float, epochs_done: int = 2, **changes: object) -> Path:
-        model = model_config("squeezenet_gap", units=8, input_size=64, **changes)
+    def trained(
+        name: str, gt_known: float, epochs_done: int = 2, model: str = "squeezenet_gap"
+    ) -> Path:
+        model = model_config(model, units=8, input_size=64)
         training = TRAINING | {"epochs_done": epochs_done}
         path = write_checkpoint(
             tmp_path / f"runs/shapes/{name}/checkpoint.pt",
@@ -69,6 +71,14 @@ def test_the_best_run_of_each_network_leaves_with_its_card(
     trained = build_network("squeezenet_gap", weights=best).eval()
     assert not network.training
     assert torch.equal(network(images), trained(images))
+
+
+def test_networks_are_ranked_by_their_best_runs(train, tmp_path: Path) -> None:
+    train("a", 10.0)
+    train("b", 50.0, model="alexnet_gap")
+    train("c", 90.0)
+    files = _release(tmp_path, "best=1")
+    assert [file.stem for file in files] == ["squeezenet_gap-shapes"] * 2
 
 
 def test_what_is_too_large_is_left_out_and_said(
