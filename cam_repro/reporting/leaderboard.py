@@ -133,10 +133,12 @@ def _seed(run: Result) -> int:
 
 
 def _training(run: Result) -> str:
-    """As published; or the recipe, its epochs, and how far it is."""
+    """As published; or the recipe, its epochs, and how far it is, where the record says so."""
     training = run.provenance.get("training")
     if not training:
         return "as published"
+    if "name" not in training:
+        return "by an unknown recipe"
     said = [training["name"], f"{training['epochs']} epochs"]
     if "new_lr" in _changes(training):
         said.append(f"new layers {training['new_lr']:g} × as fast")
@@ -165,7 +167,7 @@ def _command(run: Result) -> str:
     training = run.provenance.get("training")
     method = [] if run.method == "cam" else [typed("method", run.method)]
     evaluate = ["make eval-localization", data, model, *name]
-    if not training:
+    if not training or "name" not in training:
         return " ".join([*evaluate, "weights=…", *method])
     train = ["make train", data, model, *name, typed("recipe", training["name"])]
     train += [typed(f"recipe.{key}", value) for key, value in _changes(training).items()]

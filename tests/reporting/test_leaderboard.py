@@ -72,6 +72,11 @@ def test_other_protocols_and_other_images_are_no_rows(write: Writer, tmp_path: P
     assert rows["centred box", "–", "–"][1] == "21.6"
 
 
+def test_a_training_that_was_not_recorded_is_no_obstacle(write: Writer, tmp_path: Path) -> None:
+    write("vgg_gap", "cam", provenance=PROVENANCE | {"training": {"epochs_done": 1}})
+    assert ("VGGnet-GAP", "by an unknown recipe", "cam") in _rows(tmp_path)
+
+
 def test_images_that_were_shrunk_otherwise_are_told_apart(write: Writer, tmp_path: Path) -> None:
     write("vgg_gap", "cam")
     write("vgg_gap", "gradcam", interpolation="bicubic")
