@@ -48,7 +48,7 @@ help: ## this list
 
 setup: $(READY) ## .venv with everything, which every other target does first
 
-reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (5 to 11 minutes on 2 cores)
+reproduce: $(READY) ## the whole paper on the built-in data: train AlexNet-GAP, both evaluations, tables, report (3 minutes on 2 idle cores)
 	@$(RUN) scripts/reproduce.py $(TYPED)
 	@$(RUN) scripts/train.py --part-of=$@ $(TYPED)
 	@$(RUN) scripts/eval_classification.py --part-of=$@ $(TYPED)
@@ -86,7 +86,7 @@ rehearse: $(READY) ## this machine before a long training: what it measures, wha
 bench: $(VENV)/.bench ## what each part costs beside its peer or limit, into results/bench/; against=COMMIT: beside that build (17 minutes on 2 cores, needs no data)
 	@$(RUN) scripts/bench.py $(TYPED)
 
-test: $(READY) ## the whole test suite (5 minutes on 2 cores)
+test: $(READY) ## the whole test suite (4 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(READY) ## ruff, as a check
