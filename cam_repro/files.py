@@ -28,23 +28,20 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; at the end it is synced and takes `path`'s place in one step.
 
-    Whatever was at `path` stays until then. synced=False leaves the syncing out, which takes longer
-    than to draw a picture: after a power cut the file may be empty. A full disk or a folder without
-    write permission is a UserError.
+    Whatever was at `path` stays until then. A full disk or a folder without write permission is a
+    UserError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if synced:
-            _sync(temporary, os.O_RDWR)
+        _sync(temporary, os.O_RDWR)
         temporary.replace(path)
-        if synced:
-            with suppress(OSError):  # not every file system lets a folder be synced
-                _sync(path.parent, os.O_RDONLY)
+        with suppress(OSError):  # not every file system lets a folder be synced
+            _sync(path.parent, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:

@@ -209,7 +209,7 @@ def _write_drawing(drawn: Drawn, paths: list[Path]) -> None:
     sheet = np.array(side_by_side(task.captions, cells))
     (path,) = paths
     _, encoded = cv2.imencode(path.suffix, sheet[:, :, ::-1])
-    with replacing(path, synced=False) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(encoded)
 
 
@@ -251,7 +251,7 @@ def _font(pixels: int) -> ImageFont.FreeTypeFont:
 def _write_maps(drawn: Drawn, paths: list[Path]) -> None:
     """Each heatmap (h,w) as float32, as it is: without ReLU or scaling."""
     for heatmap, path in zip(drawn.heatmaps, paths, strict=True):
-        with replacing(path, synced=False) as temporary, temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, heatmap.astype(np.float32, copy=False))
 
 
@@ -260,7 +260,7 @@ def _write_masks(drawn: Drawn, paths: list[Path]) -> None:
     size = drawn.task.size
     for regions, path in zip(drawn.regions, paths, strict=True):
         mask = _mask(regions, shown_size(size), size)
-        with replacing(path, synced=False) as temporary:
+        with replacing(path) as temporary:
             Image.fromarray(mask).save(temporary, format="png")
 
 
