@@ -1,6 +1,8 @@
 """Every network of configs/model for `torch.hub`, with the weights of a file or at random.
 
-torch.hub.load("cam_repro", "alexnet_gap", weights="alexnet_gap-pets.safetensors", source="local")
+torch.hub.load(FOLDER, "alexnet_gap", weights="alexnet_gap-shapes.safetensors", source="local")
+
+FOLDER is a clone of this repository.
 """
 
 from cam_repro.config import names_in as _names_in

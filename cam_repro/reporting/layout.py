@@ -225,12 +225,18 @@ def _said(run: Result | None, column: Column) -> str:
     """What a column says of a result, a metric with half its interval."""
     if run is None:
         return DASH
-    value = column.fact(run) if column.fact else run.metrics.get(column.metric)
+    if not column.fact:
+        return said_with_interval(run, column.metric)
+    value = column.fact(run)
+    return DASH if value is None else str(value)
+
+
+def said_with_interval(run: Result, metric: str) -> str:
+    """A metric with half its interval, where it has one, as `62.9 ± 4.2`."""
+    value = run.metrics.get(metric)
     if value is None:
         return DASH
-    if column.fact:
-        return str(value)
-    low, high = run.interval(column.metric)
+    low, high = run.interval(metric)
     return f"{value:.1f}" if low is None else f"{value:.1f} ± {(high - low) / 2:.1f}"
 
 

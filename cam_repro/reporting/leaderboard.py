@@ -21,7 +21,7 @@ from cam_repro.evaluation.record import record_files
 from cam_repro.files import write_text
 from cam_repro.provenance import unfinished
 from cam_repro.reporting import paper
-from cam_repro.reporting.layout import DASH, GENERATED, aligned, bullets
+from cam_repro.reporting.layout import DASH, GENERATED, aligned, bullets, said_with_interval
 from cam_repro.reporting.results import Result, read_results
 
 PROTOCOL = "paper"
@@ -153,8 +153,7 @@ def _said(runs: Sequence[Result], metric: str) -> str:
         return DASH
     if len(values) > 1:
         return f"{mean(values):.1f} ({min(values):.1f} … {max(values):.1f})"
-    low, high = runs[0].interval(metric)
-    return f"{values[0]:.1f}" if low is None else f"{values[0]:.1f} ± {(high - low) / 2:.1f}"
+    return said_with_interval(runs[0], metric)
 
 
 # The commands.

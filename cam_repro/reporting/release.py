@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from cam_repro import UserError
 from cam_repro.advice import train_command
-from cam_repro.config import Config, typed_model
+from cam_repro.config import Config, ModelConfig, typed_model
 from cam_repro.files import read_bytes, write_text
 from cam_repro.networks import read_weights
 from cam_repro.networks.export import publish
 from cam_repro.networks.weights import Weights
 from cam_repro.provenance import unfinished
 from cam_repro.reporting import paper
-from cam_repro.reporting.layout import DASH, aligned
+from cam_repro.reporting.layout import DASH, aligned, said_with_interval
 from cam_repro.reporting.results import Result, read_results
 from cam_repro.training.checkpoint import CHECKPOINT
 
@@ -139,14 +139,17 @@ def model_card(path: Path, sha256: str, weights: Weights, results: Sequence[Resu
             f"{pooling} pooling and a linear classifier (Zhou et al. 2016, §3; docs/networks.md)."
         )
     megabytes = path.stat().st_size / 1e6
-    lines = [
-        f"# {title}",
-        "",
-        f"{surgery} {len(weights.wnids)} classes, images of {model.input_size} pixels, "
-        f"{megabytes:.1f} MB, sha256 `{sha256}`.",
-        "",
-        "## Use",
-        "",
+    size = f"images of {model.input_size} pixels, {megabytes:.1f} MB, sha256 `{sha256}`"
+    lines = [f"# {title}", "", f"{surgery} {len(weights.wnids)} classes, {size}.", ""]
+    lines += ["## Use", "", *_use(path, model), ""]
+    lines += ["## Training", "", *_training(weights), ""]
+    lines += ["## Numbers", "", *aligned(_numbers(results)), "", _about_numbers(first), ""]
+    return "\n".join([*lines, "## Licence", "", LICENCE, ""])
+
+
+def _use(path: Path, model: ModelConfig) -> list[str]:
+    """The command, and the lines of Python, that use a file."""
+    return [
         "```",
         f"make cam image=photo.jpg {typed_model(model)} weights={path.name}",
         "```",
@@ -160,27 +163,19 @@ def model_card(path: Path, sha256: str, weights: Weights, results: Sequence[Resu
         "",
         "The classes, the normalisation and the filter that shrank the images are in the file's "
         "metadata (docs/networks.md).",
-        "",
-        "## Training",
-        "",
-        *_training(weights),
-        "",
-        "## Numbers",
-        "",
-        *aligned(_numbers(results)),
-        "",
-        f"In percent, on {first.images:,} {first.split} images of {first.data}, with half the 95 % "
-        "bootstrap interval. GT-known of a centred box: "
-        f"{first.metrics['baseline_centre_box']:.1f}, of the whole image: "
-        f"{first.metrics['baseline_whole_image']:.1f}. Where several runs of this network were "
-        "trained, this is the best of them by GT-known, so its numbers are a little too good.",
-        "",
-        "## Licence",
-        "",
-        LICENCE,
-        "",
     ]
-    return "\n".join(lines)
+
+
+def _about_numbers(first: Result) -> str:
+    """Of which images they are, what both baselines have there, and how the run was chosen."""
+    images = f"{first.images:,} {first.split} images of {first.data}"
+    centre = first.metrics["baseline_centre_box"]
+    whole = first.metrics["baseline_whole_image"]
+    return (
+        f"In percent, on {images}, with half the 95 % bootstrap interval. GT-known of a centred "
+        f"box: {centre:.1f}, of the whole image: {whole:.1f}. Where several runs of this network "
+        "were trained, this is the best of them by GT-known, so its numbers are a little too good."
+    )
 
 
 def _training(weights: Weights) -> list[str]:
@@ -208,15 +203,7 @@ def _numbers(results: Sequence[Result]) -> list[list[str]]:
             columns[f"{run.method}, {run.protocol['name']}"] = run
     cells = [["metric", *columns]]
     for metric, heading in METRICS.items():
-        row = [_said(run, metric) for run in columns.values()]
+        row = [said_with_interval(run, metric) for run in columns.values()]
         if set(row) != {DASH}:
             cells.append([heading, *row])
     return cells
-
-
-def _said(run: Result, metric: str) -> str:
-    value = run.metrics.get(metric)
-    if value is None:
-        return DASH
-    low, high = run.interval(metric)
-    return f"{value:.1f}" if low is None else f"{value:.1f} ± {(high - low) / 2:.1f}"
